@@ -1,0 +1,126 @@
+"""The only seam between CPU and GPU: what a device does for the index, in arrays.
+
+Shapes: n rows, d dimension, B queries, k hits, c candidates. Rows are positions in a version's row space; -1 pads rows
+and -inf pads scores. Larger scores are better with every metric, ties go to the smaller row. Scores are accumulated in
+float32 from the stored dtype. A mask is packed bits, least significant first, as uint8 [>= ceil(n / 8)]: a set bit means
+that the row is alive and passes the query's filter. All arrays are host memory here; one thread at a time calls a backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from engine.dtypes import StoredArray
+from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
+
+SEGMENT_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """A version's stored vectors: segments of ``SEGMENT_ROWS`` x d, of which the first ``n_rows`` rows are written.
+
+    ``segments[s]`` is a C-contiguous [SEGMENT_ROWS, d] array of the stored dtype (bfloat16 as uint16), usually mapped
+    from a file; rows beyond ``n_rows`` must not be read.
+    """
+
+    segments: Sequence[StoredArray]
+    n_rows: int
+    dimension: int
+    dtype: VectorDtype
+    metric: Metric
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """rows int64 [B, k] and scores float32 [B, k], best first, padded with -1 and -inf."""
+
+    rows: Int64Array
+    scores: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Unscored rows int64 [B, c], padded with -1, and how much was scanned to find them (over all queries)."""
+
+    rows: Int64Array
+    lists_scanned: int
+    rows_scanned: int
+
+
+class IvfPqIndex(Protocol):
+    """A trained IVF-PQ index on a device. Row r of the index is row r of the version (rows are added in order)."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows [0, n_rows) are in inverted lists."""
+        ...
+
+    @property
+    def nlist(self) -> int: ...
+
+    @property
+    def code_bytes(self) -> int: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    def add(self, vectors: Float32Array) -> None:
+        """Append float32 [m, d] as rows n_rows .. n_rows + m."""
+        ...
+
+    def search(
+        self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None
+    ) -> Candidates:
+        """The ``depth`` nearest rows by quantised distance, among those whose mask bit is set (all where None).
+
+        One mask for all queries of the call; queries float32 [B, d].
+        """
+        ...
+
+
+class Backend(Protocol):
+    """A device."""
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        ...
+
+    def masked_scan(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        masks: Sequence[Uint8Array],
+        *,
+        k: int,
+        first_row: int = 0,
+        end_row: int | None = None,
+    ) -> TopK:
+        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
+        ...
+
+    def gather(
+        self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int
+    ) -> TopK:
+        """Exact top k among ``rows[b]`` (ascending, no repeats) for each query b."""
+        ...
+
+    def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
+        """Exact top k among candidates int64 [B, c] (any order, -1 skipped)."""
+        ...
+
+    def load_ivfpq(self, path: Path) -> IvfPqIndex:
+        """Open an index file in faiss CPU format.
+
+        Raises:
+            CorruptData: the file is not such an index.
+        """
+        ...
+
+    def warm_up(self, vectors: Vectors) -> None:
+        """Compile or load everything a first search of these vectors would otherwise wait for."""
+        ...

@@ -1,0 +1,235 @@
+"""The error tree: every way a request can fail, each with one class, one reason and one gRPC code.
+
+Knows nothing of gRPC itself: ``code`` is the canonical name, which ``engine.rpc`` turns into a status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that is wrong, as ``google.rpc.BadRequest`` tells it."""
+
+    field: str
+    description: str
+
+
+class EngineError(Exception):
+    """Base of all errors the engine raises on purpose.
+
+    ``code`` is the canonical gRPC status name, ``reason`` the stable upper-snake identifier a client may switch on,
+    ``metadata`` the values a client may want to read by machine.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, violations: Sequence[FieldViolation] = (), **metadata: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = tuple(violations)
+        self.metadata = {name: str(value) for name, value in metadata.items()}
+
+
+class InvalidArgument(EngineError):
+    """A field of the request is wrong whatever the state of the server; ``field`` is its path in the request."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, description: str, **metadata: object) -> None:
+        super().__init__(f"{field}: {description}", violations=[FieldViolation(field, description)])
+        self.field = field
+        self.metadata = {name: str(value) for name, value in {"field": field, **metadata}.items()}
+
+
+class LimitExceeded(InvalidArgument):
+    """A value lies beyond a published limit."""
+
+    reason = "LIMIT_EXCEEDED"
+
+    def __init__(self, field: str, *, value: object, limit: object, unit: str = "") -> None:
+        suffix = f" {unit}" if unit else ""
+        super().__init__(field, f"{value} is beyond the limit of {limit}{suffix}", value=value, limit=limit)
+
+
+class Undecodable(InvalidArgument):
+    """The bytes of the request are not a message of the expected type, or nest deeper than the parser goes."""
+
+    reason = "UNDECODABLE"
+
+
+class NotFound(EngineError):
+    """Base of what does not exist."""
+
+    code = "NOT_FOUND"
+    reason = "NOT_FOUND"
+
+
+class CollectionNotFound(NotFound):
+    reason = "COLLECTION_NOT_FOUND"
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"no collection named {collection!r}", collection=collection)
+
+
+class VersionNotFound(NotFound):
+    reason = "VERSION_NOT_FOUND"
+
+    def __init__(self, collection: str, version: str) -> None:
+        super().__init__(
+            f"collection {collection!r} has no version {version!r}", collection=collection, version=version
+        )
+
+
+class ItemNotFound(NotFound):
+    reason = "ITEM_NOT_FOUND"
+
+    def __init__(self, item_id: object) -> None:
+        super().__init__(f"no item with id {item_id!r}", id=item_id)
+
+
+class CollectionExists(EngineError):
+    code = "ALREADY_EXISTS"
+    reason = "COLLECTION_EXISTS"
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"a collection named {collection!r} exists already", collection=collection)
+
+
+class FailedPrecondition(EngineError):
+    """The request is well formed, but not for this collection as it is."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "FAILED_PRECONDITION"
+
+
+class UnknownAttribute(FailedPrecondition):
+    """A filter names an attribute that the schema lacks or that is not filterable."""
+
+    reason = "UNKNOWN_ATTRIBUTE"
+
+    def __init__(self, attribute: str, why: str = "the schema has no such attribute") -> None:
+        super().__init__(f"cannot filter on {attribute!r}: {why}", attribute=attribute)
+
+
+class VersionMismatch(FailedPrecondition):
+    """The encoder at hand is not the one the index was built with."""
+
+    reason = "VERSION_MISMATCH"
+
+
+class NoEncoder(FailedPrecondition):
+    """A text query to a collection whose vectors come from its callers."""
+
+    reason = "NO_ENCODER"
+
+
+class QueueFull(EngineError):
+    """Admission refused the request before any work; ``retry_after_ms`` says when to try again."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "QUEUE_FULL"
+
+    def __init__(self, message: str, *, retry_after_ms: int, **metadata: object) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms, **metadata)
+        self.retry_after_ms = retry_after_ms
+
+
+class DeviceOutOfMemory(EngineError):
+    code = "RESOURCE_EXHAUSTED"
+    reason = "DEVICE_OUT_OF_MEMORY"
+
+
+class DeadlineExceeded(EngineError):
+    """The caller's deadline passed before the work was done, in the queue too."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(EngineError):
+    """The caller went away; what it asked for was not computed."""
+
+    code = "CANCELLED"
+    reason = "CANCELLED"
+
+
+class Unavailable(EngineError):
+    """The server cannot answer now and may later."""
+
+    code = "UNAVAILABLE"
+    reason = "UNAVAILABLE"
+
+
+class Loading(Unavailable):
+    reason = "LOADING"
+
+
+class Draining(Unavailable):
+    reason = "DRAINING"
+
+
+class ReadOnly(Unavailable):
+    """Writes are refused after a storage fault; searches go on."""
+
+    reason = "READ_ONLY"
+
+
+class Unimplemented(EngineError):
+    code = "UNIMPLEMENTED"
+    reason = "UNIMPLEMENTED"
+
+
+class EncodeFailed(EngineError):
+    """The encoder raised: every text of that batch fails with this, the next batch works."""
+
+    reason = "ENCODE_FAILED"
+
+
+class SearchFailed(EngineError):
+    """The search lane raised on a batch: every query of that batch fails with this, the next batch works."""
+
+    reason = "SEARCH_FAILED"
+
+
+class CorruptData(EngineError):
+    """What lies on disk is not what was written there."""
+
+    code = "DATA_LOSS"
+    reason = "CORRUPT_DATA"
+
+
+class ConfigError(EngineError):
+    """A setting, schema file or model folder is unusable; raised at start, before a port opens."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CONFIG"
+
+
+def from_wire(code: str, reason: str, message: str, metadata: dict[str, str]) -> EngineError:
+    """The error a server sent, as an instance of the class that has its reason, or the first that has its code."""
+    classes = list(_all_classes(EngineError))
+    cls = next(
+        (cls for cls in classes if cls.reason == reason and cls.code == code),
+        next((cls for cls in classes if cls.code == code), EngineError),
+    )
+    error = cls.__new__(cls)
+    EngineError.__init__(error, message)
+    error.metadata = dict(metadata)
+    if isinstance(error, InvalidArgument):
+        error.field = metadata.get("field", "")
+        error.violations = (FieldViolation(error.field, message),)
+    if isinstance(error, QueueFull):
+        error.retry_after_ms = int(metadata.get("retry_after_ms", "0"))
+    return error
+
+
+def _all_classes(cls: type[EngineError]) -> Iterator[type[EngineError]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from _all_classes(below)

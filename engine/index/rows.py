@@ -1,0 +1,134 @@
+"""A version's rows: which item each row belongs to, and from which sequence number to which it lives.
+
+Rows are append-only. An item's rows (one per chunk) are consecutive; row r is alive at sequence s when
+``born[r] <= s < died[r]``. Knows nothing of vectors or attributes. Written by the search lane alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.types import IdType, Int64Array, ItemId, Uint8Array
+
+NEVER = np.iinfo(np.int64).max
+_FIRST_CAPACITY = 1024
+
+
+class Rows:
+    """Ids, liveness and the alive mask, in arrays that grow by doubling."""
+
+    def __init__(self, id_type: IdType) -> None:
+        self.n_rows = 0
+        self.n_alive = 0
+        self.n_items = 0
+        self._id_dtype: Any = np.uint64 if id_type == "uint64" else object
+        self._ids = np.zeros(_FIRST_CAPACITY, self._id_dtype)
+        self._first = np.zeros(_FIRST_CAPACITY, np.int64)
+        self._born = np.zeros(_FIRST_CAPACITY, np.int64)
+        self._died = np.zeros(_FIRST_CAPACITY, np.int64)
+        self._alive = np.zeros(_FIRST_CAPACITY // 8, np.uint8)
+        self._rows_of: dict[ItemId, tuple[int, int]] = {}
+
+    @property
+    def ids(self) -> npt.NDArray[Any]:
+        """[n_rows] uint64, or objects (str); of dead rows too, empty for rows never written."""
+        return self._ids[: self.n_rows]
+
+    @property
+    def first_rows(self) -> Int64Array:
+        """[n_rows]: the first row of the item each row belongs to."""
+        return self._first[: self.n_rows]
+
+    @property
+    def born(self) -> Int64Array:
+        return self._born[: self.n_rows]
+
+    @property
+    def died(self) -> Int64Array:
+        return self._died[: self.n_rows]
+
+    @property
+    def alive(self) -> Uint8Array:
+        """The alive mask: packed bits, a multiple of 8 bytes, no bit set beyond ``n_rows``. A view: copy to keep."""
+        return self._alive[: (self.n_rows + 63) // 64 * 8]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Arrays and the id index; strings counted at their length."""
+        arrays = (self._ids, self._first, self._born, self._died, self._alive)
+        per_entry = 100  # a dict slot with its key and tuple, as sys.getsizeof sees them
+        texts = 0 if self._id_dtype is np.uint64 else sum(len(one) for one in self._rows_of if isinstance(one, str))
+        return sum(array.nbytes for array in arrays) + per_entry * len(self._rows_of) + texts
+
+    def add(self, item_id: ItemId, first_row: int, n_rows: int, *, born: int) -> None:
+        """Append an item's rows; rows skipped between the last one and ``first_row`` stay dead for ever."""
+        end = first_row + n_rows
+        self._reserve(end)
+        self._ids[first_row:end] = item_id
+        self._first[first_row:end] = first_row
+        self._born[first_row:end] = born
+        self._died[first_row:end] = NEVER
+        self._set_alive(first_row, end)
+        self._rows_of[item_id] = (first_row, n_rows)
+        self.n_rows = end
+        self.n_alive += n_rows
+        self.n_items = len(self._rows_of)
+
+    def kill(self, item_id: ItemId, *, died: int) -> None:
+        """The item's rows die; an id without rows is no error."""
+        rows = self._rows_of.pop(item_id, None)
+        if rows is None:
+            return
+        first, count = rows
+        self._died[first : first + count] = died
+        self._clear_alive(first, first + count)
+        self.n_alive -= count
+        self.n_items = len(self._rows_of)
+
+    def skip_to(self, n_rows: int) -> None:
+        """Rows up to ``n_rows`` exist, dead where none was added."""
+        self._reserve(n_rows)
+        self.n_rows = max(self.n_rows, n_rows)
+
+    def rows_of_item(self, item_id: ItemId) -> tuple[int, int] | None:
+        """(first row, count), or None where the item does not live."""
+        return self._rows_of.get(item_id)
+
+    def rows_of(self, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Int64Array:
+        """All rows of the items that live, in the order of the ids."""
+        known = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        spans = [span for one in known if (span := self._rows_of.get(one)) is not None]
+        if not spans:
+            return np.zeros(0, np.int64)
+        firsts, counts = np.array(spans, np.int64).T
+        if counts.max() == 1:
+            return np.ascontiguousarray(firsts)
+        return np.concatenate([np.arange(first, first + count) for first, count in spans])
+
+    def _reserve(self, n_rows: int) -> None:
+        capacity = len(self._ids)
+        if n_rows <= capacity:
+            return
+        while capacity < n_rows:
+            capacity *= 2
+        for name in ("_ids", "_first", "_born", "_died"):
+            setattr(self, name, _grown(getattr(self, name), capacity))
+        self._alive = _grown(self._alive, capacity // 8)
+
+    def _set_alive(self, first: int, end: int) -> None:
+        for row in range(first, end):
+            self._alive[row >> 3] |= 1 << (row & 7)
+
+    def _clear_alive(self, first: int, end: int) -> None:
+        for row in range(first, end):
+            self._alive[row >> 3] &= ~(1 << (row & 7)) & 0xFF
+
+
+def _grown(array: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:
+    grown = np.zeros(capacity, array.dtype)
+    grown[: len(array)] = array
+    return grown

@@ -1,0 +1,206 @@
+"""One version's index: rows, attribute columns, mapped vectors and the inverted lists, changed only between batches.
+
+The search lane's thread owns it: ``apply``, ``fold`` and every read for a search happen there. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from engine.backend.protocol import IvfPqIndex, Vectors
+from engine.dtypes import StoredArray, to_float32
+from engine.index.columns import Columns
+from engine.index.rows import Rows
+from engine.index.tuning import Costs, Tuning
+from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
+
+FOLD_SECONDS = 0.002
+
+
+class Change(Protocol):
+    """What ``apply`` reads of a committed change; the store makes them."""
+
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def id(self) -> ItemId: ...
+    @property
+    def first_row(self) -> int: ...
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def dead_n_rows(self) -> int: ...
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]: ...
+    @property
+    def in_place(self) -> bool: ...
+
+
+class Segments(Protocol):
+    """Where stored vectors come from."""
+
+    def arrays(self, n_rows: int) -> list[StoredArray]:
+        """Segments that hold the first ``n_rows`` rows; later writes show in them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Inverted lists and what was measured of them, switched in as one."""
+
+    ivfpq: IvfPqIndex
+    tuning: Tuning
+    trained_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes by part."""
+
+    vectors: int
+    codes: int
+    attributes: int
+    rows: int
+    n_rows: int
+
+
+class VersionIndex:
+    """See the module. ``costs``: what exact paths cost on this machine."""
+
+    def __init__(self, schema: Schema, version: VersionInfo, segments: Segments, costs: Costs) -> None:
+        self.version = version
+        self.schema = schema
+        self.costs = costs
+        self.rows = Rows(schema.id_type)
+        self.columns = Columns(schema.attributes)
+        self.lists: Lists | None = None
+        self.sequence = 0
+        self._segments = segments
+        self._vectors: Vectors | None = None
+        self._fold_rows = 1
+
+    @property
+    def vectors(self) -> Vectors:
+        """Every row written so far."""
+        if self._vectors is None or self._vectors.n_rows != self.rows.n_rows:
+            version = self.version
+            arrays = self._segments.arrays(self.rows.n_rows)
+            self._vectors = Vectors(arrays, self.rows.n_rows, version.dimension, version.dtype, version.metric)
+        return self._vectors
+
+    @property
+    def indexed_rows(self) -> int:
+        """Rows [0, indexed_rows) are in inverted lists, the others are the exact tail."""
+        return self.lists.ivfpq.n_rows if self.lists else 0
+
+    def memory(self) -> MemoryUse:
+        version = self.version
+        bytes_per_value = 4 if version.dtype == "float32" else 2
+        return MemoryUse(
+            vectors=self.rows.n_rows * version.dimension * bytes_per_value,
+            codes=self.lists.ivfpq.memory_bytes if self.lists else 0,
+            attributes=self.columns.memory_bytes,
+            rows=self.rows.memory_bytes,
+            n_rows=self.rows.n_rows,
+        )
+
+    def apply(self, changes: Sequence[Change], *, sequence: int) -> None:
+        """Make committed changes visible, all at once; those of an earlier sequence number are passed over."""
+        appended: list[Mapping[str, AttributeValue]] = []
+        for change in changes:
+            if change.sequence <= self.sequence:
+                continue
+            if change.in_place:
+                self._append_columns(appended)
+                self.columns.set_volatile(change.first_row, change.n_rows, change.attributes)
+                continue
+            if change.dead_n_rows:
+                self.rows.kill(change.id, died=change.sequence)
+            if change.n_rows:
+                self._append_row(change, appended)
+        self._append_columns(appended)
+        self.sequence = max(self.sequence, sequence)
+
+    def recover(self, live: Sequence[LiveRow], *, n_rows: int, sequence: int) -> None:
+        """Append rows that live on disk, in ascending order; the gaps between them are dead."""
+        appended: list[Mapping[str, AttributeValue]] = []
+        for row in live:
+            self._append_row(row, appended)
+        self._append_columns(appended)
+        self.rows.skip_to(n_rows)
+        if n_rows > self.columns.n_rows:
+            self.columns.append_dead(n_rows - self.columns.n_rows)
+        self.sequence = max(self.sequence, sequence)
+
+    def add_attribute(self, spec: AttributeSpec, schema: Schema) -> None:
+        """A new attribute, null for every row so far."""
+        self.columns.add_attribute(spec)
+        self.schema = schema
+
+    def vector_of(self, item_id: ItemId) -> Float32Array | None:
+        """float32 [d], the mean of the item's embeddings; None where the item does not live."""
+        span = self.rows.rows_of_item(item_id)
+        if span is None:
+            return None
+        mean: Float32Array = self.read(span[0], span[0] + span[1]).mean(axis=0)
+        return mean
+
+    def read(self, first_row: int, end_row: int) -> Float32Array:
+        """float32 [end - first, d] of consecutive rows, which may lie in several segments."""
+        vectors = self.vectors
+        stride = len(vectors.segments[0])
+        parts = []
+        while first_row < end_row:
+            segment, offset = divmod(first_row, stride)
+            stop = min(stride, offset + end_row - first_row)
+            parts.append(to_float32(vectors.segments[segment][offset:stop], vectors.dtype))
+            first_row += stop - offset
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def fold(self) -> bool:
+        """Move a slice of the tail into the lists, sized to take about ``FOLD_SECONDS``; True while there is more."""
+        if self.lists is None or self.indexed_rows >= self.rows.n_rows:
+            return False
+        first = self.indexed_rows
+        end = min(first + self._fold_rows, self.rows.n_rows)
+        began = time.perf_counter()
+        self.lists.ivfpq.add(self.read(first, end))
+        seconds = max(time.perf_counter() - began, 1e-6)
+        self._fold_rows = max(1, min(4 * self._fold_rows, int((end - first) * FOLD_SECONDS / seconds)))
+        return end < self.rows.n_rows
+
+    def rows_of(self, ids: Sequence[ItemId]) -> Int64Array:
+        return self.rows.rows_of(ids)
+
+    def _append_row(self, row: LiveRow | Change, appended: list[Mapping[str, AttributeValue]]) -> None:
+        gap = row.first_row - self.rows.n_rows
+        if gap > 0:
+            self._append_columns(appended)
+            self.columns.append_dead(gap)
+        self.rows.add(row.id, row.first_row, row.n_rows, born=row.sequence)
+        appended.extend([row.attributes] * row.n_rows)
+
+    def _append_columns(self, appended: list[Mapping[str, AttributeValue]]) -> None:
+        if appended:
+            self.columns.append(appended)
+            appended.clear()
+
+
+class LiveRow(Protocol):
+    """What recovery reads of an item's rows."""
+
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def id(self) -> ItemId: ...
+    @property
+    def first_row(self) -> int: ...
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]: ...

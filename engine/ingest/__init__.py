@@ -1,0 +1,1 @@
+"""One path into the store, whichever way items come."""

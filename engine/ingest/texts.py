@@ -1,0 +1,45 @@
+"""How an item's text fields become the texts its encoder reads, and the hash that tells whether they changed. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from engine.types import Float32Array, Item, Schema
+
+
+def texts_of(item: Item, schema: Schema) -> list[str]:
+    """The texts to encode, in the fields' order: one when fields are joined, one for each non-empty field else."""
+    ordered = sorted(schema.text_fields, key=lambda one: one.order)
+    present = [text for one in ordered if (text := item.text.get(one.name, "").strip())]
+    if schema.text_mode == "joined" and present:
+        return ["\n".join(present)]
+    return present
+
+
+def weights_of(item: Item, schema: Schema) -> Float32Array:
+    """float32 [texts]: the weight of each text of ``texts_of``."""
+    if schema.text_mode == "joined":
+        return np.ones(1, np.float32)
+    ordered = sorted(schema.text_fields, key=lambda one: one.order)
+    return np.array([one.weight for one in ordered if item.text.get(one.name, "").strip()], np.float32)
+
+
+def text_hash(item: Item, schema: Schema) -> bytes:
+    """Equal for equal embeddings: over the texts and their weights, or over the vector where the caller brings it."""
+    digest = hashlib.sha256()
+    if item.vector is not None:
+        digest.update(b"vector\0" + np.ascontiguousarray(item.vector, np.float32).tobytes())
+        return digest.digest()
+    digest.update(weights_of(item, schema).tobytes())
+    for text in texts_of(item, schema):
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.digest()
+
+
+def normalised(vectors: Float32Array) -> Float32Array:
+    """float32 [n, d], each row of length 1; rows of zeros stay zeros."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)

@@ -1,0 +1,226 @@
+"""The write path of a collection: validate, encode what changed, commit in groups, apply to the index, in that order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from engine.errors import EngineError, InvalidArgument
+from engine.ingest.texts import normalised, text_hash, texts_of, weights_of
+from engine.lanes.encode import EncodedText, EncodeLane
+from engine.lanes.lane import Lane
+from engine.models.protocol import Encoder
+from engine.store.collection_store import CollectionStore, DeleteOp, UpsertOp, WriteOutcome, WriteRequest
+from engine.types import Float32Array, Item, ItemId, Priority, Schema, Visibility
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One item of a request that was not written, and why; ``index`` is its place in the request."""
+
+    index: int
+    id: ItemId | None
+    error: EngineError
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of a request; ``sequence`` is that of its last change."""
+
+    sequence: int = 0
+    accepted: int = 0
+    deleted: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+    truncated_items: int = 0
+    truncated_tokens: int = 0
+    unchanged_texts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A write on its way through the commit lane."""
+
+    writer: Writer
+    request: WriteRequest
+
+
+CommitLane = Lane[Commit, WriteOutcome]
+
+
+def commit_batch(commits: Sequence[Commit]) -> list[WriteOutcome | EngineError]:
+    """Commit writes of one collection as a group, then hand the changes on in the order of their sequence numbers."""
+    writer = commits[0].writer
+    outcomes = writer.store.commit([commit.request for commit in commits])
+    for outcome in outcomes:
+        writer.committed(outcome)
+    return list(outcomes)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A valid item on its way to an op."""
+
+    place: int
+    item: Item
+    hash: bytes
+    vectors: Float32Array | None = None
+    is_encoded: bool = False
+
+
+class Writer:
+    """See the module. Methods run on the event loop; ``committed`` is called in the commit lane's thread.
+
+    Args:
+        validate: raises what is wrong with an item.
+        committed: what to do with an outcome, in the order of commits.
+        visible: waits until a sequence number is searchable.
+    """
+
+    def __init__(
+        self,
+        store: CollectionStore,
+        encoder: Encoder | None,
+        *,
+        encode_lane: EncodeLane,
+        commit_lane: CommitLane,
+        validate: Callable[[Item, Schema], Item],
+        committed: Callable[[WriteOutcome], None],
+    ) -> None:
+        self.store = store
+        self.committed = committed
+        self._encoder = encoder
+        self._encode_lane = encode_lane
+        self._commit_lane = commit_lane
+        self._validate = validate
+
+    async def upsert(
+        self,
+        items: Sequence[Item | Refusal],
+        *,
+        visibility: Visibility,
+        request_id: str = "",
+        priority: Priority = Priority.WRITE,
+        deadline: float | None = None,
+    ) -> Written:
+        """Write items whole; those already refused by the caller, or refused here, are told and lose no others."""
+        written = Written()
+        drafts = [draft for place, item in enumerate(items) if (draft := self._draft(place, item, written))]
+        await self._encode(await self._changed(drafts), written, priority=priority, deadline=deadline)
+        refused = {refusal.index for refusal in written.refusals}
+        drafts = [draft for draft in drafts if draft.place not in refused]
+        written.unchanged_texts = sum(draft.vectors is None for draft in drafts)
+        await self._commit_drafts(drafts, written, visibility, request_id, priority, deadline)
+        written.accepted = len(drafts) - len({r.index for r in written.refusals} - refused)
+        written.refusals.sort(key=lambda refusal: refusal.index)
+        return written
+
+    async def delete(
+        self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
+    ) -> Written:
+        """Delete items; ids that do not exist are no error."""
+        durable = visibility >= Visibility.DURABLE
+        outcome = await self._commit(WriteRequest([DeleteOp(one) for one in ids], durable, request_id), deadline)
+        return Written(sequence=outcome.sequence, deleted=outcome.deleted)
+
+    def _draft(self, place: int, item: Item | Refusal, written: Written) -> _Draft | None:
+        if isinstance(item, Refusal):
+            written.refusals.append(item)
+            return None
+        schema = self.store.schema
+        try:
+            valid = self._validate(item, schema)
+            if valid.vector is None and (self._encoder is None or not texts_of(valid, schema)):
+                raise InvalidArgument("text", "the item has neither text to encode nor vectors")
+        except EngineError as error:
+            written.refusals.append(Refusal(place, item.id, error))
+            return None
+        draft = _Draft(place, valid, text_hash(valid, schema))
+        if valid.vector is not None:
+            vectors = valid.vector.reshape(-1, valid.vector.shape[-1])
+            draft.vectors = normalised(vectors) if schema.metric == "cosine" else vectors
+        return draft
+
+    async def _changed(self, drafts: Sequence[_Draft]) -> list[_Draft]:
+        """Those whose text is not the one stored."""
+        textual = [draft for draft in drafts if draft.vectors is None]
+        if not textual:
+            return []
+        ids = [draft.item.id for draft in textual]
+        known = await asyncio.to_thread(self.store.text_hashes, ids)
+        last: dict[ItemId, bytes] = dict(known)
+        changed = []
+        for draft in textual:
+            if last.get(draft.item.id) != draft.hash:
+                changed.append(draft)
+            last[draft.item.id] = draft.hash
+        return changed
+
+    async def _encode(
+        self, drafts: Sequence[_Draft], written: Written, *, priority: Priority, deadline: float | None
+    ) -> None:
+        if not drafts:
+            return
+        assert self._encoder is not None
+        schema = self.store.schema
+        texts = [texts_of(draft.item, schema) for draft in drafts]
+        encoded = await self._encode_lane.encode(
+            self._encoder,
+            [text for of_item in texts for text in of_item],
+            role="item",
+            chunks=schema.chunk,
+            priority=priority,
+            deadline=deadline,
+        )
+        at = 0
+        for draft, of_item in zip(drafts, texts, strict=True):
+            self._take(draft, encoded[at : at + len(of_item)], written)
+            at += len(of_item)
+
+    def _take(self, draft: _Draft, encoded: Sequence[EncodedText | EngineError], written: Written) -> None:
+        """The item's vectors from its texts' outcomes, or its refusal."""
+        failed = next((one for one in encoded if isinstance(one, EngineError)), None)
+        if failed is not None:
+            written.refusals.append(Refusal(draft.place, draft.item.id, failed))
+            return
+        texts = [one for one in encoded if isinstance(one, EncodedText)]
+        schema = self.store.schema
+        if schema.text_mode == "weighted":
+            weights = weights_of(draft.item, schema)
+            vectors = sum(w * text.vectors for w, text in zip(weights, texts, strict=True)) / weights.sum()
+        else:
+            vectors = texts[0].vectors
+        draft.vectors = normalised(vectors) if schema.metric == "cosine" else vectors
+        truncated = sum(text.truncated_tokens for text in texts)
+        written.truncated_tokens += truncated
+        written.truncated_items += truncated > 0
+
+    async def _commit_drafts(
+        self,
+        drafts: Sequence[_Draft],
+        written: Written,
+        visibility: Visibility,
+        request_id: str,
+        priority: Priority,
+        deadline: float | None,
+    ) -> None:
+        """Commit; items whose stored text changed since it was compared are encoded and committed in a second round."""
+        durable = visibility >= Visibility.DURABLE
+        while True:
+            ops = [UpsertOp(draft.item, draft.hash, draft.vectors) for draft in drafts]
+            outcome = await self._commit(WriteRequest(ops, durable, request_id), deadline)
+            written.sequence = max(written.sequence, outcome.sequence)
+            if not outcome.stale:
+                return
+            stale = [drafts[place] for place in outcome.stale]
+            await self._encode(stale, written, priority=priority, deadline=deadline)
+            refused = {refusal.index for refusal in written.refusals}
+            again = drafts if request_id else stale
+            drafts = [draft for draft in again if draft.place not in refused]
+
+    async def _commit(self, request: WriteRequest, deadline: float | None) -> WriteOutcome:
+        """In the commit lane, and shielded: what was handed over is committed whether or not the caller waits."""
+        done = await self._commit_lane.submit(
+            Commit(self, request), group=id(self.store), cost=max(1, len(request.ops)), deadline=deadline
+        )
+        return done.result

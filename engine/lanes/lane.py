@@ -1,0 +1,320 @@
+"""A lane: one thread that forms batches of what waits and runs them, never idle while anything waits.
+
+Knows nothing of what a batch does. Results go back to the event loop once per batch, not once per entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from engine.errors import Cancelled, DeadlineExceeded, Draining, EngineError, QueueFull
+from engine.lanes.batching import BatchLimits, Dropped, plan_batch
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[R]):
+    """One entry's result, and the seconds it waited before its batch began and its batch ran."""
+
+    result: R
+    queue_seconds: float
+    run_seconds: float
+    batch_entries: int
+
+
+@dataclass(eq=False, slots=True)
+class Ticket(Generic[P, R]):
+    """An entry of a lane's queue; ``future`` belongs to the event loop that submitted it."""
+
+    payload: P
+    future: asyncio.Future[Done[R]]
+    group: Hashable
+    cost: float
+    priority: int
+    deadline: float | None
+    leave_queue_by: float | None
+    enqueued: float
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.future.cancelled()
+
+
+@dataclass(slots=True)
+class LaneFigures:
+    """Counters since the start; read from any thread, written by the lane's."""
+
+    batches: int = 0
+    entries: int = 0
+    dropped: int = 0
+    failed_batches: int = 0
+    busy_seconds: float = 0.0
+    cost_done: float = 0.0
+
+
+Run = Callable[[Sequence[P]], Sequence["R | EngineError"]]
+"""Runs a batch in the lane's thread; one outcome for each payload, in order. What it raises fails the whole batch."""
+
+
+class Lane(Generic[P, R]):
+    """One thread, one queue.
+
+    Args:
+        name: of the thread, and in messages.
+        run: what to do with a batch's payloads.
+        limits: of one batch.
+        queue_cost: admission stops when what waits costs more than this.
+        on_failure: turns what ``run`` raised into the error every caller of the batch gets.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Run[P, R],
+        *,
+        limits: BatchLimits,
+        queue_cost: float,
+        on_failure: Callable[[Exception], EngineError],
+    ) -> None:
+        self.name = name
+        self.limits = limits
+        self.figures = LaneFigures()
+        self._run = run
+        self._queue_cost = queue_cost
+        self._on_failure = on_failure
+        self._waiting: deque[Ticket[P, R]] = deque()
+        self._waiting_cost = 0.0
+        self._actions: deque[Callable[[], None]] = deque()
+        self._idle_actions: deque[Callable[[], bool]] = deque()
+        self._wake = threading.Condition()
+        self._draining = False
+        self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting_cost(self) -> float:
+        return self._waiting_cost
+
+    async def submit(
+        self,
+        payload: P,
+        *,
+        group: Hashable = None,
+        cost: float = 1.0,
+        priority: int = 0,
+        deadline: float | None = None,
+        max_queue_delay: float | None = None,
+    ) -> Done[R]:
+        """Wait for the payload's result; a cancelled waiter's entry is dropped uncomputed.
+
+        Raises:
+            QueueFull: more waits already than the lane admits, or the entry waited longer than ``max_queue_delay``.
+            DeadlineExceeded: the deadline (``time.monotonic`` seconds) passed in the queue.
+            Draining: the lane takes no new work.
+            EngineError: what the batch raised.
+        """
+        return await self.enqueue(
+            payload,
+            group=group,
+            cost=cost,
+            priority=priority,
+            deadline=deadline,
+            max_queue_delay=max_queue_delay,
+        )
+
+    def enqueue(
+        self,
+        payload: P,
+        *,
+        group: Hashable = None,
+        cost: float = 1.0,
+        priority: int = 0,
+        deadline: float | None = None,
+        max_queue_delay: float | None = None,
+    ) -> asyncio.Future[Done[R]]:
+        """The same as ``submit`` without waiting, for callers that enter several entries at once."""
+        now = time.monotonic()
+        future: asyncio.Future[Done[R]] = asyncio.get_running_loop().create_future()
+        leave_by = None if max_queue_delay is None else now + max_queue_delay
+        ticket = Ticket(payload, future, group, cost, priority, deadline, leave_by, now)
+        with self._wake:
+            self._admit(cost)
+            self._waiting.append(ticket)
+            self._waiting_cost += cost
+            self._wake.notify()
+        return future
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Run ``action`` in the lane's thread before the next batch; actions keep their order."""
+        with self._wake:
+            self._actions.append(action)
+            self._wake.notify()
+
+    def post_idle(self, step: Callable[[], bool]) -> None:
+        """Run ``step`` when nothing waits, again and again until it answers False; each call should be short."""
+        with self._wake:
+            self._idle_actions.append(step)
+            self._wake.notify()
+
+    async def call(self, action: Callable[[], R]) -> R:
+        """``post`` an action and wait for what it returns or raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+
+        def act() -> None:
+            try:
+                result = action()
+            except Exception as error:
+                loop.call_soon_threadsafe(_fail, future, error)
+            else:
+                loop.call_soon_threadsafe(_succeed, future, result)
+
+        self.post(act)
+        return await future
+
+    def drain(self) -> None:
+        """Take no new work, finish what waits, end the thread; blocks until then."""
+        with self._wake:
+            self._draining = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _admit(self, cost: float) -> None:
+        if self._draining:
+            raise Draining("the server is shutting down")
+        if self._waiting and self._waiting_cost + cost > self._queue_cost:
+            raise QueueFull(
+                f"the {self.name} queue is full",
+                retry_after_ms=self._ms_to_clear(),
+                queue=self.name,
+                waiting=round(self._waiting_cost),
+                limit=round(self._queue_cost),
+            )
+
+    def _ms_to_clear(self) -> int:
+        rate = self.figures.cost_done / self.figures.busy_seconds if self.figures.busy_seconds else self._queue_cost
+        return int(1000 * self._waiting_cost / rate) + 1 if rate else 1000
+
+    def _loop(self) -> None:
+        while True:
+            actions, idle, tickets = self._next()
+            for action in actions:
+                self._act(action)
+            if tickets is None:
+                return
+            if tickets:
+                self._run_batch(tickets)
+            elif idle is not None and self._step(idle):
+                self.post_idle(idle)
+
+    def _next(
+        self,
+    ) -> tuple[list[Callable[[], None]], Callable[[], bool] | None, Sequence[Ticket[P, R]] | None]:
+        """What to do now; waits until there is something. The last is None when the lane is to end."""
+        with self._wake:
+            while not (self._actions or self._waiting or self._idle_actions or self._draining):
+                self._wake.wait()
+            actions = list(self._actions)
+            self._actions.clear()
+            if not self._waiting:
+                if self._draining:
+                    return actions, None, None
+                idle = self._idle_actions.popleft() if self._idle_actions and not actions else None
+                return actions, idle, ()
+            pending = tuple(self._waiting)
+            self._waiting.clear()
+            self._waiting_cost = 0.0
+        return actions, None, self._plan(pending)
+
+    def _plan(self, pending: Sequence[Ticket[P, R]]) -> Sequence[Ticket[P, R]]:
+        plan = plan_batch(pending, self.limits, time.monotonic())
+        with self._wake:
+            self._waiting.extendleft(reversed(plan.rest))
+            self._waiting_cost += sum(ticket.cost for ticket in plan.rest)
+        if plan.dropped:
+            self.figures.dropped += len(plan.dropped)
+            self._deliver([(ticket, self._refusal(why)) for ticket, why in plan.dropped])
+        return plan.batch
+
+    def _refusal(self, why: Dropped) -> EngineError:
+        if why is Dropped.WAITED_TOO_LONG:
+            return QueueFull(f"waited longer than max_queue_delay for the {self.name} lane", retry_after_ms=1)
+        if why is Dropped.EXPIRED:
+            return DeadlineExceeded(f"the deadline passed in the {self.name} queue")
+        return Cancelled("the caller went away")
+
+    def _run_batch(self, tickets: Sequence[Ticket[P, R]]) -> None:
+        began = time.monotonic()
+        outcomes: Sequence[R | EngineError]
+        try:
+            outcomes = self._run([ticket.payload for ticket in tickets])
+            assert len(outcomes) == len(tickets)
+        except Exception as error:
+            if not isinstance(error, EngineError):
+                logger.exception("a batch of %d failed in the %s lane", len(tickets), self.name)
+            self.figures.failed_batches += 1
+            outcomes = [self._on_failure(error)] * len(tickets)
+        seconds = time.monotonic() - began
+        self._count(tickets, seconds)
+        self._deliver(
+            [
+                (ticket, out if isinstance(out, EngineError) else Done(out, began - ticket.enqueued, seconds, len(tickets)))
+                for ticket, out in zip(tickets, outcomes, strict=True)
+            ]
+        )
+
+    def _count(self, tickets: Sequence[Ticket[P, R]], seconds: float) -> None:
+        self.figures.batches += 1
+        self.figures.entries += len(tickets)
+        self.figures.busy_seconds += seconds
+        self.figures.cost_done += sum(ticket.cost for ticket in tickets)
+
+    def _act(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:
+            logger.exception("an action failed in the %s lane", self.name)
+
+    def _step(self, step: Callable[[], bool]) -> bool:
+        try:
+            return step()
+        except Exception:
+            logger.exception("background work failed in the %s lane", self.name)
+            return False
+
+    def _deliver(self, outcomes: list[tuple[Ticket[P, R], Done[R] | EngineError]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket[P, R], Done[R] | EngineError]]] = {}
+        for ticket, outcome in outcomes:
+            by_loop.setdefault(ticket.future.get_loop(), []).append((ticket, outcome))
+        for loop, of_loop in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_settle, of_loop)
+
+
+def _settle(outcomes: Sequence[tuple[Ticket[P, R], Done[R] | EngineError]]) -> None:
+    for ticket, outcome in outcomes:
+        if isinstance(outcome, EngineError):
+            _fail(ticket.future, outcome)
+        else:
+            _succeed(ticket.future, outcome)
+
+
+def _fail(future: asyncio.Future[R], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _succeed(future: asyncio.Future[R], result: R) -> None:
+    if not future.done():
+        future.set_result(result)

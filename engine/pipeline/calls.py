@@ -1,0 +1,117 @@
+"""A search call from admission to answer, as values: what was asked, which of its queries are sound, what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import EngineError, InvalidArgument, LimitExceeded
+from engine.limits import Limits
+from engine.types import Explanation, Float32Array, ItemId, Priority, SearchParams, StageTimes, VersionInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCall:
+    """What one call asks: exactly one of ``vectors`` float32 [B, d], ``texts`` and ``item_ids``.
+
+    ``params`` holds one for all queries or one for each; an error in place of one fails that query alone.
+    ``deadline`` is on the clock of ``time.monotonic``, ``max_queue_delay`` in seconds.
+    """
+
+    params: Sequence[SearchParams | EngineError]
+    vectors: Float32Array | None = None
+    texts: Sequence[str] = ()
+    item_ids: Sequence[ItemId] = ()
+    version: str = ""
+    explain: bool = False
+    min_sequence: int | None = None
+    priority: Priority = Priority.INTERACTIVE
+    deadline: float | None = None
+    max_queue_delay: float | None = None
+
+    @property
+    def n_queries(self) -> int:
+        return len(self.vectors) if self.vectors is not None else len(self.texts) or len(self.item_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """Hits as columns: ``counts`` uint32 [B], then ids and scores of all hits, query after query, best first.
+
+    ``errors`` is empty where every query was answered, else has one entry for each.
+    """
+
+    counts: npt.NDArray[np.uint32]
+    ids: npt.NDArray[Any]
+    scores: Float32Array
+    errors: Sequence[EngineError | None]
+    explanations: Sequence[Explanation]
+    version: VersionInfo
+    sequence: int
+    times: StageTimes
+
+
+def check_call(call: SearchCall, limits: Limits) -> None:
+    """What is wrong with the call as a whole.
+
+    Raises:
+        InvalidArgument: no query, or parameters that are neither one for all nor one for each.
+        LimitExceeded: more queries, or more hits in all, than a reply may hold.
+    """
+    n = call.n_queries
+    if n == 0:
+        raise InvalidArgument("queries", "the call has no query")
+    if n > limits.batch_queries:
+        raise LimitExceeded("queries", value=n, limit=limits.batch_queries, unit="queries a call")
+    if len(call.params) not in (1, n):
+        raise InvalidArgument("params", f"{len(call.params)} given for {n} queries: give one for all or one for each")
+    each = n if len(call.params) == 1 else 1
+    hits = sum(each * one.k for one in call.params if isinstance(one, SearchParams))
+    if hits > limits.reply_hits:
+        raise LimitExceeded("params.k", value=hits, limit=limits.reply_hits, unit="hits a reply (k x queries)")
+
+
+def check_params(params: SearchParams, limits: Limits, field: str) -> None:
+    """What is wrong with one query's parameters, their filter aside."""
+    if params.k < 1:
+        raise InvalidArgument(f"{field}.k", f"{params.k} is not at least 1")
+    if params.k > limits.k:
+        raise LimitExceeded(f"{field}.k", value=params.k, limit=limits.k, unit="hits")
+    if params.recall_target is not None and not 0 < params.recall_target <= 1:
+        raise InvalidArgument(f"{field}.recall_target", f"{params.recall_target} is not in (0, 1]")
+    if params.nprobe is not None and params.nprobe < 1:
+        raise InvalidArgument(f"{field}.nprobe", f"{params.nprobe} is not at least 1")
+    if params.rescore_depth is not None and params.rescore_depth < 1:
+        raise InvalidArgument(f"{field}.rescore_depth", f"{params.rescore_depth} is not at least 1")
+    if len(params.exclude_ids) > limits.exclude_ids:
+        raise LimitExceeded(f"{field}.exclude_ids", value=len(params.exclude_ids), limit=limits.exclude_ids, unit="ids")
+
+
+def check_vectors(vectors: Float32Array, version: VersionInfo) -> None:
+    """The dimension is the version's."""
+    if vectors.shape[1] != version.dimension:
+        raise InvalidArgument(
+            "query.vector",
+            f"has {vectors.shape[1]} dimensions, version {version.id!r} has {version.dimension}",
+            value=vectors.shape[1],
+            limit=version.dimension,
+        )
+
+
+def unsound_vectors(vectors: Float32Array, version: VersionInfo) -> dict[int, EngineError]:
+    """Queries that no search can answer, by their place: NaN, infinite, or zero where the metric is cosine."""
+    errors: dict[int, EngineError] = {}
+    lengths = np.einsum("bd,bd->b", vectors, vectors, dtype=np.float64)
+    if np.isfinite(lengths).all() and (version.metric != "cosine" or lengths.all()):
+        return errors
+    for place in np.flatnonzero(~np.isfinite(lengths)).tolist():
+        at = int(np.argmin(np.isfinite(vectors[place])))
+        errors[place] = InvalidArgument(f"query[{place}].vector", f"value {at} is NaN or infinite")
+    if version.metric == "cosine":
+        for place in np.flatnonzero(lengths == 0).tolist():
+            errors[place] = InvalidArgument(f"query[{place}].vector", "is zero, which has no cosine")
+    return errors

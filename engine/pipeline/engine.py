@@ -1,0 +1,245 @@
+"""Everything a server serves: the collections of a data directory, the lanes they share and the device they run on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from engine.backend import open_backend
+from engine.backend.protocol import Backend, Vectors
+from engine.config import Settings
+from engine.errors import CollectionExists, CollectionNotFound, EngineError, Loading, SearchFailed, VersionMismatch
+from engine.index.tuning import measure_costs
+from engine.index.version_index import VersionIndex
+from engine.ingest.writer import commit_batch
+from engine.lanes.batching import BatchLimits
+from engine.lanes.encode import EncodeLane
+from engine.lanes.lane import Lane
+from engine.limits import Limits
+from engine.models.bundle import open_encoder
+from engine.models.protocol import Encoder
+from engine.pipeline.collection import Collection, Lanes
+from engine.pipeline.search import search_jobs
+from engine.pipeline.upkeep import Upkeep
+from engine.schema_file import validate_schema
+from engine.store.collection_store import CollectionStore
+from engine.store.folders import delete_collection_folder, list_collections
+from engine.store.lock import DirectoryLock
+from engine.types import Schema, VersionInfo
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """See the module. Made and changed on the event loop; ``load`` and what it calls run in a thread of their own.
+
+    Args:
+        health: told (collection name, is serving) whenever that changes.
+    """
+
+    def __init__(self, settings: Settings, limits: Limits, *, health: Callable[[str, bool], None]) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.collections: dict[str, Collection] = {}
+        self.start_seconds: dict[str, float] = {}
+        self.started_micros = time.time_ns() // 1000
+        self.is_loaded = False
+        self._failed: dict[str, EngineError] = {}
+        self._health = health
+        self._loop = asyncio.get_running_loop()
+        self._creating = asyncio.Lock()
+        self._encoders: dict[tuple[str, str], Encoder] = {}
+        self._root = settings.data_dir / "collections"
+        self._lock = DirectoryLock(settings.data_dir)
+        self.backend: Backend = open_backend(settings.device, threads=settings.compute_threads)
+        self.lanes = _open_lanes(settings, self.backend)
+        self.upkeep = Upkeep(settings, self.lanes, self.backend)
+
+    def collection(self, name: str) -> Collection:
+        """The collection of that name.
+
+        Raises:
+            CollectionNotFound: there is none.
+            Loading: the server is still opening its data.
+            VersionMismatch: it could not be opened: its encoder is not the one it was built with.
+        """
+        found = self.collections.get(name)
+        if found is not None:
+            return found
+        if name in self._failed:
+            raise self._failed[name]
+        if not self.is_loaded:
+            raise Loading("the server is loading its collections")
+        raise CollectionNotFound(name)
+
+    async def load(self) -> None:
+        """Open every collection of the data directory and warm it up; only then does it serve."""
+        for name in await asyncio.to_thread(list_collections, self._root):
+            try:
+                collection = await asyncio.to_thread(self._open, name)
+            except EngineError as error:
+                logger.error("collection %s cannot be served: %s", name, error)
+                self._failed[name] = error
+            else:
+                self._serve(collection)
+        self.is_loaded = True
+
+    async def create(self, schema: Schema) -> Collection:
+        """A new, empty collection with its first version.
+
+        Raises:
+            CollectionExists: the name is taken.
+            InvalidArgument: the schema is unusable.
+            ConfigError: its encoder cannot be opened.
+        """
+        async with self._creating:
+            if not self.is_loaded:
+                raise Loading("the server is loading its collections")
+            if schema.name in self.collections or schema.name in self._failed:
+                raise CollectionExists(schema.name)
+            collection = await asyncio.to_thread(self._create, schema)
+            self._serve(collection)
+            return collection
+
+    async def delete(self, name: str) -> None:
+        """Take the collection out of service, then remove what it stored."""
+        async with self._creating:
+            collection = self.collection(name)
+            del self.collections[name]
+            self._health(name, False)
+            await self.upkeep.forget(collection)
+            done = self._loop.create_future()
+            self.lanes.commit.post(lambda: self._loop.call_soon_threadsafe(done.set_result, None))
+            await done
+            await asyncio.to_thread(collection.close)
+            await asyncio.to_thread(delete_collection_folder, self._root / name)
+
+    async def close(self) -> None:
+        """Finish what waits in the lanes, then close the stores."""
+        await self.upkeep.stop()
+        await asyncio.to_thread(self.lanes.encode.drain)
+        await asyncio.to_thread(self.lanes.commit.drain)
+        await asyncio.to_thread(self.lanes.search.drain)
+        for collection in self.collections.values():
+            await asyncio.to_thread(collection.close)
+        self._lock.release()
+
+    def _serve(self, collection: Collection) -> None:
+        self.collections[collection.name] = collection
+        self.upkeep.watch(collection)
+        self._health(collection.name, True)
+
+    def _create(self, schema: Schema) -> Collection:
+        encoder = self._encoder(schema, self.settings.encoder_dtype)
+        schema = validate_schema(schema, self.limits, encoder_dimension=encoder.dimension if encoder else None)
+        version = VersionInfo(
+            id="v1",
+            encoder_version=encoder.version if encoder else "",
+            dimension=encoder.dimension if encoder else schema.dimension or 0,
+            metric=schema.metric,
+            dtype=schema.dtype,
+            created_micros=time.time_ns() // 1000,
+            encoder_dtype=self.settings.encoder_dtype,
+        )
+        store = CollectionStore.create(self._root / schema.name, schema, version)
+        return self._collection(store, encoder)
+
+    def _open(self, name: str) -> Collection:
+        store = CollectionStore.open(self._root / name)
+        began = time.perf_counter()
+        version = store.versions[0]
+        encoder = self._encoder(store.schema, version.encoder_dtype)
+        self._add_seconds("model", time.perf_counter() - began)
+        if encoder is not None and encoder.version != version.encoder_version:
+            raise VersionMismatch(
+                f"collection {name!r} was built with encoder {version.encoder_version}, but "
+                f"{store.schema.encoder!r} is now {encoder.version}: restore that encoder, or load into a new collection",
+                collection=name,
+                index_encoder=version.encoder_version,
+                encoder=encoder.version,
+            )
+        began = time.perf_counter()
+        collection = self._collection(store, encoder)
+        self._add_seconds("index", time.perf_counter() - began)
+        return collection
+
+    def _collection(self, store: CollectionStore, encoder: Encoder | None) -> Collection:
+        version = store.versions[0]
+        costs = measure_costs(self.backend, dimension=version.dimension, dtype=version.dtype, metric=version.metric)
+        index = VersionIndex(store.schema, version, store.segments(version.id), costs)
+        index.recover(
+            store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence
+        )
+        self.upkeep.restore_lists(store, index)
+        self._warm_up(index, encoder)
+        return Collection(
+            store,
+            index,
+            encoder,
+            lanes=self.lanes,
+            limits=self.limits,
+            loop=self._loop,
+            changed=self.upkeep.consider,
+        )
+
+    def _warm_up(self, index: VersionIndex, encoder: Encoder | None) -> None:
+        """Everything a first query would otherwise wait for, before the collection serves."""
+        version = index.version
+        segment = np.zeros((1, version.dimension), np.float32)
+        self.backend.warm_up(index.vectors if index.rows.n_rows else _one_row(segment, version))
+        if encoder is not None:
+            encoder.forward(encoder.tokenize(["warm-up"], role="query")[0].windows)
+
+    def _encoder(self, schema: Schema, dtype: str) -> Encoder | None:
+        if schema.encoder is None:
+            return None
+        key = (schema.encoder, dtype)
+        if key not in self._encoders:
+            self._encoders[key] = open_encoder(
+                schema.encoder, compute_dtype=dtype, threads=self.settings.compute_threads
+            )
+        return self._encoders[key]
+
+    def _add_seconds(self, part: str, seconds: float) -> None:
+        self.start_seconds[part] = self.start_seconds.get(part, 0.0) + seconds
+
+
+def _one_row(row: np.ndarray, version: VersionInfo) -> Vectors:  # type: ignore[type-arg]  # any float32 [1, d]
+    from engine.dtypes import to_stored
+
+    return Vectors([to_stored(row, version.dtype)], 1, version.dimension, version.dtype, version.metric)
+
+
+def _open_lanes(settings: Settings, backend: Backend) -> Lanes:
+    return Lanes(
+        encode=EncodeLane(
+            batch_seconds=settings.encode_batch_ms / 1000,
+            queue_seconds=settings.encode_queue_seconds,
+            batch_texts=settings.encode_batch_texts,
+        ),
+        search=Lane(
+            "search",
+            partial(search_jobs, backend),
+            limits=BatchLimits(entries=settings.search_batch_queries, cost=settings.search_batch_queries),
+            queue_cost=settings.search_queue_queries,
+            on_failure=lambda error: SearchFailed(f"the search failed: {error}"),
+        ),
+        commit=Lane(
+            "commit",
+            commit_batch,
+            limits=BatchLimits(entries=1024, cost=settings.commit_batch_items),
+            queue_cost=settings.commit_queue_items,
+            on_failure=lambda error: SearchFailed(f"the write failed: {error}"),
+        ),
+    )
+
+
+def encoder_folder(path: str) -> Path:
+    """A path as the schema names it."""
+    return Path(path).expanduser()

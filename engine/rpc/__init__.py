@@ -1,0 +1,1 @@
+"""gRPC only: the server's life, one thin servicer per service, errors to statuses."""

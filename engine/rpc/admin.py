@@ -1,0 +1,130 @@
+"""AdminService: collections and what the server is. Versions, snapshots and operations are not implemented yet."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import asdict
+from importlib import metadata
+
+from engine import convert
+from engine.errors import LimitExceeded
+from engine.pipeline.collection import Collection
+from engine.pipeline.engine import Engine
+from engine.rpc.methods import Call
+from engine.types import VersionInfo
+from engine.v1 import admin_pb2
+
+_LIBRARIES = ("numpy", "torch", "faiss-cpu", "numba", "grpcio", "protobuf", "tokenizers", "pyroaring", "pyarrow")
+
+
+class AdminServicer:
+    """See the proto file for each method."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def create_collection(
+        self, request: admin_pb2.CreateCollectionRequest, call: Call
+    ) -> admin_pb2.CreateCollectionResponse:
+        schema = convert.schema_from(request.schema, "schema")
+        collection = await self._engine.create(schema)
+        return admin_pb2.CreateCollectionResponse(collection=_collection(collection))
+
+    async def get_collection(
+        self, request: admin_pb2.GetCollectionRequest, call: Call
+    ) -> admin_pb2.GetCollectionResponse:
+        return admin_pb2.GetCollectionResponse(collection=_collection(self._engine.collection(request.collection)))
+
+    async def list_collections(
+        self, request: admin_pb2.ListCollectionsRequest, call: Call
+    ) -> admin_pb2.ListCollectionsResponse:
+        limit = self._engine.limits.page_size
+        size = request.page_size or limit
+        if size > limit:
+            raise LimitExceeded("page_size", value=size, limit=limit, unit="collections a page")
+        names = sorted(name for name in self._engine.collections if name > request.page_token)
+        page = [_collection(self._engine.collections[name]) for name in names[:size]]
+        return admin_pb2.ListCollectionsResponse(
+            collections=page, next_page_token=names[size - 1] if len(names) > size else ""
+        )
+
+    async def delete_collection(
+        self, request: admin_pb2.DeleteCollectionRequest, call: Call
+    ) -> admin_pb2.DeleteCollectionResponse:
+        await self._engine.delete(request.collection)
+        return admin_pb2.DeleteCollectionResponse()
+
+    async def add_attribute(
+        self, request: admin_pb2.AddAttributeRequest, call: Call
+    ) -> admin_pb2.AddAttributeResponse:
+        collection = self._engine.collection(request.collection)
+        await collection.add_attribute(convert.attribute_from(request.attribute, "attribute"))
+        return admin_pb2.AddAttributeResponse(collection=_collection(collection))
+
+    async def get_server(self, request: admin_pb2.GetServerRequest, call: Call) -> admin_pb2.GetServerResponse:
+        engine = self._engine
+        return admin_pb2.GetServerResponse(
+            engine_version=_version_of("ebr-engine"),
+            device=engine.backend.device,
+            limits=admin_pb2.Limits(**asdict(engine.limits)),
+            libraries=[
+                admin_pb2.Library(name=name, version=version) for name in _LIBRARIES if (version := _version_of(name))
+            ],
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            started_at=convert.timestamp(engine.started_micros),
+            start_seconds=engine.start_seconds,
+        )
+
+
+def _version_of(distribution: str) -> str:
+    """Empty where it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _collection(collection: Collection) -> admin_pb2.Collection:
+    return admin_pb2.Collection(
+        schema=convert.schema_to(collection.schema),
+        versions=[_version(collection, collection.version)],
+        items=collection.store.item_count,
+        sequence=collection.store.sequence,
+        searchable_sequence=collection.index.sequence,
+        truncated_items=collection.truncated_items,
+    )
+
+
+def _version(collection: Collection, version: VersionInfo) -> admin_pb2.Version:
+    index, memory = collection.index, collection.index.memory()
+    message = admin_pb2.Version(
+        id=version.id,
+        encoder_version=version.encoder_version,
+        dimension=version.dimension,
+        metric=convert.METRIC_VALUES[version.metric],
+        dtype=convert.DTYPE_VALUES[version.dtype],
+        active=True,
+        created_at=convert.timestamp(version.created_micros),
+        memory=admin_pb2.MemoryUse(
+            vectors=memory.vectors,
+            codes=memory.codes,
+            attributes=memory.attributes,
+            rows=memory.rows,
+            row_count=memory.n_rows,
+        ),
+        upkeep=collection.upkeep_stage,
+        max_tokens=collection.encoder.max_tokens if collection.encoder else 0,
+    )
+    if index.lists is not None:
+        setting = index.lists.tuning.lookup(10, 1.0, collection.recall_target)
+        message.ivfpq.CopyFrom(
+            admin_pb2.IvfPq(
+                nlist=index.lists.ivfpq.nlist,
+                code_bytes=index.lists.ivfpq.code_bytes,
+                rows=index.indexed_rows,
+                nprobe=setting.nprobe if setting else 0,
+                rescore_depth=setting.depth if setting else 0,
+                expected_recall=setting.expected_recall if setting else 0.0,
+            )
+        )
+    return message

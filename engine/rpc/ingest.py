@@ -1,0 +1,169 @@
+"""IngestService: thin. Messages in, items to the collection's writer, outcomes out."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import numpy as np
+
+from engine import convert
+from engine.errors import EngineError, InvalidArgument, LimitExceeded
+from engine.ingest.writer import Refusal, Written
+from engine.pipeline.collection import Collection
+from engine.pipeline.engine import Engine
+from engine.rpc.methods import Call
+from engine.rpc.status import status_of
+from engine.telemetry.metrics import Metrics
+from engine.types import Filter, Item, ItemId, Priority, StoredItem, Visibility
+from engine.v1 import common_pb2, ingest_pb2
+
+_DEFAULT_PAGE = 100
+
+
+class IngestServicer:
+    """See the proto file for each method."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    async def upsert(self, request: ingest_pb2.UpsertRequest, call: Call) -> ingest_pb2.UpsertResponse:
+        collection = self._engine.collection(request.collection)
+        limit = self._engine.limits.upsert_items
+        if len(request.items) > limit:
+            raise LimitExceeded("items", value=len(request.items), limit=limit, unit="items a call")
+        written = await collection.upsert(
+            [_item(message, place) for place, message in enumerate(request.items)],
+            visibility=_visibility(request.visibility),
+            request_id=request.request_id,
+            priority=Priority.BULK if request.priority == ingest_pb2.WRITE_PRIORITY_BULK else Priority.WRITE,
+            deadline=call.deadline,
+        )
+        self._metrics.truncated_items(collection.name, written.truncated_items)
+        return _upserted(written, request.request_id)
+
+    async def upsert_stream(
+        self, requests: AsyncIterator[ingest_pb2.UpsertRequest], call: Call
+    ) -> AsyncIterator[ingest_pb2.UpsertResponse]:
+        async for request in requests:
+            yield await self.upsert(request, call)
+
+    async def delete(self, request: ingest_pb2.DeleteRequest, call: Call) -> ingest_pb2.DeleteResponse:
+        written = await self._engine.collection(request.collection).delete(
+            convert.item_ids_from(request.ids, "ids"),
+            visibility=_visibility(request.visibility),
+            request_id=request.request_id,
+            deadline=call.deadline,
+        )
+        return ingest_pb2.DeleteResponse(sequence=written.sequence, deleted=written.deleted)
+
+    async def delete_by_filter(
+        self, request: ingest_pb2.DeleteByFilterRequest, call: Call
+    ) -> ingest_pb2.DeleteByFilterResponse:
+        tree = convert.filter_from(request.filter)
+        if tree.is_empty() and not request.everything:
+            raise InvalidArgument("filter", "is empty and would delete every item: set everything if that is meant")
+        if not tree.is_empty() and request.everything:
+            raise InvalidArgument("everything", "is set beside a filter: give one of the two")
+        written = await self._engine.collection(request.collection).delete_by_filter(
+            tree,
+            visibility=_visibility(request.visibility),
+            request_id=request.request_id,
+            deadline=call.deadline,
+        )
+        return ingest_pb2.DeleteByFilterResponse(sequence=written.sequence, deleted=written.deleted)
+
+    async def get(self, request: ingest_pb2.GetRequest, call: Call) -> ingest_pb2.GetResponse:
+        collection = self._engine.collection(request.collection)
+        ids = convert.item_ids_from(request.ids, "ids")
+        limit = self._engine.limits.page_size
+        if len(ids) > limit:
+            raise LimitExceeded("ids", value=len(ids), limit=limit, unit="ids a call")
+        found = await collection.get(ids, vectors=request.vectors)
+        missing = [one for one, item in zip(ids, found, strict=True) if item is None]
+        return ingest_pb2.GetResponse(
+            items=[_stored(item, collection) for item in found if item is not None], missing=convert.item_ids_to(missing)
+        )
+
+    async def count(self, request: ingest_pb2.CountRequest, call: Call) -> ingest_pb2.CountResponse:
+        collection = self._engine.collection(request.collection)
+        number, sequence = await collection.count(_filter(request))
+        return ingest_pb2.CountResponse(count=number, sequence=sequence)
+
+    async def scroll(self, request: ingest_pb2.ScrollRequest, call: Call) -> ingest_pb2.ScrollResponse:
+        collection = self._engine.collection(request.collection)
+        size, limit = request.page_size or _DEFAULT_PAGE, self._engine.limits.page_size
+        if size > limit:
+            raise LimitExceeded("page_size", value=size, limit=limit, unit="items a page")
+        after = _after(request.page_token, collection)
+        page, more = await collection.scroll(after, tree=_filter(request), limit=size, vectors=request.vectors)
+        token = _page_token(page[-1].id) if more and page else ""
+        return ingest_pb2.ScrollResponse(items=[_stored(item, collection) for item in page], next_page_token=token)
+
+
+def _item(message: common_pb2.Item, place: int) -> Item | Refusal:
+    try:
+        return convert.item_from(message, f"items[{place}]")
+    except EngineError as error:
+        kind = message.id.WhichOneof("kind")
+        return Refusal(place, getattr(message.id, kind) if kind else None, error)
+
+
+def _visibility(value: int) -> Visibility:
+    if value == ingest_pb2.VISIBILITY_UNSPECIFIED:
+        return Visibility.COMMITTED
+    try:
+        return Visibility(value)
+    except ValueError:
+        raise InvalidArgument("visibility", f"unknown visibility {value}") from None
+
+
+def _filter(request: ingest_pb2.CountRequest | ingest_pb2.ScrollRequest) -> Filter:
+    return convert.filter_from(request.filter) if request.HasField("filter") else Filter()
+
+
+def _upserted(written: Written, request_id: str) -> ingest_pb2.UpsertResponse:
+    return ingest_pb2.UpsertResponse(
+        sequence=written.sequence,
+        accepted=written.accepted,
+        errors=[_item_error(refusal) for refusal in written.refusals],
+        truncated_items=written.truncated_items,
+        truncated_tokens=written.truncated_tokens,
+        unchanged_texts=written.unchanged_texts,
+        request_id=request_id,
+    )
+
+
+def _item_error(refusal: Refusal) -> ingest_pb2.ItemError:
+    error = ingest_pb2.ItemError(index=refusal.index, status=status_of(refusal.error))
+    if refusal.id is not None:
+        error.id.CopyFrom(convert.item_id_to(refusal.id))
+    return error
+
+
+def _stored(item: StoredItem, collection: Collection) -> ingest_pb2.StoredItem:
+    returned = {spec.name for spec in collection.schema.attributes if spec.stored}
+    attributes = {name: value for name, value in item.attributes.items() if name in returned}
+    plain = Item(item.id, item.text, attributes, None if item.vectors is None else np.atleast_2d(item.vectors))
+    return ingest_pb2.StoredItem(item=convert.item_to(plain), sequence=item.sequence)
+
+
+def _page_token(last: ItemId) -> str:
+    return base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
+
+
+def _after(token: str, collection: Collection) -> ItemId | None:
+    """The id a page begins after."""
+    if not token:
+        return None
+    try:
+        last = json.loads(base64.urlsafe_b64decode(token))
+    except ValueError:
+        last = None
+    wanted = int if collection.schema.id_type == "uint64" else str
+    if not isinstance(last, wanted) or isinstance(last, bool):
+        raise InvalidArgument("page_token", "is not one that this collection's Scroll gave")
+    return last
+

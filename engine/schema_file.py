@@ -1,0 +1,202 @@
+"""Schemas: a TOML file to a ``Schema``, and what makes a schema unusable. Knows nothing of encoders but their dimension."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from engine.errors import ConfigError, InvalidArgument, LimitExceeded
+from engine.limits import Limits
+from engine.types import AttributeSpec, AttributeType, IdType, Metric, Schema, TextField, VectorDtype
+
+_COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_VOLATILE_TYPES = (AttributeType.INT, AttributeType.FLOAT)
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "id_type": get_args(IdType),
+    "metric": get_args(Metric),
+    "dtype": get_args(VectorDtype),
+    "text_mode": ("joined", "weighted"),
+}
+_TOP_KEYS: Mapping[str, type] = {
+    "name": str,
+    "id_type": str,
+    "metric": str,
+    "dtype": str,
+    "encoder": str,
+    "dimension": int,
+    "text_mode": str,
+    "chunk": int,
+    "text": list,
+    "attribute": list,
+}
+_TEXT_KEYS: Mapping[str, type] = {"name": str, "order": int, "weight": float}
+_ATTRIBUTE_KEYS: Mapping[str, type] = {
+    "name": str,
+    "type": str,
+    "stored": bool,
+    "filterable": bool,
+    "volatile": bool,
+}
+
+
+def read_schema(path: Path) -> Schema:
+    """The schema of a TOML file, validated but for what only its encoder can tell.
+
+    Raises:
+        ConfigError: the file cannot be read or its schema is unusable; the message names the field.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+        return validate_schema(schema_from_table(table), Limits())
+    except OSError as error:
+        raise ConfigError(f"cannot read the schema file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except InvalidArgument as error:
+        raise ConfigError(f"{path}: {error.message}", violations=error.violations) from error
+
+
+def schema_from_table(table: Mapping[str, Any]) -> Schema:
+    """A parsed schema file as a schema, not yet validated.
+
+    Raises:
+        InvalidArgument: an unknown key, or a value of another type than the key's.
+    """
+    _check_keys(table, _TOP_KEYS, "schema")
+    plain = {key: value for key, value in table.items() if key not in ("text", "attribute")}
+    if "name" not in plain:
+        raise InvalidArgument("schema.name", "is missing")
+    texts = [_text_field(one, f"schema.text[{i}]", i) for i, one in enumerate(table.get("text", ()))]
+    attributes = [_attribute(one, f"schema.attribute[{i}]") for i, one in enumerate(table.get("attribute", ()))]
+    return Schema(**plain, text_fields=tuple(texts), attributes=tuple(attributes))
+
+
+def _text_field(table: Mapping[str, Any], field: str, place: int) -> TextField:
+    _check_keys(table, _TEXT_KEYS, field)
+    if "name" not in table:
+        raise InvalidArgument(f"{field}.name", "is missing")
+    return TextField(table["name"], table.get("order", place), float(table.get("weight", 1.0)))
+
+
+def _attribute(table: Mapping[str, Any], field: str) -> AttributeSpec:
+    _check_keys(table, _ATTRIBUTE_KEYS, field)
+    missing = [key for key in ("name", "type") if key not in table]
+    if missing:
+        raise InvalidArgument(f"{field}.{missing[0]}", "is missing")
+    types = {one.value: one for one in AttributeType}
+    if table["type"] not in types:
+        raise InvalidArgument(f"{field}.type", f"{table['type']!r} is none of {', '.join(types)}")
+    volatile = table.get("volatile", False)
+    return AttributeSpec(
+        name=table["name"],
+        type=types[table["type"]],
+        stored=table.get("stored", True),
+        filterable=table.get("filterable", not volatile),
+        volatile=volatile,
+    )
+
+
+def _check_keys(table: Mapping[str, Any], keys: Mapping[str, type], field: str) -> None:
+    if not isinstance(table, Mapping):
+        raise InvalidArgument(field, f"is {table!r}, not a table")
+    for key, value in table.items():
+        if key not in keys:
+            raise InvalidArgument(f"{field}.{key}", f"is unknown; there are {', '.join(keys)}")
+        wanted = keys[key]
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if not fits or (isinstance(value, bool) and wanted is not bool):
+            raise InvalidArgument(f"{field}.{key}", f"is {value!r}, not of type {wanted.__name__}")
+
+
+def validate_schema(schema: Schema, limits: Limits, *, encoder_dimension: int | None = None) -> Schema:
+    """The schema, sound; ``encoder_dimension`` is its encoder's where that is known.
+
+    Raises:
+        InvalidArgument: with the path of the field that is wrong; LimitExceeded beyond a published limit.
+    """
+    if not _COLLECTION_NAME.fullmatch(schema.name):
+        raise InvalidArgument(
+            "schema.name", f"{schema.name!r} is not 1 to 64 of a-z, 0-9, '_', '-' that begin with a letter"
+        )
+    for key, choices in _CHOICES.items():
+        if getattr(schema, key) not in choices:
+            raise InvalidArgument(f"schema.{key}", f"{getattr(schema, key)!r} is none of {', '.join(choices)}")
+    _validate_vectors(schema, limits, encoder_dimension)
+    _validate_texts(schema)
+    _validate_attributes(schema, limits)
+    return schema
+
+
+def _validate_vectors(schema: Schema, limits: Limits, encoder_dimension: int | None) -> None:
+    if schema.encoder is None and schema.dimension is None:
+        raise InvalidArgument("schema.dimension", "is required without an encoder")
+    if schema.encoder == "":
+        raise InvalidArgument("schema.encoder", "is empty; leave it out where callers bring the vectors")
+    if schema.dimension is not None and schema.dimension < 1:
+        raise InvalidArgument("schema.dimension", f"{schema.dimension} is not at least 1")
+    if schema.dimension is not None and schema.dimension > limits.dimension:
+        raise LimitExceeded("schema.dimension", value=schema.dimension, limit=limits.dimension)
+    if schema.dimension is not None and encoder_dimension not in (None, schema.dimension):
+        raise InvalidArgument(
+            "schema.dimension", f"{schema.dimension} is not the encoder's, which is {encoder_dimension}"
+        )
+    if schema.chunk < 1:
+        raise InvalidArgument("schema.chunk", f"{schema.chunk} is not at least 1")
+    if schema.chunk > limits.chunk:
+        raise LimitExceeded("schema.chunk", value=schema.chunk, limit=limits.chunk, unit="embeddings an item")
+
+
+def _validate_texts(schema: Schema) -> None:
+    if schema.encoder is not None and not schema.text_fields:
+        raise InvalidArgument("schema.text_fields", "is empty: an encoder needs at least one text field to read")
+    if schema.text_mode == "weighted" and schema.chunk > 1:
+        raise InvalidArgument("schema.chunk", "is more than 1: weighted texts are encoded as one embedding each")
+    for place, one in enumerate(schema.text_fields):
+        field = f"schema.text_fields[{place}]"
+        _validate_name(one.name, f"{field}.name", taken=[other.name for other in schema.text_fields[:place]])
+        if not (math.isfinite(one.weight) and one.weight > 0):
+            raise InvalidArgument(f"{field}.weight", f"{one.weight} is not a number above 0")
+
+
+def _validate_attributes(schema: Schema, limits: Limits) -> None:
+    if len(schema.attributes) > limits.attributes:
+        raise LimitExceeded("schema.attributes", value=len(schema.attributes), limit=limits.attributes)
+    for place, spec in enumerate(schema.attributes):
+        taken = [one.name for one in schema.attributes[:place]]
+        _validate_attribute(spec, f"schema.attributes[{place}]", taken)
+
+
+def validate_new_attribute(spec: AttributeSpec, schema: Schema, limits: Limits) -> AttributeSpec:
+    """The attribute, sound as an addition to ``schema``.
+
+    Raises:
+        InvalidArgument: with the path of the field that is wrong; LimitExceeded where the schema is full.
+    """
+    if len(schema.attributes) >= limits.attributes:
+        raise LimitExceeded("attribute", value=len(schema.attributes) + 1, limit=limits.attributes, unit="attributes")
+    _validate_attribute(spec, "attribute", [one.name for one in schema.attributes])
+    return spec
+
+
+def _validate_attribute(spec: AttributeSpec, field: str, taken: Sequence[str]) -> None:
+    _validate_name(spec.name, f"{field}.name", taken=taken)
+    if spec.volatile and spec.type not in _VOLATILE_TYPES:
+        raise InvalidArgument(f"{field}.volatile", f"{spec.name!r} is a {spec.type.value}; only int and float may be")
+    if spec.volatile and spec.filterable:
+        raise InvalidArgument(
+            f"{field}.filterable", f"{spec.name!r} is volatile, and what changes in place cannot be filtered on"
+        )
+
+
+def _validate_name(name: str, field: str, *, taken: Sequence[str]) -> None:
+    if not _FIELD_NAME.fullmatch(name):
+        raise InvalidArgument(
+            field, f"{name[:80]!r} is not 1 to 64 of A-Z, a-z, 0-9, '_', '.', '-' that begin with a letter or '_'"
+        )
+    if name in taken:
+        raise InvalidArgument(field, f"{name!r} is there twice")

@@ -1,0 +1,147 @@
+"""Ids, texts, attributes and schemas to and from what a database column holds. Knows nothing of SQL."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from engine.errors import InvalidArgument
+from engine.types import (
+    AttributeSpec,
+    AttributeType,
+    AttributeValue,
+    GeoPoint,
+    IdType,
+    ItemId,
+    Schema,
+    TextField,
+    Timestamp,
+    VersionInfo,
+)
+
+StoredId: TypeAlias = int | str
+"""An id as a column holds it: a uint64 less 2**63, so that signed order is unsigned order, or the string itself."""
+
+_UINT64_SHIFT = 1 << 63
+_UINT64_END = 1 << 64
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+_ATTRIBUTE_TO_JSON: dict[AttributeType, Callable[[Any], Any]] = {
+    AttributeType.KEYWORD_LIST: list,
+    AttributeType.TIMESTAMP: lambda value: value.micros,
+    AttributeType.GEO_POINT: lambda value: [value.lat, value.lon],
+}
+_ATTRIBUTE_FROM_JSON: dict[AttributeType, Callable[[Any], AttributeValue]] = {
+    AttributeType.KEYWORD_LIST: tuple,
+    AttributeType.FLOAT: float,
+    AttributeType.TIMESTAMP: Timestamp,
+    AttributeType.GEO_POINT: lambda value: GeoPoint(lat=value[0], lon=value[1]),
+}
+
+
+def to_stored_id(item_id: ItemId, id_type: IdType) -> StoredId:
+    """
+    Raises:
+        InvalidArgument: the id is not of the schema's type.
+    """
+    if id_type == "string" and isinstance(item_id, str):
+        return item_id
+    if id_type == "uint64" and type(item_id) is int and 0 <= item_id < _UINT64_END:
+        return item_id - _UINT64_SHIFT
+    raise InvalidArgument("id", f"{item_id!r} is not a {id_type} id", value=item_id)
+
+
+def from_stored_id(stored_id: StoredId) -> ItemId:
+    return stored_id + _UINT64_SHIFT if isinstance(stored_id, int) else stored_id
+
+
+class ItemCodec:
+    """Texts and attributes of one schema as compact JSON; the schema says which type a value goes back to.
+
+    Any thread may use it while one thread extends it.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.id_type: IdType = schema.id_type
+        self.extend(schema)
+
+    def extend(self, schema: Schema) -> None:
+        """Go over to a schema that has all the attributes of the one before, and more."""
+        self.schema = schema
+        self._types = {spec.name: spec.type for spec in schema.attributes}
+        self._filterable = {spec.name for spec in schema.attributes if spec.filterable and not spec.volatile}
+
+    def encode_text(self, text: Mapping[str, str]) -> str:
+        return _to_json(dict(text))
+
+    def decode_text(self, encoded: str) -> dict[str, str]:
+        decoded: dict[str, str] = json.loads(encoded)
+        return decoded
+
+    def encode_attributes(self, attributes: Mapping[str, AttributeValue]) -> str:
+        """JSON in the schema's order of attributes: equal values have equal text.
+
+        Raises:
+            InvalidArgument: an attribute that the schema lacks.
+        """
+        if not attributes.keys() <= self._types.keys():
+            unknown = min(attributes.keys() - self._types.keys())
+            raise InvalidArgument(f"attributes.{unknown}", "the schema has no such attribute", value=unknown)
+        return _to_json(
+            {name: _json_value(attributes[name], kind) for name, kind in self._types.items() if name in attributes}
+        )
+
+    def decode_attributes(self, encoded: str) -> dict[str, AttributeValue]:
+        return {name: _attribute_value(value, self._types[name]) for name, value in json.loads(encoded).items()}
+
+    def same_filterable(self, one: str, other: str) -> bool:
+        """Whether two encoded attribute sets agree in every filterable attribute."""
+        return one == other or self._filterable_part(one) == self._filterable_part(other)
+
+    def _filterable_part(self, encoded: str) -> str:
+        return _to_json({name: value for name, value in json.loads(encoded).items() if name in self._filterable})
+
+
+def _json_value(value: AttributeValue, kind: AttributeType) -> Any:
+    convert = _ATTRIBUTE_TO_JSON.get(kind)
+    return value if convert is None else convert(value)
+
+
+def _attribute_value(value: Any, kind: AttributeType) -> AttributeValue:
+    convert = _ATTRIBUTE_FROM_JSON.get(kind)
+    decoded: AttributeValue = value if convert is None else convert(value)
+    return decoded
+
+
+def encode_schema(schema: Schema) -> str:
+    return json.dumps(dataclasses.asdict(schema), default=lambda kind: kind.value)
+
+
+def decode_schema(encoded: str) -> Schema:
+    """
+    Raises:
+        KeyError, TypeError, ValueError: the text is no schema.
+    """
+    fields = json.loads(encoded)
+    fields["text_fields"] = tuple(TextField(**field) for field in fields["text_fields"])
+    fields["attributes"] = tuple(_decode_spec(spec) for spec in fields["attributes"])
+    return Schema(**fields)
+
+
+def _decode_spec(fields: dict[str, Any]) -> AttributeSpec:
+    return AttributeSpec(**{**fields, "type": AttributeType(fields["type"])})
+
+
+def encode_version(version: VersionInfo) -> str:
+    return json.dumps(dataclasses.asdict(version))
+
+
+def decode_version(encoded: str) -> VersionInfo:
+    """
+    Raises:
+        TypeError, ValueError: the text is no version.
+    """
+    return VersionInfo(**json.loads(encoded))

@@ -1,0 +1,237 @@
+"""A collection on disk: items and change log in SQLite, vectors in segments, written in one order. Knows no index."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.dtypes import to_float32
+from engine.errors import CorruptData, InvalidArgument, VersionNotFound
+from engine.store import schema_sql
+from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_schema, encode_version
+from engine.store.faults import open_faults, write_faults
+from engine.store.folders import DATABASE_NAME, made_aside
+from engine.store.planning import Counters
+from engine.store.reading import FoundItem, StoreReader
+from engine.store.segments import VectorSegments
+from engine.store.writes import LiveRow, LoggedChange, WriteOutcome, WriteRequest
+from engine.store.writing import StoreLimits, StoreWriter, row_numbers
+from engine.types import AttributeSpec, ItemId, Schema, StoredItem, VersionInfo
+
+_FIRST_VERSION = 1
+_DEFAULT_LIMITS = StoreLimits()
+
+
+class CollectionStore:
+    """One collection's folder. commit, add_attribute and close belong to one thread; all else to any.
+
+    A group with a durable request syncs vectors and log; any other leaves both to the kernel, which keeps them when
+    the process dies.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, limits: StoreLimits) -> None:
+        """Use ``open`` or ``create``."""
+        schema_sql.check_format(connection)
+        database = folder / DATABASE_NAME
+        schema, self._counters = _read_meta(connection)
+        self._number, self._version, next_row = _read_version(connection)
+        self._counters = replace(self._counters, next_row=next_row)
+        self._codec = ItemCodec(schema)
+        self._segments = VectorSegments(
+            version_folder(folder, self._version), dimension=self._version.dimension, dtype=self._version.dtype
+        )
+        self._segments.verify(next_row)
+        self._writer = StoreWriter(connection, self._segments, database=database, limits=limits, version=self._number)
+        self._reader = StoreReader(database, self._codec)
+        self._is_closed = False
+
+    @classmethod
+    def create(
+        cls, folder: Path, schema: Schema, version: VersionInfo, *, limits: StoreLimits = _DEFAULT_LIMITS
+    ) -> CollectionStore:
+        """Make ``folder`` and open it. A crash leaves either nothing of that name or all of it.
+
+        Raises:
+            CollectionExists: the folder is there already.
+            ReadOnly: the disk refused.
+        """
+        with write_faults(f"creating {folder.name}"), made_aside(folder) as aside:
+            version_folder(aside, version).mkdir(parents=True)
+            _create_database(aside / DATABASE_NAME, schema, version)
+        return cls.open(folder, limits=limits)
+
+    @classmethod
+    def open(cls, folder: Path, *, limits: StoreLimits = _DEFAULT_LIMITS) -> CollectionStore:
+        """
+        Raises:
+            CorruptData: something is missing or damaged; the message says what.
+            Unavailable: the disk refused.
+        """
+        database = folder / DATABASE_NAME
+        if not database.is_file():
+            raise CorruptData(f"{folder} has no {DATABASE_NAME}", path=folder)
+        with open_faults(f"opening {folder.name}"):
+            connection = schema_sql.open_writer(database)
+            try:
+                return cls(folder, connection, limits)
+            except BaseException:
+                connection.close()
+                raise
+
+    @property
+    def schema(self) -> Schema:
+        return self._codec.schema
+
+    @property
+    def versions(self) -> tuple[VersionInfo, ...]:
+        """The active one first."""
+        return (self._version,)
+
+    @property
+    def sequence(self) -> int:
+        """Of the last committed change; 0 before the first."""
+        return self._counters.sequence
+
+    @property
+    def item_count(self) -> int:
+        return self._counters.item_count
+
+    def row_count(self, version_id: str) -> int:
+        """The next row to be written: rows [0, row_count) have been, live or not."""
+        self._check_version(version_id)
+        return self._counters.next_row
+
+    def segments(self, version_id: str) -> VectorSegments:
+        self._check_version(version_id)
+        return self._segments
+
+    def commit(self, requests: Sequence[WriteRequest]) -> list[WriteOutcome]:
+        """Apply a group in order, in one transaction: all of it or, where this raises, nothing.
+
+        Raises:
+            InvalidArgument: an operation does not fit the schema.
+            ReadOnly: the disk is full, read-only or failing; a later commit works when the disk does.
+        """
+        durable = any(request.durable for request in requests)
+        with write_faults("commit"):
+            plan = self._writer.plan(self._codec, self._counters, requests)
+            outcomes = [plan.add(request) for request in requests]
+            # What a durable request repeats may not have been durable when it was written.
+            if durable or not plan.is_empty:
+                self._writer.write(plan, durable=durable)
+        self._counters = plan.counters
+        self._writer.checkpoint_if_due()
+        return outcomes
+
+    def add_attribute(self, spec: AttributeSpec) -> Schema:
+        """Append an attribute to the schema; items written before have no value of it.
+
+        Raises:
+            InvalidArgument: the schema has an attribute of that name.
+            ReadOnly: the disk refused.
+        """
+        if self.schema.attribute(spec.name) is not None:
+            raise InvalidArgument("attribute.name", f"the schema has an attribute {spec.name!r}", value=spec.name)
+        schema = replace(self.schema, attributes=(*self.schema.attributes, spec))
+        with write_faults("adding an attribute"):
+            self._writer.write_schema(encode_schema(schema))
+        self._codec.extend(schema)
+        return schema
+
+    def text_hashes(self, ids: Sequence[ItemId]) -> dict[ItemId, bytes]:
+        """Those of the items that exist."""
+        return self._reader.text_hashes(ids)
+
+    def get(self, ids: Sequence[ItemId], *, vectors: bool = False) -> list[StoredItem | None]:
+        """In the order asked for, None for ids that do not exist."""
+        found = self._reader.items(ids, version=self._number)
+        items = {item.id: item for item in self._stored_items(found, vectors=vectors)}
+        return [items.get(item_id) for item_id in ids]
+
+    def scroll(self, after: ItemId | None, *, limit: int, vectors: bool = False) -> list[StoredItem]:
+        """The next items in ascending id: unsigned for ints, by UTF-8 bytes for strings."""
+        found = self._reader.scroll(after, limit=limit, version=self._number)
+        return self._stored_items(found, vectors=vectors)
+
+    def live_rows(self, version_id: str) -> Iterator[LiveRow]:
+        """Ascending first row, as of one moment.
+
+        Raises:
+            CorruptData: items and rows contradict each other.
+        """
+        self._check_version(version_id)
+        return self._reader.live_rows(version=self._number)
+
+    def changes_after(self, sequence: int, *, limit: int) -> list[LoggedChange]:
+        """The next entries of the change log."""
+        return self._reader.changes_after(sequence, limit=limit)
+
+    def close(self) -> None:
+        """Closing again does nothing.
+
+        Raises:
+            ReadOnly: the disk refused; what was committed is in the log still.
+        """
+        if self._is_closed:
+            return
+        self._reader.close()
+        with write_faults("closing"):
+            self._writer.close()
+        self._is_closed = True
+
+    def _check_version(self, version_id: str) -> None:
+        if version_id != self._version.id:
+            raise VersionNotFound(self.schema.name, version_id)
+
+    def _stored_items(self, found: Sequence[FoundItem], *, vectors: bool) -> list[StoredItem]:
+        if not vectors:
+            return [entry.item for entry in found]
+        ranges = [entry.rows for entry in found]
+        rows = to_float32(self._segments.take(row_numbers(ranges)), self._segments.dtype)
+        ends = np.cumsum([entry.n_rows for entry in ranges], dtype=np.int64)
+        return [
+            replace(entry.item, vectors=rows[end - entry.rows.n_rows : end])
+            for entry, end in zip(found, ends.tolist(), strict=True)
+        ]
+
+
+def version_folder(folder: Path, version: VersionInfo) -> Path:
+    """Where a collection keeps the files of a version."""
+    return folder / "versions" / version.id
+
+
+def _create_database(path: Path, schema: Schema, version: VersionInfo) -> None:
+    connection = schema_sql.open_writer(path)
+    try:
+        schema_sql.create_tables(connection, schema.id_type)
+        with schema_sql.transaction(connection):
+            connection.execute(schema_sql.INSERT_META, [encode_schema(schema)])
+            connection.execute(schema_sql.INSERT_VERSION, [_FIRST_VERSION, encode_version(version)])
+    finally:
+        connection.close()
+
+
+def _read_meta(connection: sqlite3.Connection) -> tuple[Schema, Counters]:
+    schema, sequence, item_count, next_key = _only_row(connection, schema_sql.READ_META)
+    (logged,) = connection.execute(schema_sql.READ_LAST_CHANGE).fetchone()
+    if logged > sequence:
+        raise CorruptData(f"the change log reaches {logged}, beyond the last sequence {sequence}")
+    return decode_schema(schema), Counters(sequence, item_count, next_key, next_row=0)
+
+
+def _read_version(connection: sqlite3.Connection) -> tuple[int, VersionInfo, int]:
+    number, version, next_row = _only_row(connection, schema_sql.READ_VERSIONS)
+    return number, decode_version(version), next_row
+
+
+def _only_row(connection: sqlite3.Connection, statement: str) -> tuple[Any, ...]:
+    rows = connection.execute(statement).fetchall()
+    if len(rows) != 1:
+        raise CorruptData(f"one row expected, {len(rows)} found: {statement}")
+    row: tuple[Any, ...] = rows[0]
+    return row

@@ -1,0 +1,203 @@
+"""What a group of write requests changes: item rows, row ranges, sequence numbers. Pure bookkeeping, no disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from engine.errors import InvalidArgument
+from engine.store.codec import ItemCodec, StoredId, to_stored_id
+from engine.store.writes import Change, ChangeKind, DeleteOp, UpsertOp, WriteOutcome, WriteRequest
+from engine.types import Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    first_row: int
+    n_rows: int
+
+
+VectorSource: TypeAlias = Float32Array | RowRange
+"""Where new rows come from: vectors [m, d] to be stored, or stored rows to be copied."""
+
+_NO_ROWS = RowRange(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An item as it stands at some moment of the group: its key, encoded attributes and rows."""
+
+    key: int
+    text_hash: bytes
+    attributes: str
+    rows: RowRange
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What a commit moves on: the last sequence given, live items, and the next free item key and row."""
+
+    sequence: int
+    item_count: int
+    next_key: int
+    next_row: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWrite:
+    """A row of ``items`` as the group leaves it."""
+
+    sequence: int
+    text: str
+
+
+class GroupPlan:
+    """Takes requests one after the other and holds what the store is to write for all of them.
+
+    ``standing`` are the items named by the group as they are stored; ``seen`` the outcomes of request ids seen before.
+    """
+
+    def __init__(
+        self,
+        codec: ItemCodec,
+        counters: Counters,
+        *,
+        dimension: int,
+        standing: Mapping[StoredId, Standing],
+        seen: Mapping[str, WriteOutcome],
+    ) -> None:
+        self._codec = codec
+        self._dimension = dimension
+        self._stored = standing
+        self._standing: dict[StoredId, Standing | None] = dict(standing)
+        self._seen = dict(seen)
+        self._source_of: dict[int, VectorSource] = {}
+        self._writes: dict[StoredId, ItemWrite] = {}
+        self.counters = counters
+        self.sources: list[VectorSource] = []
+        self.log: list[tuple[int, ChangeKind, StoredId]] = []
+        self.new_requests: list[tuple[str, WriteOutcome]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.log and not self.new_requests
+
+    def item_rows(self) -> Iterator[tuple[int, StoredId, int, bytes, str, str]]:
+        """Rows of ``items`` to be written: key, id, sequence, text hash, attributes, text."""
+        for stored_id, write in self._writes.items():
+            item = self._standing[stored_id]
+            assert item is not None
+            yield item.key, stored_id, write.sequence, item.text_hash, item.attributes, write.text
+
+    def moved_items(self) -> Iterator[tuple[int, RowRange]]:
+        """Keys of the items whose rows are others than before, and those rows."""
+        for stored_id in self._writes:
+            item, before = self._standing[stored_id], self._stored.get(stored_id)
+            if item is not None and (before is None or before.rows != item.rows):
+                yield item.key, item.rows
+
+    def deleted_keys(self) -> list[int]:
+        return [item.key for stored_id, item in self._stored.items() if self._standing[stored_id] is None]
+
+    def add(self, request: WriteRequest) -> WriteOutcome:
+        """
+        Raises:
+            InvalidArgument: an id, attribute or vector does not fit the schema; nothing of the plan may be written.
+        """
+        seen = self._seen.get(request.request_id) if request.request_id else None
+        if seen is not None:
+            return seen
+        outcome = self._apply(request)
+        # A request that is to be continued must not be taken for done when its id comes again.
+        if request.request_id and not outcome.stale:
+            self._seen[request.request_id] = replace(outcome, changes=(), replayed=True)
+            self.new_requests.append((request.request_id, outcome))
+        return outcome
+
+    def _apply(self, request: WriteRequest) -> WriteOutcome:
+        changes: list[Change] = []
+        stale: list[int] = []
+        for index, op in enumerate(request.ops):
+            change = self._delete(op) if isinstance(op, DeleteOp) else self._upsert(op)
+            if change is not None:
+                changes.append(change)
+            elif isinstance(op, UpsertOp):
+                stale.append(index)
+        deleted = sum(not change.n_rows for change in changes)
+        return WriteOutcome(self.counters.sequence, changes, tuple(stale), deleted, reply=request.reply)
+
+    def _upsert(self, op: UpsertOp) -> Change | None:
+        """The one place that says what an upsert does; None where its vectors are neither given nor stored."""
+        stored_id = to_stored_id(op.item.id, self._codec.id_type)
+        attributes = self._codec.encode_attributes(op.item.attributes)
+        old = self._standing.get(stored_id)
+        if op.vectors is not None:
+            return self._write(stored_id, op, attributes, self._new_rows(self._checked(op.vectors)))
+        if old is None or old.text_hash != op.text_hash:
+            return None
+        if self._codec.same_filterable(old.attributes, attributes):
+            return self._write(stored_id, op, attributes, old.rows)
+        return self._write(stored_id, op, attributes, self._copied_rows(old.rows))
+
+    def _write(self, stored_id: StoredId, op: UpsertOp, attributes: str, rows: RowRange) -> Change:
+        old = self._standing.get(stored_id)
+        in_place = old is not None and old.rows == rows
+        dead = old.rows if old is not None and not in_place else _NO_ROWS
+        sequence = self._log(ChangeKind.UPSERT, stored_id, added=old is None)
+        self._standing[stored_id] = Standing(self._key_of(stored_id, old), op.text_hash, attributes, rows)
+        self._writes[stored_id] = ItemWrite(sequence, self._codec.encode_text(op.item.text))
+        return Change(
+            sequence=sequence,
+            id=op.item.id,
+            first_row=rows.first_row,
+            n_rows=rows.n_rows,
+            dead_first_row=dead.first_row,
+            dead_n_rows=dead.n_rows,
+            attributes=op.item.attributes,
+            in_place=in_place,
+        )
+
+    def _delete(self, op: DeleteOp) -> Change | None:
+        stored_id = to_stored_id(op.id, self._codec.id_type)
+        old = self._standing.get(stored_id)
+        if old is None:
+            return None
+        sequence = self._log(ChangeKind.DELETE, stored_id, added=-1)
+        self._standing[stored_id] = None
+        self._writes.pop(stored_id, None)
+        return Change(sequence, op.id, 0, 0, old.rows.first_row, old.rows.n_rows, {}, in_place=False)
+
+    def _log(self, kind: ChangeKind, stored_id: StoredId, *, added: int) -> int:
+        counters = self.counters
+        sequence = counters.sequence + 1
+        self.counters = replace(counters, sequence=sequence, item_count=counters.item_count + added)
+        self.log.append((sequence, kind, stored_id))
+        return sequence
+
+    def _key_of(self, stored_id: StoredId, old: Standing | None) -> int:
+        """The item's key; one that the group deletes and writes again keeps the key it is stored under."""
+        known = old or self._stored.get(stored_id)
+        if known is not None:
+            return known.key
+        key = self.counters.next_key
+        self.counters = replace(self.counters, next_key=key + 1)
+        return key
+
+    def _checked(self, vectors: Float32Array) -> Float32Array:
+        if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != self._dimension:
+            shape = "x".join(map(str, vectors.shape))
+            raise InvalidArgument("vectors", f"have shape {shape}, the version needs [chunks, {self._dimension}]")
+        return vectors
+
+    def _new_rows(self, source: VectorSource) -> RowRange:
+        n_rows = source.n_rows if isinstance(source, RowRange) else len(source)
+        first_row = self.counters.next_row
+        self.counters = replace(self.counters, next_row=first_row + n_rows)
+        self.sources.append(source)
+        self._source_of[first_row] = source
+        return RowRange(first_row, n_rows)
+
+    def _copied_rows(self, rows: RowRange) -> RowRange:
+        """Rows of this very group are not on disk yet: their copy has the same source as they have."""
+        return self._new_rows(self._source_of.get(rows.first_row, rows))

@@ -1,0 +1,180 @@
+"""The tables of a collection's database, its statements, and how a connection is set up. Knows no item values."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CorruptData
+from engine.types import IdType
+
+FORMAT = 1
+"""Kept as the database's user_version; a store of another format is refused."""
+
+IDS_PER_STATEMENT = 512
+
+_CACHE_KIB = 32 * 1024
+_ID_COLUMN_TYPE: dict[IdType, str] = {"uint64": "INTEGER", "string": "TEXT"}
+
+_TABLES = """
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    schema TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    item_count INTEGER NOT NULL,
+    next_key INTEGER NOT NULL
+) STRICT;
+CREATE TABLE versions (
+    number INTEGER PRIMARY KEY,
+    version TEXT NOT NULL,
+    next_row INTEGER NOT NULL
+) STRICT;
+CREATE TABLE items (
+    key INTEGER PRIMARY KEY,
+    id {id_type} NOT NULL UNIQUE,
+    sequence INTEGER NOT NULL,
+    text_hash BLOB NOT NULL,
+    attributes TEXT NOT NULL,
+    text TEXT NOT NULL
+) STRICT;
+CREATE TABLE embeddings (
+    version INTEGER NOT NULL,
+    item_key INTEGER NOT NULL,
+    first_row INTEGER NOT NULL,
+    n_rows INTEGER NOT NULL,
+    PRIMARY KEY (version, item_key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE changes (
+    sequence INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    id {id_type} NOT NULL
+) STRICT;
+CREATE TABLE requests (
+    number INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL UNIQUE,
+    sequence INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    reply BLOB NOT NULL
+) STRICT;
+"""
+
+INSERT_META = "INSERT INTO meta VALUES (1, ?, 0, 0, 1)"
+INSERT_VERSION = "INSERT INTO versions (number, version, next_row) VALUES (?, ?, 0)"
+READ_META = "SELECT schema, sequence, item_count, next_key FROM meta"
+READ_VERSIONS = "SELECT number, version, next_row FROM versions ORDER BY number"
+READ_NEXT_ROW = "SELECT next_row FROM versions WHERE number = ?"
+READ_LAST_CHANGE = "SELECT coalesce(max(sequence), 0) FROM changes"
+UPDATE_SCHEMA = "UPDATE meta SET schema = ?"
+UPDATE_COUNTERS = "UPDATE meta SET sequence = ?, item_count = ?, next_key = ?"
+UPDATE_NEXT_ROW = "UPDATE versions SET next_row = ? WHERE number = ?"
+
+WRITE_ITEM = """
+INSERT INTO items (key, id, sequence, text_hash, attributes, text) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET sequence = excluded.sequence, text_hash = excluded.text_hash,
+    attributes = excluded.attributes, text = excluded.text
+"""
+WRITE_EMBEDDING = """
+INSERT INTO embeddings (version, item_key, first_row, n_rows) VALUES (?, ?, ?, ?)
+ON CONFLICT (version, item_key) DO UPDATE SET first_row = excluded.first_row, n_rows = excluded.n_rows
+"""
+DELETE_ITEM = "DELETE FROM items WHERE key = ?"
+DELETE_EMBEDDING = "DELETE FROM embeddings WHERE version = ? AND item_key = ?"
+WRITE_CHANGE = "INSERT INTO changes (sequence, kind, id) VALUES (?, ?, ?)"
+WRITE_REQUEST = "INSERT INTO requests (request_id, sequence, deleted, reply) VALUES (?, ?, ?, ?)"
+PRUNE_REQUESTS = "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?"
+
+READ_STANDING = """
+SELECT id, key, text_hash, attributes, first_row, n_rows
+FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
+"""
+READ_REQUESTS = "SELECT request_id, sequence, deleted, reply FROM requests WHERE request_id IN ({marks})"
+READ_TEXT_HASHES = "SELECT id, text_hash FROM items WHERE id IN ({marks})"
+READ_ITEMS = """
+SELECT id, sequence, text, attributes, first_row, n_rows
+FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
+"""
+_SCROLL = """
+SELECT id, sequence, text, attributes, first_row, n_rows
+FROM items CROSS JOIN embeddings ON version = ? AND item_key = key
+"""
+SCROLL_FROM_START = _SCROLL + "ORDER BY id LIMIT ?"
+SCROLL_AFTER = _SCROLL + "WHERE id > ? ORDER BY id LIMIT ?"
+READ_EMBEDDINGS = "SELECT first_row, n_rows, item_key FROM embeddings WHERE version = ?"
+READ_LIVE = "SELECT key, id, sequence, attributes FROM items WHERE key IN ({marks})"
+READ_CHANGES = "SELECT sequence, kind, id FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?"
+
+
+def create_tables(connection: sqlite3.Connection, id_type: IdType) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(_TABLES.format(id_type=_ID_COLUMN_TYPE[id_type]))
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The one connection that writes. It never checkpoints by itself: vectors must be synced before."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def check_format(connection: sqlite3.Connection) -> None:
+    """
+    Raises:
+        CorruptData: another format, or damage in the tables that the store cannot be opened without.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found != FORMAT:
+        raise CorruptData(f"store format is {found}, this engine reads {FORMAT}", found=found, expected=FORMAT)
+    for table in ("meta", "versions"):
+        (verdict,) = connection.execute(f"PRAGMA integrity_check('{table}')").fetchone()
+        if verdict != "ok":
+            raise CorruptData(f"table {table} is damaged: {verdict}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block's writes or none."""
+    roll_back(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End a transaction, if there is one: after some faults SQLite has rolled back by itself already."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def select_in(
+    connection: sqlite3.Connection, statement: str, keys: Sequence[int | str], *, before: Sequence[Any] = ()
+) -> Iterator[Any]:
+    """Rows of a statement with ``IN ({marks})``, for any number of keys; ``before`` are the parameters before them."""
+    for start in range(0, len(keys), IDS_PER_STATEMENT):
+        chunk = keys[start : start + IDS_PER_STATEMENT]
+        marks = ",".join("?" * len(chunk))
+        yield from connection.execute(statement.format(marks=marks), [*before, *chunk]).fetchall()
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """One moment of the database for all reads of the block."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        roll_back(connection)

@@ -1,0 +1,79 @@
+"""Prometheus metrics of the server. Knows nothing of what it counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from engine.types import StageTimes
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(slots=True)
+class MeasuredCall:
+    """A call under way; ``code`` is what it will be counted as."""
+
+    code: str = "OK"
+
+
+class Metrics:
+    """All metrics of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter("ebr_calls", "gRPC calls by method and code", ["method", "code"], registry=self.registry)
+        self._call_seconds = Histogram(
+            "ebr_call_seconds", "Wall time of gRPC calls", ["method"], buckets=_SECONDS, registry=self.registry
+        )
+        self._queries = Counter("ebr_queries", "Queries by collection", ["collection"], registry=self.registry)
+        self._stage_seconds = Histogram(
+            "ebr_stage_seconds", "Wall time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
+        )
+        self._truncated = Counter(
+            "ebr_truncated_items", "Items whose text was longer than the encoder reads", ["collection"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def call(self, method: str) -> Iterator[MeasuredCall]:
+        """Count a call and its time, as CANCELLED where it is left by anything but an end of its own."""
+        began = time.perf_counter()
+        measured = MeasuredCall()
+        ended = False
+        try:
+            yield measured
+            ended = True
+        finally:
+            code = measured.code if ended or measured.code != "OK" else "CANCELLED"
+            self._calls.labels(method, code).inc()
+            self._call_seconds.labels(method).observe(time.perf_counter() - began)
+
+    def queries(self, collection: str, count: int, times: StageTimes) -> None:
+        """Queries answered together, and the time of each stage."""
+        self._queries.labels(collection).inc(count)
+        for stage in ("queue", "encode", "filter", "search", "fuse"):
+            self._stage_seconds.labels(stage).observe(getattr(times, stage))
+
+    def truncated_items(self, collection: str, count: int) -> None:
+        self._truncated.labels(collection).inc(count)
+
+    def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """A value read whenever the metrics are."""
+        Gauge(name, documentation, registry=self.registry).set_function(read)
+
+    def serve(self, address: str) -> Callable[[], None]:
+        """Answer HTTP scrapes at ``host:port``; returns how to stop."""
+        host, _, port = address.rpartition(":")
+        server, thread = start_http_server(int(port), addr=host or "127.0.0.1", registry=self.registry)
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop

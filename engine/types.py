@@ -1,0 +1,314 @@
+"""The nouns of the engine: schema, item, filter, query, hit. Plain values, no behaviour beyond their own shape.
+
+Dimension letters: n rows, d dimension, k hits asked for, B queries in a batch.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+ItemId: TypeAlias = int | str
+"""An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
+
+Metric: TypeAlias = Literal["cosine", "dot", "l2"]
+"""Larger is better for all three: l2 scores are minus the squared distance."""
+
+VectorDtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
+IdType: TypeAlias = Literal["uint64", "string"]
+Float32Array: TypeAlias = npt.NDArray[np.float32]
+Int64Array: TypeAlias = npt.NDArray[np.int64]
+Uint8Array: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class GeoPoint:
+    """Degrees: latitude in [-90, 90], longitude in [-180, 180]."""
+
+    lat: float
+    lon: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Timestamp:
+    """Microseconds since the Unix epoch, UTC; kept apart from int so that the two never compare by accident."""
+
+    micros: int
+
+
+AttributeValue: TypeAlias = str | tuple[str, ...] | bool | int | float | Timestamp | GeoPoint
+"""A value of an attribute; a missing attribute and a null one are the same thing and have no value."""
+
+
+class AttributeType(enum.Enum):
+    KEYWORD = "keyword"
+    KEYWORD_LIST = "keyword_list"
+    BOOL = "bool"
+    INT = "int"
+    FLOAT = "float"
+    TIMESTAMP = "timestamp"
+    GEO_POINT = "geo_point"
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeSpec:
+    """One typed attribute of a schema.
+
+    ``stored``: returned with hits and by Get. ``filterable``: may stand in a filter. ``volatile``: a counter or score
+    (int or float) that changes in place without a new row, and so is not filterable.
+    """
+
+    name: str
+    type: AttributeType
+    stored: bool = True
+    filterable: bool = True
+    volatile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextField:
+    """One text field of an item, and its part in the item's embedding.
+
+    Fields are encoded in ascending ``order``. ``weight`` is used when the schema's ``text_mode`` is ``weighted``.
+    """
+
+    name: str
+    order: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a collection holds.
+
+    ``encoder``: ``minilm``, a path to a Sentence-Transformers folder, or None where callers bring the vectors (then
+    ``dimension`` is required). ``text_mode``: ``joined`` encodes the fields as one text, ``weighted`` encodes each and
+    takes the weighted mean. ``chunk``: at most so many embeddings per item, one per window of the encoder's length;
+    an item's score is its best chunk's.
+    """
+
+    name: str
+    id_type: IdType = "string"
+    metric: Metric = "cosine"
+    dtype: VectorDtype = "float16"
+    encoder: str | None = None
+    dimension: int | None = None
+    text_fields: tuple[TextField, ...] = ()
+    text_mode: Literal["joined", "weighted"] = "joined"
+    chunk: int = 1
+    attributes: tuple[AttributeSpec, ...] = ()
+
+    def attribute(self, name: str) -> AttributeSpec | None:
+        """The attribute of that name, or None."""
+        return next((spec for spec in self.attributes if spec.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """An encoder and the index built with it, created and named as one.
+
+    ``encoder_version`` is the fingerprint of the encoder's files and settings, empty without an encoder;
+    ``encoder_dtype`` is what it computes in.
+    """
+
+    id: str
+    encoder_version: str
+    dimension: int
+    metric: Metric
+    dtype: VectorDtype
+    created_micros: int
+    encoder_dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to be found. ``vector`` (float32 [d] or [chunks, d]) spares the encoder; ``text`` maps text fields."""
+
+    id: ItemId
+    text: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    vector: Float32Array | None = None
+
+
+# Filters: a typed tree.
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """True where any value of the attribute is in ``any_of``; with ``except_`` where it has a value and none is.
+
+    Values are str, bool or int by the attribute's type; ints compare as int64.
+    """
+
+    attribute: str
+    any_of: tuple[str | bool | int, ...] = ()
+    except_: tuple[str | bool | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """True where the value lies within all the bounds given; bounds are int, float or Timestamp by the attribute."""
+
+    attribute: str
+    gt: int | float | Timestamp | None = None
+    gte: int | float | Timestamp | None = None
+    lt: int | float | Timestamp | None = None
+    lte: int | float | Timestamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GeoRadius:
+    """True where the point lies within ``radius_m`` metres (great circle, haversine on a sphere of 6,371,008.8 m)."""
+
+    attribute: str
+    center: GeoPoint
+    radius_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class HasId:
+    """True for items whose id is among ``ids``."""
+
+    ids: tuple[ItemId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """True where the attribute has no value; an empty list is no value."""
+
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """All of ``must``, none of ``must_not``, and at least ``min_should`` of ``should`` (1 unless given, if any).
+
+    An empty filter passes everything.
+    """
+
+    must: tuple[Condition, ...] = ()
+    should: tuple[Condition, ...] = ()
+    must_not: tuple[Condition, ...] = ()
+    min_should: int | None = None
+
+    def is_empty(self) -> bool:
+        return not (self.must or self.should or self.must_not)
+
+
+Condition: TypeAlias = Match | Range | GeoRadius | HasId | IsNull | Filter
+
+
+class Priority(enum.IntEnum):
+    """Smaller goes first. Interactive queries pass before encoding for upserts; bulk comes last."""
+
+    INTERACTIVE = 0
+    WRITE = 1
+    BULK = 2
+
+
+class Visibility(enum.IntEnum):
+    """What an acknowledged write has reached before the reply."""
+
+    COMMITTED = 1
+    """In the log: survives the death of the process."""
+    DURABLE = 2
+    """Fsynced: survives power loss."""
+    SEARCHABLE = 3
+    """Durable, and visible to the next search."""
+
+
+class Strategy(enum.Enum):
+    """How a query was answered. NONE where nothing could match."""
+
+    NONE = "none"
+    EXACT_SCAN = "exact_scan"
+    MASKED_SCAN = "masked_scan"
+    GATHER = "gather"
+    IVFPQ = "ivfpq"
+    FILTERED_IVFPQ = "filtered_ivfpq"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParams:
+    """How to answer one query. ``nprobe`` and ``rescore_depth`` override what ``recall_target`` would choose."""
+
+    k: int = 10
+    filter: Filter = field(default_factory=Filter)
+    exclude_ids: tuple[ItemId, ...] | npt.NDArray[np.uint64] = ()
+    exact: bool = False
+    recall_target: float | None = None
+    nprobe: int | None = None
+    rescore_depth: int | None = None
+    strategy: Strategy | None = None
+    """Asked for by name: an experiment or a benchmark, never needed in production."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Wall time in seconds that one query spent in each stage (its batch's time, for stages done as a batch)."""
+
+    queue: float = 0.0
+    encode: float = 0.0
+    filter: float = 0.0
+    search: float = 0.0
+    fuse: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What was done to answer a query."""
+
+    strategy: Strategy
+    index_version: str = ""
+    encoder_version: str = ""
+    selectivity: float = 1.0
+    selectivity_exact: bool = True
+    nprobe: int = 0
+    lists_scanned: int = 0
+    rows_scanned: int = 0
+    rescored: int = 0
+    expected_recall: float = 1.0
+    second_pass: bool = False
+    device: str = "cpu"
+    score_dtype: str = "float16"
+    batch_size: int = 1
+    partial: bool = False
+    truncated_tokens: int = 0
+    sequence: int = 0
+    times: StageTimes = field(default_factory=StageTimes)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result; ``attributes``, ``text`` and ``vector`` only where asked for."""
+
+    id: ItemId
+    score: float
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    text: Mapping[str, str] = field(default_factory=dict)
+    vector: Float32Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits of one query, best first, and how they were found."""
+
+    hits: Sequence[Hit]
+    explanation: Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An item as it was acknowledged."""
+
+    id: ItemId
+    sequence: int
+    text: Mapping[str, str]
+    attributes: Mapping[str, AttributeValue]
+    vectors: Float32Array | None = None
+    """float32 [chunks, d] as stored, where asked for."""

@@ -1,0 +1,496 @@
+import datetime
+
+from engine.v1 import common_pb2 as _common_pb2
+from google.protobuf import any_pb2 as _any_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class IdType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ID_TYPE_UNSPECIFIED: _ClassVar[IdType]
+    ID_TYPE_STRING: _ClassVar[IdType]
+    ID_TYPE_UINT64: _ClassVar[IdType]
+
+class AttributeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTRIBUTE_TYPE_UNSPECIFIED: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_KEYWORD: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_KEYWORD_LIST: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_BOOL: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_INT: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_FLOAT: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_TIMESTAMP: _ClassVar[AttributeType]
+    ATTRIBUTE_TYPE_GEO_POINT: _ClassVar[AttributeType]
+
+class TextMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TEXT_MODE_UNSPECIFIED: _ClassVar[TextMode]
+    TEXT_MODE_JOINED: _ClassVar[TextMode]
+    TEXT_MODE_WEIGHTED: _ClassVar[TextMode]
+ID_TYPE_UNSPECIFIED: IdType
+ID_TYPE_STRING: IdType
+ID_TYPE_UINT64: IdType
+ATTRIBUTE_TYPE_UNSPECIFIED: AttributeType
+ATTRIBUTE_TYPE_KEYWORD: AttributeType
+ATTRIBUTE_TYPE_KEYWORD_LIST: AttributeType
+ATTRIBUTE_TYPE_BOOL: AttributeType
+ATTRIBUTE_TYPE_INT: AttributeType
+ATTRIBUTE_TYPE_FLOAT: AttributeType
+ATTRIBUTE_TYPE_TIMESTAMP: AttributeType
+ATTRIBUTE_TYPE_GEO_POINT: AttributeType
+TEXT_MODE_UNSPECIFIED: TextMode
+TEXT_MODE_JOINED: TextMode
+TEXT_MODE_WEIGHTED: TextMode
+
+class TextField(_message.Message):
+    __slots__ = ("name", "order", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    order: int
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., order: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class AttributeSpec(_message.Message):
+    __slots__ = ("name", "type", "stored", "filterable", "volatile")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    FILTERABLE_FIELD_NUMBER: _ClassVar[int]
+    VOLATILE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: AttributeType
+    stored: bool
+    filterable: bool
+    volatile: bool
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[AttributeType, str]] = ..., stored: bool = ..., filterable: bool = ..., volatile: bool = ...) -> None: ...
+
+class Schema(_message.Message):
+    __slots__ = ("name", "id_type", "metric", "dtype", "encoder", "dimension", "text_fields", "text_mode", "chunk", "attributes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ID_TYPE_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_MODE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    id_type: IdType
+    metric: _common_pb2.Metric
+    dtype: _common_pb2.Dtype
+    encoder: str
+    dimension: int
+    text_fields: _containers.RepeatedCompositeFieldContainer[TextField]
+    text_mode: TextMode
+    chunk: int
+    attributes: _containers.RepeatedCompositeFieldContainer[AttributeSpec]
+    def __init__(self, name: _Optional[str] = ..., id_type: _Optional[_Union[IdType, str]] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., encoder: _Optional[str] = ..., dimension: _Optional[int] = ..., text_fields: _Optional[_Iterable[_Union[TextField, _Mapping]]] = ..., text_mode: _Optional[_Union[TextMode, str]] = ..., chunk: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[AttributeSpec, _Mapping]]] = ...) -> None: ...
+
+class CreateCollectionRequest(_message.Message):
+    __slots__ = ("schema",)
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    schema: Schema
+    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ...) -> None: ...
+
+class CreateCollectionResponse(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: Collection
+    def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
+
+class GetCollectionRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class GetCollectionResponse(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: Collection
+    def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
+
+class MemoryUse(_message.Message):
+    __slots__ = ("vectors", "codes", "attributes", "rows", "row_count")
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    vectors: int
+    codes: int
+    attributes: int
+    rows: int
+    row_count: int
+    def __init__(self, vectors: _Optional[int] = ..., codes: _Optional[int] = ..., attributes: _Optional[int] = ..., rows: _Optional[int] = ..., row_count: _Optional[int] = ...) -> None: ...
+
+class IvfPq(_message.Message):
+    __slots__ = ("nlist", "code_bytes", "rows", "nprobe", "rescore_depth", "expected_recall")
+    NLIST_FIELD_NUMBER: _ClassVar[int]
+    CODE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NPROBE_FIELD_NUMBER: _ClassVar[int]
+    RESCORE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_RECALL_FIELD_NUMBER: _ClassVar[int]
+    nlist: int
+    code_bytes: int
+    rows: int
+    nprobe: int
+    rescore_depth: int
+    expected_recall: float
+    def __init__(self, nlist: _Optional[int] = ..., code_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., expected_recall: _Optional[float] = ...) -> None: ...
+
+class Collection(_message.Message):
+    __slots__ = ("schema", "versions", "items", "sequence", "searchable_sequence", "truncated_items")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SEARCHABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    schema: Schema
+    versions: _containers.RepeatedCompositeFieldContainer[Version]
+    items: int
+    sequence: int
+    searchable_sequence: int
+    truncated_items: int
+    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ..., items: _Optional[int] = ..., sequence: _Optional[int] = ..., searchable_sequence: _Optional[int] = ..., truncated_items: _Optional[int] = ...) -> None: ...
+
+class Version(_message.Message):
+    __slots__ = ("id", "encoder_version", "dimension", "metric", "dtype", "active", "created_at", "memory", "ivfpq", "upkeep", "max_tokens")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    IVFPQ_FIELD_NUMBER: _ClassVar[int]
+    UPKEEP_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    encoder_version: str
+    dimension: int
+    metric: _common_pb2.Metric
+    dtype: _common_pb2.Dtype
+    active: bool
+    created_at: _timestamp_pb2.Timestamp
+    memory: MemoryUse
+    ivfpq: IvfPq
+    upkeep: str
+    max_tokens: int
+    def __init__(self, id: _Optional[str] = ..., encoder_version: _Optional[str] = ..., dimension: _Optional[int] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., active: bool = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., ivfpq: _Optional[_Union[IvfPq, _Mapping]] = ..., upkeep: _Optional[str] = ..., max_tokens: _Optional[int] = ...) -> None: ...
+
+class ListCollectionsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListCollectionsResponse(_message.Message):
+    __slots__ = ("collections", "next_page_token")
+    COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    collections: _containers.RepeatedCompositeFieldContainer[Collection]
+    next_page_token: str
+    def __init__(self, collections: _Optional[_Iterable[_Union[Collection, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteCollectionRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class DeleteCollectionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AddAttributeRequest(_message.Message):
+    __slots__ = ("collection", "attribute")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    attribute: AttributeSpec
+    def __init__(self, collection: _Optional[str] = ..., attribute: _Optional[_Union[AttributeSpec, _Mapping]] = ...) -> None: ...
+
+class AddAttributeResponse(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: Collection
+    def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
+
+class CreateVersionRequest(_message.Message):
+    __slots__ = ("collection", "encoder")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    encoder: str
+    def __init__(self, collection: _Optional[str] = ..., encoder: _Optional[str] = ...) -> None: ...
+
+class CreateVersionResponse(_message.Message):
+    __slots__ = ("operation",)
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    operation: Operation
+    def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
+
+class ListVersionsRequest(_message.Message):
+    __slots__ = ("collection", "page_size", "page_token")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    page_size: int
+    page_token: str
+    def __init__(self, collection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListVersionsResponse(_message.Message):
+    __slots__ = ("versions", "next_page_token")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[Version]
+    next_page_token: str
+    def __init__(self, versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ActivateVersionRequest(_message.Message):
+    __slots__ = ("collection", "version", "etag")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    version: str
+    etag: str
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class ActivateVersionResponse(_message.Message):
+    __slots__ = ("version", "etag")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    version: Version
+    etag: str
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class RollBackVersionRequest(_message.Message):
+    __slots__ = ("collection", "etag")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    etag: str
+    def __init__(self, collection: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class RollBackVersionResponse(_message.Message):
+    __slots__ = ("version", "etag")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    version: Version
+    etag: str
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class DeleteVersionRequest(_message.Message):
+    __slots__ = ("collection", "version")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    version: str
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class DeleteVersionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("id", "collection", "sequence", "created_at", "size_bytes")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    collection: str
+    sequence: int
+    created_at: _timestamp_pb2.Timestamp
+    size_bytes: int
+    def __init__(self, id: _Optional[str] = ..., collection: _Optional[str] = ..., sequence: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class CreateSnapshotRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class CreateSnapshotResponse(_message.Message):
+    __slots__ = ("operation",)
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    operation: Operation
+    def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
+
+class ListSnapshotsRequest(_message.Message):
+    __slots__ = ("collection", "page_size", "page_token")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    page_size: int
+    page_token: str
+    def __init__(self, collection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSnapshotsResponse(_message.Message):
+    __slots__ = ("snapshots", "next_page_token")
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
+    next_page_token: str
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class RestoreSnapshotRequest(_message.Message):
+    __slots__ = ("collection", "snapshot")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot: _Optional[str] = ...) -> None: ...
+
+class RestoreSnapshotResponse(_message.Message):
+    __slots__ = ("operation",)
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    operation: Operation
+    def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
+
+class Operation(_message.Message):
+    __slots__ = ("name", "done", "progress", "stage", "error", "response")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    done: bool
+    progress: float
+    stage: str
+    error: _status_pb2.Status
+    response: _any_pb2.Any
+    def __init__(self, name: _Optional[str] = ..., done: bool = ..., progress: _Optional[float] = ..., stage: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., response: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
+class GetOperationRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetOperationResponse(_message.Message):
+    __slots__ = ("operation",)
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    operation: Operation
+    def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
+
+class ListOperationsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListOperationsResponse(_message.Message):
+    __slots__ = ("operations", "next_page_token")
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[Operation]
+    next_page_token: str
+    def __init__(self, operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CancelOperationRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class CancelOperationResponse(_message.Message):
+    __slots__ = ("operation",)
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    operation: Operation
+    def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
+
+class GetServerRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("k", "batch_queries", "filter_depth", "filter_conditions", "exclude_ids", "text_bytes", "item_bytes", "upsert_items", "page_size", "message_bytes", "reply_hits", "dimension", "attributes", "chunk")
+    K_FIELD_NUMBER: _ClassVar[int]
+    BATCH_QUERIES_FIELD_NUMBER: _ClassVar[int]
+    FILTER_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    FILTER_CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ITEM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UPSERT_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REPLY_HITS_FIELD_NUMBER: _ClassVar[int]
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    k: int
+    batch_queries: int
+    filter_depth: int
+    filter_conditions: int
+    exclude_ids: int
+    text_bytes: int
+    item_bytes: int
+    upsert_items: int
+    page_size: int
+    message_bytes: int
+    reply_hits: int
+    dimension: int
+    attributes: int
+    chunk: int
+    def __init__(self, k: _Optional[int] = ..., batch_queries: _Optional[int] = ..., filter_depth: _Optional[int] = ..., filter_conditions: _Optional[int] = ..., exclude_ids: _Optional[int] = ..., text_bytes: _Optional[int] = ..., item_bytes: _Optional[int] = ..., upsert_items: _Optional[int] = ..., page_size: _Optional[int] = ..., message_bytes: _Optional[int] = ..., reply_hits: _Optional[int] = ..., dimension: _Optional[int] = ..., attributes: _Optional[int] = ..., chunk: _Optional[int] = ...) -> None: ...
+
+class Library(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class GetServerResponse(_message.Message):
+    __slots__ = ("engine_version", "device", "limits", "libraries", "peak_memory_bytes", "started_at", "start_seconds")
+    class StartSecondsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ENGINE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    LIBRARIES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    engine_version: str
+    device: str
+    limits: Limits
+    libraries: _containers.RepeatedCompositeFieldContainer[Library]
+    peak_memory_bytes: int
+    started_at: _timestamp_pb2.Timestamp
+    start_seconds: _containers.ScalarMap[str, float]
+    def __init__(self, engine_version: _Optional[str] = ..., device: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., libraries: _Optional[_Iterable[_Union[Library, _Mapping]]] = ..., peak_memory_bytes: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_seconds: _Optional[_Mapping[str, float]] = ...) -> None: ...

@@ -1,0 +1,309 @@
+import datetime
+
+from engine.v1 import common_pb2 as _common_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_INTERACTIVE: _ClassVar[Priority]
+    PRIORITY_BULK: _ClassVar[Priority]
+
+class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STRATEGY_UNSPECIFIED: _ClassVar[Strategy]
+    STRATEGY_NONE: _ClassVar[Strategy]
+    STRATEGY_EXACT_SCAN: _ClassVar[Strategy]
+    STRATEGY_MASKED_SCAN: _ClassVar[Strategy]
+    STRATEGY_GATHER: _ClassVar[Strategy]
+    STRATEGY_IVFPQ: _ClassVar[Strategy]
+    STRATEGY_FILTERED_IVFPQ: _ClassVar[Strategy]
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_INTERACTIVE: Priority
+PRIORITY_BULK: Priority
+STRATEGY_UNSPECIFIED: Strategy
+STRATEGY_NONE: Strategy
+STRATEGY_EXACT_SCAN: Strategy
+STRATEGY_MASKED_SCAN: Strategy
+STRATEGY_GATHER: Strategy
+STRATEGY_IVFPQ: Strategy
+STRATEGY_FILTERED_IVFPQ: Strategy
+
+class SearchParams(_message.Message):
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy")
+    K_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_LIST_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    RECALL_TARGET_FIELD_NUMBER: _ClassVar[int]
+    NPROBE_FIELD_NUMBER: _ClassVar[int]
+    RESCORE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    k: int
+    filter: _common_pb2.Filter
+    exclude_ids: _common_pb2.ItemIds
+    exclude_list: str
+    exact: bool
+    recall_target: float
+    nprobe: int
+    rescore_depth: int
+    strategy: Strategy
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ...) -> None: ...
+
+class Query(_message.Message):
+    __slots__ = ("vector", "text", "item_id")
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    vector: _common_pb2.Vector
+    text: str
+    item_id: _common_pb2.ItemId
+    def __init__(self, vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ..., text: _Optional[str] = ..., item_id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ...) -> None: ...
+
+class ReturnFields(_message.Message):
+    __slots__ = ("attributes", "text_fields", "vectors")
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    text_fields: _containers.RepeatedScalarFieldContainer[str]
+    vectors: bool
+    def __init__(self, attributes: _Optional[_Iterable[str]] = ..., text_fields: _Optional[_Iterable[str]] = ..., vectors: bool = ...) -> None: ...
+
+class SearchRequest(_message.Message):
+    __slots__ = ("collection", "version", "query", "params", "return_fields", "min_sequence", "priority", "max_queue_delay")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    RETURN_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    MIN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUE_DELAY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    version: str
+    query: Query
+    params: SearchParams
+    return_fields: ReturnFields
+    min_sequence: int
+    priority: Priority
+    max_queue_delay: _duration_pb2.Duration
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., params: _Optional[_Union[SearchParams, _Mapping]] = ..., return_fields: _Optional[_Union[ReturnFields, _Mapping]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class LegScore(_message.Message):
+    __slots__ = ("name", "raw", "normalised", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    NORMALISED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    raw: float
+    normalised: float
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., raw: _Optional[float] = ..., normalised: _Optional[float] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class Hit(_message.Message):
+    __slots__ = ("id", "score", "attributes", "text", "vectors", "legs")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Value, _Mapping]] = ...) -> None: ...
+    class TextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    LEGS_FIELD_NUMBER: _ClassVar[int]
+    id: _common_pb2.ItemId
+    score: float
+    attributes: _containers.MessageMap[str, _common_pb2.Value]
+    text: _containers.ScalarMap[str, str]
+    vectors: _common_pb2.Tensor
+    legs: _containers.RepeatedCompositeFieldContainer[LegScore]
+    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., score: _Optional[float] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., text: _Optional[_Mapping[str, str]] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., legs: _Optional[_Iterable[_Union[LegScore, _Mapping]]] = ...) -> None: ...
+
+class StageTimes(_message.Message):
+    __slots__ = ("queue", "encode", "filter", "search", "fuse")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_FIELD_NUMBER: _ClassVar[int]
+    FUSE_FIELD_NUMBER: _ClassVar[int]
+    queue: _duration_pb2.Duration
+    encode: _duration_pb2.Duration
+    filter: _duration_pb2.Duration
+    search: _duration_pb2.Duration
+    fuse: _duration_pb2.Duration
+    def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fuse: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times")
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    INDEX_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SELECTIVITY_FIELD_NUMBER: _ClassVar[int]
+    SELECTIVITY_EXACT_FIELD_NUMBER: _ClassVar[int]
+    NPROBE_FIELD_NUMBER: _ClassVar[int]
+    LISTS_SCANNED_FIELD_NUMBER: _ClassVar[int]
+    ROWS_SCANNED_FIELD_NUMBER: _ClassVar[int]
+    RESCORED_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_RECALL_FIELD_NUMBER: _ClassVar[int]
+    SECOND_PASS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    strategy: Strategy
+    index_version: str
+    encoder_version: str
+    selectivity: float
+    selectivity_exact: bool
+    nprobe: int
+    lists_scanned: int
+    rows_scanned: int
+    rescored: int
+    expected_recall: float
+    second_pass: bool
+    device: str
+    score_dtype: _common_pb2.Dtype
+    batch_size: int
+    partial: bool
+    truncated_tokens: int
+    sequence: int
+    times: StageTimes
+    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ...) -> None: ...
+
+class SearchResponse(_message.Message):
+    __slots__ = ("hits", "explanation")
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    hits: _containers.RepeatedCompositeFieldContainer[Hit]
+    explanation: Explanation
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+
+class Texts(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SearchBatchRequest(_message.Message):
+    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "params", "min_sequence", "priority", "max_queue_delay", "explain")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    PARAMS_FIELD_NUMBER: _ClassVar[int]
+    MIN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUE_DELAY_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    version: str
+    vectors: _common_pb2.Tensor
+    texts: Texts
+    item_ids: _common_pb2.ItemIds
+    params: _containers.RepeatedCompositeFieldContainer[SearchParams]
+    min_sequence: int
+    priority: Priority
+    max_queue_delay: _duration_pb2.Duration
+    explain: bool
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
+
+class SearchBatchResponse(_message.Message):
+    __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence")
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
+    LEGS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    ids: _common_pb2.ItemIds
+    scores: bytes
+    statuses: _containers.RepeatedCompositeFieldContainer[_status_pb2.Status]
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    legs: _containers.RepeatedCompositeFieldContainer[LegColumn]
+    index_version: str
+    encoder_version: str
+    sequence: int
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., scores: _Optional[bytes] = ..., statuses: _Optional[_Iterable[_Union[_status_pb2.Status, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., legs: _Optional[_Iterable[_Union[LegColumn, _Mapping]]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class LegColumn(_message.Message):
+    __slots__ = ("name", "raw", "normalised", "weights")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    NORMALISED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    raw: bytes
+    normalised: bytes
+    weights: bytes
+    def __init__(self, name: _Optional[str] = ..., raw: _Optional[bytes] = ..., normalised: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
+
+class SearchStreamRequest(_message.Message):
+    __slots__ = ("tag", "batch")
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    tag: int
+    batch: SearchBatchRequest
+    def __init__(self, tag: _Optional[int] = ..., batch: _Optional[_Union[SearchBatchRequest, _Mapping]] = ...) -> None: ...
+
+class SearchStreamResponse(_message.Message):
+    __slots__ = ("tag", "status", "batch")
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    tag: int
+    status: _status_pb2.Status
+    batch: SearchBatchResponse
+    def __init__(self, tag: _Optional[int] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., batch: _Optional[_Union[SearchBatchResponse, _Mapping]] = ...) -> None: ...
+
+class EncodeRequest(_message.Message):
+    __slots__ = ("collection", "version", "texts", "priority")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    version: str
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    priority: Priority
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+
+class EncodeResponse(_message.Message):
+    __slots__ = ("vectors", "truncated_tokens", "encoder_version")
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    vectors: _common_pb2.Tensor
+    truncated_tokens: _containers.RepeatedScalarFieldContainer[int]
+    encoder_version: str
+    def __init__(self, vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., truncated_tokens: _Optional[_Iterable[int]] = ..., encoder_version: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,100 @@
+"""How the CPU kernels are compiled, and the few machine operations that numba lacks.
+
+Compiled functions take raw addresses (int64) of vectors, because a version's segments are separate mappings. What lies
+there is told by ``kind``, an array of any length whose dtype stands for the stored one: uint16 for float16, int16 for
+bfloat16, float32 for itself. Nothing here checks an address: the wrappers in ``kernels.cpu`` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_REORDER = {"reassoc", "contract"}
+"""Sums may be reordered and fused, so that loops vectorise; infinities and NaN keep their meaning: -inf is a score."""
+
+_INT16, _INT32, _INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_FLOAT = ir.FloatType()
+
+
+def compiled(function: Function) -> Function:
+    """Machine code outside the GIL, kept on disk for the next start."""
+    return cast(Function, numba.njit(nogil=True, cache=True, fastmath=_REORDER)(function))
+
+
+def compiled_parallel(function: Function) -> Function:
+    """As ``compiled``, with ``prange`` spread over numba's threads."""
+    return cast(Function, numba.njit(nogil=True, cache=True, fastmath=_REORDER, parallel=True)(function))
+
+
+def _widen(builder: Any, kind: Any, address: Any, index: Any) -> Any:
+    if kind == types.float32:
+        return builder.load(_element(builder, address, index, _FLOAT))
+    bits = builder.load(_element(builder, address, index, _INT16))
+    if kind == types.uint16:
+        return builder.fpext(builder.bitcast(bits, ir.HalfType()), _FLOAT)
+    return builder.bitcast(builder.shl(builder.zext(bits, _INT32), ir.Constant(_INT32, 16)), _FLOAT)
+
+
+def _element(builder: Any, address: Any, index: Any, element: ir.Type) -> Any:
+    return builder.gep(builder.inttoptr(address, element.as_pointer()), [index], source_etype=element)
+
+
+def _load(typing: Any, kind: Any, address: Any, index: Any) -> Any:
+    """load(kind, address, index) -> float32: element ``index`` of the stored vector at ``address``, widened."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _widen(builder, kind.dtype, args[1], args[2])
+
+    return types.float32(kind, types.int64, types.int64), generate
+
+
+def _store(typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """store(address, index, value): float32 element ``index`` of the vector at ``address``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _element(builder, args[0], args[1], _FLOAT))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32), generate
+
+
+def _word(typing: Any, address: Any, index: Any) -> Any:
+    """word(address, index) -> uint64: 64 mask bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_element(builder, args[0], args[1], _INT64))
+
+    return types.uint64(types.int64, types.int64), generate
+
+
+def _count_ones(typing: Any, word: Any) -> Any:
+    """count_ones(word) -> int64: how many bits are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), generate
+
+
+def _lowest_one(typing: Any, word: Any) -> Any:
+    """lowest_one(word) -> int64: the position of the least significant set bit of a word that has one."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+load: Callable[[Any, int, int], Any] = intrinsic(_load)
+store: Callable[[int, int, Any], None] = intrinsic(_store)
+word: Callable[[int, int], Any] = intrinsic(_word)
+count_ones: Callable[[Any], int] = intrinsic(_count_ones)
+lowest_one: Callable[[Any], int] = intrinsic(_lowest_one)

@@ -1,0 +1,89 @@
+"""Exact top k among a list of rows for each query, in any order, wherever the rows lie."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from engine.dtypes import StoredArray
+from engine.types import Float32Array, Int64Array
+from kernels._cpu_jit import compiled, compiled_parallel
+from kernels._cpu_scores import score_rows
+from kernels._cpu_topk import Heaps, finish, offer
+
+_CHUNK = 64
+
+
+class Lists(NamedTuple):
+    """What is scored, for whom: query b has ``rows[offsets[b]:offsets[b + 1]]``; ``bases``: address of each segment."""
+
+    kind: StoredArray
+    is_l2: bool
+    bases: Int64Array
+    row_bytes: int
+    queries: Float32Array
+    rows: Int64Array
+    offsets: Int64Array
+    end_row: int
+
+
+@compiled
+def score_lists_serial(lists: Lists, heaps: Heaps) -> None:
+    """Score on the calling thread into heaps of one part, and finish them."""
+    for query in range(lists.queries.shape[0]):
+        _score_part(lists, heaps, query, 0)
+        finish(heaps, query)
+
+
+@compiled_parallel
+def score_lists_parallel(lists: Lists, heaps: Heaps) -> None:
+    """Score each part of each query's list on some thread, and finish the heaps."""
+    n_parts, n_queries = heaps.counts.shape
+    for task in numba.prange(n_parts * n_queries):
+        _score_part(lists, heaps, task // n_parts, task % n_parts)
+    for query in numba.prange(n_queries):
+        finish(heaps, query)
+
+
+@compiled
+def _score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
+    n_parts = heaps.counts.shape[0]
+    first, end = lists.offsets[query], lists.offsets[query + 1]
+    rows = lists.rows[first + (end - first) * part // n_parts : first + (end - first) * (part + 1) // n_parts]
+    kept, addresses = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
+    scores = np.empty(_CHUNK, np.float32)
+    for chunk in range(0, rows.size, _CHUNK):
+        count = _locate(lists, rows[chunk : chunk + _CHUNK], kept, addresses)
+        _score_chunk(lists, heaps, query, part, kept, addresses, scores, count)
+
+
+@compiled
+def _locate(lists: Lists, rows: Int64Array, kept: Int64Array, addresses: Int64Array) -> int:
+    """Keep the rows within [0, end_row) and find where they lie; returns how many."""
+    n = 0
+    for row in rows:
+        if 0 <= row < lists.end_row:
+            kept[n] = row
+            addresses[n] = lists.bases[row >> 16] + (row & 65535) * lists.row_bytes
+            n += 1
+    return n
+
+
+@compiled
+def _score_chunk(
+    lists: Lists,
+    heaps: Heaps,
+    query: int,
+    part: int,
+    rows: Int64Array,
+    addresses: Int64Array,
+    scores: Float32Array,
+    count: int,
+) -> None:
+    d = lists.queries.shape[1]
+    score_rows(lists.kind, lists.is_l2, addresses, count, lists.queries.ctypes.data + 4 * query * d, d, scores)
+    for j in range(count):
+        if not scores[j] < heaps.limits[part, query]:
+            offer(heaps, part, query, scores[j], rows[j])

@@ -1,0 +1,90 @@
+"""Scores of stored vectors for one query, four rows at a time so that each load of the query serves four."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.dtypes import StoredArray
+from engine.types import Float32Array, Int64Array
+from kernels._cpu_jit import compiled, load, store
+
+_FLOAT32 = np.zeros(0, np.float32)
+
+
+@compiled
+def score_rows(
+    kind: StoredArray, is_l2: bool, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array
+) -> None:
+    """Write scores[:count] of the vectors at ``addresses[:count]`` for the float32 query at address ``query``."""
+    if is_l2:
+        _score_l2(kind, addresses, count, query, d, scores)
+    else:
+        _score_dot(kind, addresses, count, query, d, scores)
+
+
+@compiled
+def widen_row(kind: StoredArray, source: int, target: int, d: int) -> None:
+    """Copy the stored vector at ``source`` to ``target`` as float32."""
+    for i in range(d):
+        store(target, i, load(kind, source, i))
+
+
+@compiled
+def _score_dot(
+    kind: StoredArray, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array
+) -> None:
+    j = 0
+    while j + 4 <= count:
+        a, b, c, e = addresses[j], addresses[j + 1], addresses[j + 2], addresses[j + 3]
+        s0 = s1 = s2 = s3 = np.float32(0)
+        for i in range(d):
+            q = load(_FLOAT32, query, i)
+            s0 += load(kind, a, i) * q
+            s1 += load(kind, b, i) * q
+            s2 += load(kind, c, i) * q
+            s3 += load(kind, e, i) * q
+        scores[j], scores[j + 1], scores[j + 2], scores[j + 3] = s0, s1, s2, s3
+        j += 4
+    while j < count:
+        scores[j] = _dot(kind, addresses[j], query, d)
+        j += 1
+
+
+@compiled
+def _dot(kind: StoredArray, address: int, query: int, d: int) -> np.float32:
+    total = np.float32(0)
+    for i in range(d):
+        total += load(kind, address, i) * load(_FLOAT32, query, i)
+    return total
+
+
+@compiled
+def _score_l2(
+    kind: StoredArray, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array
+) -> None:
+    j = 0
+    while j + 4 <= count:
+        a, b, c, e = addresses[j], addresses[j + 1], addresses[j + 2], addresses[j + 3]
+        s0 = s1 = s2 = s3 = np.float32(0)
+        for i in range(d):
+            q = load(_FLOAT32, query, i)
+            d0, d1 = load(kind, a, i) - q, load(kind, b, i) - q
+            d2, d3 = load(kind, c, i) - q, load(kind, e, i) - q
+            s0 += d0 * d0
+            s1 += d1 * d1
+            s2 += d2 * d2
+            s3 += d3 * d3
+        scores[j], scores[j + 1], scores[j + 2], scores[j + 3] = -s0, -s1, -s2, -s3
+        j += 4
+    while j < count:
+        scores[j] = -_squared_distance(kind, addresses[j], query, d)
+        j += 1
+
+
+@compiled
+def _squared_distance(kind: StoredArray, address: int, query: int, d: int) -> np.float32:
+    total = np.float32(0)
+    for i in range(d):
+        difference = load(kind, address, i) - load(_FLOAT32, query, i)
+        total += difference * difference
+    return total

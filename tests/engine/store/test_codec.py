@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import InvalidArgument
+from engine.store.codec import (
+    ItemCodec,
+    decode_schema,
+    decode_version,
+    encode_schema,
+    encode_version,
+    from_stored_id,
+    to_stored_id,
+)
+from engine.types import AttributeValue, GeoPoint, IdType, ItemId, Timestamp
+from tests.engine.store.stores import schema, version
+
+int64s = st.integers(-(2**63), 2**63 - 1)
+floats = st.floats(allow_nan=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+all_attributes = st.fixed_dictionaries(
+    {},
+    optional={
+        "color": texts,
+        "tags": st.lists(texts).map(tuple),
+        "sold": st.booleans(),
+        "year": int64s,
+        "price": floats,
+        "at": int64s.map(Timestamp),
+        "place": st.builds(GeoPoint, floats, floats),
+        "note": texts,
+        "clicks": int64s,
+    },
+)
+
+
+@given(attributes=all_attributes)
+def test_attributes_come_back_equal_and_of_the_same_types(attributes: dict[str, AttributeValue]) -> None:
+    codec = ItemCodec(schema())
+    decoded = codec.decode_attributes(codec.encode_attributes(attributes))
+    assert repr(sorted(decoded.items())) == repr(sorted(attributes.items()))
+
+
+@given(text=st.dictionaries(texts, texts))
+def test_texts_come_back(text: dict[str, str]) -> None:
+    codec = ItemCodec(schema())
+    assert codec.decode_text(codec.encode_text(text)) == text
+
+
+@given(one=st.integers(0, 2**64 - 1), other=st.integers(0, 2**64 - 1))
+def test_stored_ids_have_the_order_of_ids(one: int, other: int) -> None:
+    stored = to_stored_id(one, "uint64"), to_stored_id(other, "uint64")
+    assert (stored[0] < stored[1]) == (one < other)  # type: ignore[operator]
+    assert from_stored_id(stored[0]) == one
+
+
+@pytest.mark.parametrize(
+    ("item_id", "id_type"), [(1, "string"), ("1", "uint64"), (-1, "uint64"), (2**64, "uint64"), (True, "uint64")]
+)
+def test_an_id_of_the_other_type_is_refused(item_id: ItemId, id_type: IdType) -> None:
+    with pytest.raises(InvalidArgument):
+        to_stored_id(item_id, id_type)
+
+
+def test_schemas_and_versions_come_back() -> None:
+    assert decode_schema(encode_schema(schema(id_type="uint64"))) == schema(id_type="uint64")
+    assert decode_version(encode_version(version())) == version()
+
+
+def test_the_order_in_which_attributes_are_given_is_no_change() -> None:
+    codec = ItemCodec(schema())
+    one, other = codec.encode_attributes({"year": 1, "color": "c"}), codec.encode_attributes({"color": "c", "year": 1})
+    assert one == other
