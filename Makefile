@@ -68,8 +68,8 @@ clean:  ## remove the environments, caches and builds
 	rm -rf .venv .venv-gpu .venv-proto build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find engine kernels bench checks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call install,ENVIRONMENT), with the target's own EXTRAS. torch comes first, and from its own index where one is named, so that nothing after it
-# decides which build it is.
+# $(call install,ENVIRONMENT), with the target's own EXTRAS. Where an index is named for torch, torch comes first, so that
+# nothing after it decides which build it is.
 define install
 	@echo "== installing the engine with [$(EXTRAS)] into $(1) (torch is the largest part)"
 	$(if $(TORCH_INDEX),@$(1)/bin/python -m pip --disable-pip-version-check install --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch)

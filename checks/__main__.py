@@ -1,4 +1,4 @@
-"""Runs every check, and says of each in a line whether it holds and, if not, what to do: `python -m checks [NAME ...]`."""
+"""Runs every check and says in a line whether it holds and, if not, what to do: `python -m checks [NAME ...]`."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("ebr-data"), description="folder of everything stored; one server at a time")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where vectors are searched: auto, cpu or cuda")
     compute_threads: Count = Field(
-        default_factory=available_threads, description="threads for encoding and searching; all available CPUs unless given"
+        default_factory=available_threads,
+        description="threads that encode and search; all available CPUs unless given",
     )
     encoder_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="what encoders of new collections compute in: float32 or bfloat16"
@@ -65,10 +66,12 @@ class Settings(BaseSettings):
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )
-    metrics_listen: str | None = Field(None, description="address of the Prometheus metrics, HOST:PORT; none unless given")
+    metrics_listen: str | None = Field(
+        None, description="address of the Prometheus metrics, HOST:PORT; none unless given"
+    )
     drain_seconds: Seconds = Field(30.0, description="seconds that calls under way get to finish when the server stops")
     max_message_bytes: Annotated[int, Field(ge=MIB, le=1024 * MIB)] = Field(
-        Limits.message_bytes, description="bytes of one gRPC request at most"
+        Limits().message_bytes, description="bytes of one gRPC request at most"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe of what is logged: debug, info, warning or error"

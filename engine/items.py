@@ -35,7 +35,7 @@ def validate_item(item: Item, schema: Schema, dimension: int, limits: Limits) ->
         InvalidArgument: the first thing wrong with it, with a path that names the item and the field.
     """
     validate_id(item.id, schema, "item.id")
-    field = f"item[{item.id!r}]"
+    field = f"item[{_shown(item.id)}]"
     size = _check_text(item.text, schema, limits, field)
     attributes: dict[str, AttributeValue] = {}
     for name, value in item.attributes.items():
@@ -57,7 +57,8 @@ def validate_item(item: Item, schema: Schema, dimension: int, limits: Limits) ->
 
 def validate_id(item_id: ItemId, schema: Schema, field: str) -> None:
     """Raises InvalidArgument where the id is not of the schema's kind or range."""
-    if isinstance(item_id, bool) or isinstance(item_id, int) != (schema.id_type == "uint64"):
+    wanted = int if schema.id_type == "uint64" else str
+    if isinstance(item_id, bool) or not isinstance(item_id, wanted):
         raise InvalidArgument(field, f"{_shown(item_id)} is not a {schema.id_type} id, which this collection has")
     if isinstance(item_id, int):
         if not 0 <= item_id < 2**64:

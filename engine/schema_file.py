@@ -1,4 +1,4 @@
-"""Schemas: a TOML file to a ``Schema``, and what makes a schema unusable. Knows nothing of encoders but their dimension."""
+"""Schema files (TOML) to schemas, and what makes a schema unusable. Knows nothing of encoders but their dimension."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _CHOICES: Mapping[str, Sequence[str]] = {
     "dtype": get_args(VectorDtype),
     "text_mode": ("joined", "weighted"),
 }
+_DEFAULT_LIMITS = Limits()
 _TOP_KEYS: Mapping[str, type] = {
     "name": str,
     "id_type": str,
@@ -52,7 +53,7 @@ def read_schema(path: Path) -> Schema:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-        return validate_schema(schema_from_table(table), Limits())
+        return validate_schema(schema_from_table(table))
     except OSError as error:
         raise ConfigError(f"cannot read the schema file {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -113,7 +114,9 @@ def _check_keys(table: Mapping[str, Any], keys: Mapping[str, type], field: str) 
             raise InvalidArgument(f"{field}.{key}", f"is {value!r}, not of type {wanted.__name__}")
 
 
-def validate_schema(schema: Schema, limits: Limits, *, encoder_dimension: int | None = None) -> Schema:
+def validate_schema(
+    schema: Schema, limits: Limits = _DEFAULT_LIMITS, *, encoder_dimension: int | None = None
+) -> Schema:
     """The schema, sound; ``encoder_dimension`` is its encoder's where that is known.
 
     Raises:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -20,6 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _REORDER = {"reassoc", "contract"}
 """Sums may be reordered and fused, so that loops vectorise; infinities and NaN keep their meaning: -inf is a score."""
 
+_intrinsic: Any = intrinsic
 _INT16, _INT32, _INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _FLOAT = ir.FloatType()
 
@@ -27,6 +29,11 @@ _FLOAT = ir.FloatType()
 def compiled(function: Function) -> Function:
     """Machine code outside the GIL, kept on disk for the next start."""
     return cast(Function, numba.njit(nogil=True, cache=True, fastmath=_REORDER)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Part of its only caller: what is compiled apart is optimised again in each caller, and the callers' callers."""
+    return cast(Function, numba.njit(nogil=True, fastmath=_REORDER, inline="always")(function))
 
 
 def compiled_parallel(function: Function) -> Function:
@@ -93,8 +100,8 @@ def _lowest_one(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-load: Callable[[Any, int, int], Any] = intrinsic(_load)
-store: Callable[[int, int, Any], None] = intrinsic(_store)
-word: Callable[[int, int], Any] = intrinsic(_word)
-count_ones: Callable[[Any], int] = intrinsic(_count_ones)
-lowest_one: Callable[[Any], int] = intrinsic(_lowest_one)
+load: Callable[[Any, int, int], np.float32] = _intrinsic(_load)
+store: Callable[[int, int, np.float32], None] = _intrinsic(_store)
+word: Callable[[int, int], np.uint64] = _intrinsic(_word)
+count_ones: Callable[[np.uint64], int] = _intrinsic(_count_ones)
+lowest_one: Callable[[np.uint64], int] = _intrinsic(_lowest_one)

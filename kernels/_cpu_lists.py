@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from engine.dtypes import StoredArray
-from engine.types import Float32Array, Int64Array
-from kernels._cpu_jit import compiled, compiled_parallel
+from kernels._cpu_jit import compiled, compiled_parallel, inlined
 from kernels._cpu_scores import score_rows
 from kernels._cpu_topk import Heaps, finish, offer
+from kernels.arrays import Float32Array, Int64Array, StoredArray
 
 _CHUNK = 64
 
@@ -59,7 +58,7 @@ def _score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
         _score_chunk(lists, heaps, query, part, kept, addresses, scores, count)
 
 
-@compiled
+@inlined
 def _locate(lists: Lists, rows: Int64Array, kept: Int64Array, addresses: Int64Array) -> int:
     """Keep the rows within [0, end_row) and find where they lie; returns how many."""
     n = 0
@@ -71,7 +70,7 @@ def _locate(lists: Lists, rows: Int64Array, kept: Int64Array, addresses: Int64Ar
     return n
 
 
-@compiled
+@inlined
 def _score_chunk(
     lists: Lists,
     heaps: Heaps,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.types import Int64Array
 from kernels._cpu_jit import compiled, count_ones, lowest_one, word
+from kernels.arrays import Int64Array
 
 
 @compiled
@@ -30,7 +30,7 @@ def list_bits(mask: int, end_row: int, rows: Int64Array) -> None:
 
 
 @compiled
-def clip(bits: int, w: int, first_row: int, end_row: int) -> int:
+def clip(bits: np.uint64, w: int, first_row: int, end_row: int) -> np.uint64:
     """Word ``w``, which overlaps [first_row, end_row), without the bits of rows outside."""
     row = w << 6
     if row < first_row:

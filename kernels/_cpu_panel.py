@@ -15,13 +15,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from engine.types import Float32Array
+from kernels.arrays import Float32Array
 
 PANEL_ROWS = 6
 PANEL_QUERIES = 16
 
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, PANEL_QUERIES)
+_emit: Any = cgutils
 _FUSE = ("contract",)
 _ELEMENT_BYTES = 4
 
@@ -52,7 +53,8 @@ def _subtract_square(builder: Any, total: Any, element: Any, queries: Any) -> An
 
 def _panel(step: Callable[[Any, Any, Any, Any], Any]) -> Any:
     """panel(tile, d, queries, scores): sums of ``step`` over d for six consecutive float32 rows [6, d] at ``tile`` and
-    a panel [d, 16] at ``queries``, stored as [6, 16] at ``scores``; all three are addresses."""
+    a panel [d, 16] at ``queries``, stored as [6, 16] at ``scores``; all three are addresses.
+    """
 
     def typed(typing: Any, tile: Any, d: Any, queries: Any, scores: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -66,11 +68,11 @@ def _panel(step: Callable[[Any, Any, Any, Any], Any]) -> Any:
 
 def _emit_panel(builder: Any, step: Any, tile: Any, d: Any, queries: Any, scores: Any) -> None:
     zero = ir.Constant(_VECTOR, None)
-    totals = [cgutils.alloca_once_value(builder, zero) for _ in range(PANEL_ROWS)]
+    totals = [_emit.alloca_once_value(builder, zero) for _ in range(PANEL_ROWS)]
     rows = [builder.add(tile, builder.mul(d, ir.Constant(d.type, r * _ELEMENT_BYTES))) for r in range(PANEL_ROWS)]
     tops = [builder.inttoptr(row, _FLOAT.as_pointer()) for row in rows]
     lanes = builder.inttoptr(queries, _VECTOR.as_pointer())
-    with cgutils.for_range(builder, d) as loop:
+    with _emit.for_range(builder, d) as loop:
         of_queries = builder.load(builder.gep(lanes, [loop.index], source_etype=_VECTOR), align=_ELEMENT_BYTES)
         for total, top in zip(totals, tops, strict=True):
             element = builder.load(builder.gep(top, [loop.index], source_etype=_FLOAT))

@@ -12,13 +12,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from engine.dtypes import StoredArray
-from engine.types import Float32Array, Int64Array
-from kernels._cpu_jit import compiled, compiled_parallel, count_ones, lowest_one, word
+from kernels._cpu_jit import compiled, compiled_parallel, count_ones, inlined, lowest_one, word
 from kernels._cpu_masks import clip
 from kernels._cpu_panel import PANEL_QUERIES, PANEL_ROWS, dot_panel, l2_panel
 from kernels._cpu_scores import score_rows, widen_row
 from kernels._cpu_topk import Heaps, finish, offer
+from kernels.arrays import Float32Array, Int64Array, StoredArray
 
 _BLOCK_WORDS = 64
 """Parts take turns by blocks of so many words, so that a mask whose bits lie close together still feeds them all."""
@@ -89,7 +88,7 @@ def _scan_part(scan: Scan, heaps: Heaps, part: int) -> None:
                 _scan_word(scan, scratch, heaps, part, w, union)
 
 
-@compiled
+@inlined
 def _new_scratch(scan: Scan) -> Scratch:
     n_lanes = scan.panels.shape[0] * PANEL_QUERIES
     limits = np.full(n_lanes, np.inf, np.float32)
@@ -104,8 +103,8 @@ def _new_scratch(scan: Scan) -> Scratch:
     )
 
 
-@compiled
-def _load_words(scan: Scan, scratch: Scratch, w: int) -> int:
+@inlined
+def _load_words(scan: Scan, scratch: Scratch, w: int) -> np.uint64:
     """Fill ``words`` and return their union."""
     union = np.uint64(0)
     for query in range(scan.masks.size):
@@ -115,8 +114,8 @@ def _load_words(scan: Scan, scratch: Scratch, w: int) -> int:
     return union
 
 
-@compiled
-def _scan_word(scan: Scan, scratch: Scratch, heaps: Heaps, part: int, w: int, union: int) -> None:
+@inlined
+def _scan_word(scan: Scan, scratch: Scratch, heaps: Heaps, part: int, w: int, union: np.uint64) -> None:
     base = scan.bases[w >> 10] + ((w << 6) & 65535) * scan.row_bytes
     n_rows = count_ones(union)
     is_widened = False
@@ -135,8 +134,8 @@ def _scan_word(scan: Scan, scratch: Scratch, heaps: Heaps, part: int, w: int, un
             _scan_each(scan, scratch, heaps, part, first, w << 6, base)
 
 
-@compiled
-def _widen_union(scan: Scan, scratch: Scratch, base: int, union: int) -> None:
+@inlined
+def _widen_union(scan: Scan, scratch: Scratch, base: int, union: np.uint64) -> None:
     """Fill ``tile`` and ``bits`` with the rows of ``union``, leaving no gaps."""
     d = scan.queries.shape[1]
     tile = scratch.tile.ctypes.data
@@ -145,7 +144,7 @@ def _widen_union(scan: Scan, scratch: Scratch, base: int, union: int) -> None:
 
 
 @compiled
-def _list_positions(bits: int, positions: Int64Array) -> int:
+def _list_positions(bits: np.uint64, positions: Int64Array) -> int:
     n = 0
     while bits != 0:
         positions[n] = lowest_one(bits)
@@ -154,7 +153,7 @@ def _list_positions(bits: int, positions: Int64Array) -> int:
     return n
 
 
-@compiled
+@inlined
 def _score_panel(scan: Scan, scratch: Scratch, panel: int, n_rows: int) -> None:
     """Fill ``scores`` with the first ``n_rows`` of the tile against one panel of queries."""
     d = scan.queries.shape[1]
@@ -168,7 +167,7 @@ def _score_panel(scan: Scan, scratch: Scratch, panel: int, n_rows: int) -> None:
             dot_panel(rows, d, queries, out)
 
 
-@compiled
+@inlined
 def _offer_panel(scratch: Scratch, heaps: Heaps, part: int, first: int, first_row: int, n_rows: int) -> None:
     limits = scratch.limits[first : first + PANEL_QUERIES]
     for j in range(n_rows):
@@ -180,7 +179,7 @@ def _offer_panel(scratch: Scratch, heaps: Heaps, part: int, first: int, first_ro
             _offer_row(scratch, heaps, part, first, first_row, j)
 
 
-@compiled
+@inlined
 def _offer_row(scratch: Scratch, heaps: Heaps, part: int, first: int, first_row: int, j: int) -> None:
     position = scratch.bits[j]
     for query in range(first, min(first + PANEL_QUERIES, heaps.counts.shape[1])):
@@ -191,10 +190,8 @@ def _offer_row(scratch: Scratch, heaps: Heaps, part: int, first: int, first_row:
             scratch.limits[query] = heaps.limits[part, query]
 
 
-@compiled
-def _scan_each(
-    scan: Scan, scratch: Scratch, heaps: Heaps, part: int, first: int, first_row: int, base: int
-) -> None:
+@inlined
+def _scan_each(scan: Scan, scratch: Scratch, heaps: Heaps, part: int, first: int, first_row: int, base: int) -> None:
     """Score each query's own rows of the word, as stored."""
     d = scan.queries.shape[1]
     scores = scratch.scores.reshape(scratch.scores.size)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.dtypes import StoredArray
-from engine.types import Float32Array, Int64Array
-from kernels._cpu_jit import compiled, load, store
+from kernels._cpu_jit import compiled, inlined, load, store
+from kernels.arrays import Float32Array, Int64Array, StoredArray
 
 _FLOAT32 = np.zeros(0, np.float32)
 
@@ -29,10 +28,8 @@ def widen_row(kind: StoredArray, source: int, target: int, d: int) -> None:
         store(target, i, load(kind, source, i))
 
 
-@compiled
-def _score_dot(
-    kind: StoredArray, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array
-) -> None:
+@inlined
+def _score_dot(kind: StoredArray, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array) -> None:
     j = 0
     while j + 4 <= count:
         a, b, c, e = addresses[j], addresses[j + 1], addresses[j + 2], addresses[j + 3]
@@ -50,7 +47,7 @@ def _score_dot(
         j += 1
 
 
-@compiled
+@inlined
 def _dot(kind: StoredArray, address: int, query: int, d: int) -> np.float32:
     total = np.float32(0)
     for i in range(d):
@@ -58,10 +55,8 @@ def _dot(kind: StoredArray, address: int, query: int, d: int) -> np.float32:
     return total
 
 
-@compiled
-def _score_l2(
-    kind: StoredArray, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array
-) -> None:
+@inlined
+def _score_l2(kind: StoredArray, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array) -> None:
     j = 0
     while j + 4 <= count:
         a, b, c, e = addresses[j], addresses[j + 1], addresses[j + 2], addresses[j + 3]
@@ -81,7 +76,7 @@ def _score_l2(
         j += 1
 
 
-@compiled
+@inlined
 def _squared_distance(kind: StoredArray, address: int, query: int, d: int) -> np.float32:
     total = np.float32(0)
     for i in range(d):

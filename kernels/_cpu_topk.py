@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.types import Float32Array, Int64Array
-from kernels._cpu_jit import compiled
+from kernels._cpu_jit import compiled, inlined
+from kernels.arrays import Float32Array, Int64Array
 
 
 class Heaps(NamedTuple):
@@ -74,10 +74,10 @@ def merge(heaps: Heaps, rows: Int64Array, scores: Float32Array) -> None:
 
 @compiled
 def _is_worse(score: np.float32, row: int, than_score: np.float32, than_row: int) -> bool:
-    return score < than_score or (score == than_score and row > than_row)
+    return bool(score < than_score or (score == than_score and row > than_row))
 
 
-@compiled
+@inlined
 def _insert(scores: Float32Array, rows: Int64Array, count: int, score: np.float32, row: int) -> None:
     slot = count
     while slot > 0:
@@ -104,7 +104,7 @@ def _replace_top(scores: Float32Array, rows: Int64Array, count: int, score: np.f
     scores[slot], rows[slot] = score, row
 
 
-@compiled
+@inlined
 def _sort(scores: Float32Array, rows: Int64Array, count: int) -> None:
     """Heap to best first, in place."""
     for last in range(count - 1, 0, -1):

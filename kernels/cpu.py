@@ -6,33 +6,31 @@ differ by rounding; on small integers they are equal. The threads are numba's: `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from engine.dtypes import StoredArray
-from engine.types import Float32Array, Int64Array, Metric, Uint8Array
+from kernels._cpu_addresses import kind_of, mask_address, segment_addresses, whole_words
 from kernels._cpu_lists import Lists, score_lists_parallel, score_lists_serial
 from kernels._cpu_masks import count_bits, list_bits
 from kernels._cpu_panel import pack_queries
 from kernels._cpu_scan import Scan, scan_parallel, scan_serial
-from kernels._cpu_threads import claim_threads, use_threads
+from kernels._cpu_threads import all_threads, claim_threads, use_threads
 from kernels._cpu_topk import Heaps, merge, new_heaps
-from kernels.reference import SEGMENT_ROWS, Selection
+from kernels.arrays import Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
 
-__all__ = ["gather", "masked_scan", "merge_topk", "popcount", "rescore", "rows_of_mask", "use_threads"]
-
-_KINDS: dict[np.dtype[Any], StoredArray] = {
-    np.dtype(np.float16): np.zeros(0, np.uint16),
-    np.dtype(np.uint16): np.zeros(0, np.int16),
-    np.dtype(np.float32): np.zeros(0, np.float32),
-}
+__all__ = ["gather", "masked_scan", "merge_topk", "popcount", "rescore", "rows_of_mask", "use_threads", "warm_up"]
 
 _HEAP_BYTES = 256 << 20
 """Queries are taken in groups whose heaps fit in this: only a large k makes more than one group."""
 
 _HIT_BYTES = 12
+
+_SCATTERED = 3
+"""A listed row takes about three times as long as a scanned one (measured), for it lies anywhere in memory."""
 
 
 def masked_scan(
@@ -48,20 +46,17 @@ def masked_scan(
     """Top k of rows [first_row, end_row) whose bit is set in ``masks[b]``, for each query b of float32 [B, d]."""
     assert len(masks) == len(queries)
     n_rows = max(0, end_row - first_row)
-    n_parts = claim_threads(queries.size * n_rows)
-    padded = [_whole_words(mask, end_row) for mask in masks]
-    addresses = np.array([_address(mask) for mask in padded], np.int64)
-    bases = _bases(segments, queries, end_row)
+    words = [whole_words(mask, end_row) for mask in masks]
+    addresses = np.array([mask_address(mask) for mask in words], np.int64)
+    matrix = _matrix(segments, queries, metric, end_row)
+    threads = claim_threads(queries.size * n_rows)
 
     def scan(group: slice, heaps: Heaps) -> None:
-        mine = np.ascontiguousarray(queries[group], np.float32)
-        kind, row_bytes = _layout(segments)
-        work = Scan(
-            kind, metric == "l2", bases, row_bytes, mine, pack_queries(mine), addresses[group], first_row, end_row
-        )
-        (scan_serial if n_parts == 1 else scan_parallel)(work, heaps)
+        mine = np.array(queries[group], np.float32, order="C")
+        work = Scan(*matrix, mine, pack_queries(mine), addresses[group], first_row, end_row)
+        (scan_serial if threads == 1 else scan_parallel)(work, heaps)
 
-    return _in_groups(scan, len(queries), k, width=n_rows, n_parts=n_parts)
+    return _in_groups(scan, len(queries), k, width=n_rows, n_parts=threads)
 
 
 def gather(
@@ -75,10 +70,10 @@ def gather(
 ) -> Selection:
     """Top k among ``rows[b]`` for each query b of float32 [B, d]; rows outside [0, end_row) are padding."""
     assert len(rows) == len(queries)
-    lengths = np.array([of_query.size for of_query in rows], np.int64)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    flat = np.concatenate(rows) if len(rows) else np.empty(0, np.int64)
-    return _score_lists(segments, queries, flat, offsets, metric=metric, k=k, end_row=end_row)
+    offsets = np.array([0, *itertools.accumulate(of_query.size for of_query in rows)], np.int64)
+    flat = np.concatenate(rows, dtype=np.int64) if len(rows) else np.empty(0, np.int64)
+    width = max((of_query.size for of_query in rows), default=0)
+    return _score_lists(segments, queries, flat, offsets, width, metric=metric, k=k, end_row=end_row)
 
 
 def rescore(
@@ -94,7 +89,8 @@ def rescore(
     n_queries, width = candidates.shape
     assert n_queries == len(queries)
     offsets = np.arange(n_queries + 1, dtype=np.int64) * width
-    return _score_lists(segments, queries, candidates.reshape(-1), offsets, metric=metric, k=k, end_row=end_row)
+    flat = np.array(candidates, np.int64).reshape(-1)
+    return _score_lists(segments, queries, flat, offsets, width, metric=metric, k=k, end_row=end_row)
 
 
 def merge_topk(parts: Sequence[Selection], *, k: int) -> Selection:
@@ -110,16 +106,31 @@ def merge_topk(parts: Sequence[Selection], *, k: int) -> Selection:
 
 def popcount(mask: Uint8Array, *, end_row: int) -> int:
     """How many rows below ``end_row`` have their bit set."""
-    words = _whole_words(mask, end_row)
-    return count_bits(_address(words), end_row)
+    words = whole_words(mask, end_row)
+    return count_bits(mask_address(words), end_row)
 
 
 def rows_of_mask(mask: Uint8Array, *, end_row: int) -> Int64Array:
     """The rows below ``end_row`` whose bit is set, ascending."""
-    words = _whole_words(mask, end_row)
-    rows = np.empty(count_bits(_address(words), end_row), np.int64)
-    list_bits(_address(words), end_row, rows)
+    words = whole_words(mask, end_row)
+    rows = np.empty(count_bits(mask_address(words), end_row), np.int64)
+    list_bits(mask_address(words), end_row, rows)
     return rows
+
+
+def warm_up(dtype: np.dtype[Any]) -> None:
+    """Compile, or load from disk, all that searches of vectors stored as ``dtype`` need."""
+    segments, queries = [np.zeros((1, 1), dtype)], np.zeros((1, 1), np.float32)
+    mask = np.ones(8, np.uint8)
+    frozen = np.ones(8, np.uint8)
+    frozen.flags.writeable = False
+    for spread in (nullcontext, all_threads):
+        with spread():
+            masked_scan(segments, queries, [mask], metric="dot", k=1, first_row=0, end_row=1)
+            rescore(segments, queries, np.zeros((1, 1), np.int64), metric="dot", k=1, end_row=1)
+    merge_topk([(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))], k=1)
+    rows_of_mask(mask, end_row=1)
+    popcount(frozen, end_row=1)
 
 
 def _score_lists(
@@ -127,25 +138,24 @@ def _score_lists(
     queries: Float32Array,
     rows: Int64Array,
     offsets: Int64Array,
+    width: int,
     *,
     metric: Metric,
     k: int,
     end_row: int,
 ) -> Selection:
+    """Query b has ``rows[offsets[b]:offsets[b + 1]]``, at most ``width`` of them."""
     n_queries, d = queries.shape
-    threads = claim_threads(rows.size * d)
+    threads = claim_threads(rows.size * d * _SCATTERED)
     n_parts = 1 if n_queries >= threads else threads
-    flat = np.ascontiguousarray(rows, np.int64)
-    bases = _bases(segments, queries, end_row)
+    matrix = _matrix(segments, queries, metric, end_row)
 
     def score(group: slice, heaps: Heaps) -> None:
-        mine = np.ascontiguousarray(queries[group], np.float32)
-        kind, row_bytes = _layout(segments)
+        mine = np.array(queries[group], np.float32, order="C")
         bounds = offsets[group.start : group.stop + 1]
-        work = Lists(kind, metric == "l2", bases, row_bytes, mine, flat, bounds, end_row)
+        work = Lists(*matrix, mine, rows, bounds, end_row)
         (score_lists_serial if threads == 1 else score_lists_parallel)(work, heaps)
 
-    width = int(np.diff(offsets).max(initial=0))
     return _in_groups(score, n_queries, k, width=width, n_parts=n_parts)
 
 
@@ -167,30 +177,10 @@ def _in_groups(
     return rows, scores
 
 
-def _layout(segments: Sequence[StoredArray]) -> tuple[StoredArray, int]:
-    """The kind of the stored elements, as ``kernels._cpu_jit`` knows them, and the bytes of a row."""
-    return _KINDS[segments[0].dtype], segments[0].strides[0]
-
-
-def _bases(segments: Sequence[StoredArray], queries: Float32Array, end_row: int) -> Int64Array:
-    """The address of each segment, which cover [0, end_row) with rows as long as the queries."""
-    assert sum(len(segment) for segment in segments) >= end_row
-    assert all(len(segment) == SEGMENT_ROWS for segment in segments[:-1])
-    assert all(segment.flags.c_contiguous and segment.shape[1] == queries.shape[1] for segment in segments)
-    return np.array([_address(segment) for segment in segments], np.int64)
-
-
-def _whole_words(mask: Uint8Array, end_row: int) -> Uint8Array:
-    """The mask itself where it covers ``end_row`` in whole words, else a copy that does."""
-    n_bytes = -(-end_row // 64) * 8
-    if mask.size >= n_bytes and mask.flags.c_contiguous:
-        return mask
-    whole = np.zeros(n_bytes, np.uint8)
-    whole[: mask.size] = mask[:n_bytes]
-    return whole
-
-
-def _address(array: StoredArray) -> int:
-    """Where the first element lies; whoever uses it keeps the array alive."""
-    address: int = array.__array_interface__["data"][0]
-    return address
+def _matrix(
+    segments: Sequence[StoredArray], queries: Float32Array, metric: Metric, end_row: int
+) -> tuple[StoredArray, bool, Int64Array, int]:
+    """What the compiled kernels are told of the stored vectors: kind, is_l2, bases, row_bytes."""
+    kind = kind_of(segments)
+    assert all(segment.shape[1] == queries.shape[1] and segment.dtype == segments[0].dtype for segment in segments)
+    return kind, metric == "l2", segment_addresses(segments, end_row), queries.shape[1] * kind.itemsize

@@ -11,24 +11,18 @@ with -1 and -inf. Scores are accumulated in float32 from the stored dtype; one t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 
-from engine.dtypes import StoredArray
-from engine.types import Float32Array, Int64Array, Metric, Uint8Array
-
-SEGMENT_ROWS = 65_536
-
-Selection: TypeAlias = tuple[Int64Array, Float32Array]
+from kernels.arrays import SEGMENT_ROWS, Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
 
 
 def score(vectors: Float32Array, query: Float32Array, metric: Metric) -> Float32Array:
     """Scores float32 [n] of float32 [n, d] for one query [d]; cosine takes both as normalised already."""
     if metric == "l2":
         difference = vectors - query
-        return np.float32(0) - np.einsum("nd,nd->n", difference, difference, dtype=np.float32)
-    return np.einsum("nd,d->n", vectors, query, dtype=np.float32)
+        return np.asarray(np.float32(0) - np.sum(difference * difference, axis=1), np.float32)
+    return np.asarray(np.sum(vectors * query, axis=1), np.float32)
 
 
 def select(rows: Int64Array, scores: Float32Array, k: int) -> Selection:

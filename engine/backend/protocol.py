@@ -72,9 +72,7 @@ class IvfPqIndex(Protocol):
         """Append float32 [m, d] as rows n_rows .. n_rows + m."""
         ...
 
-    def search(
-        self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None
-    ) -> Candidates:
+    def search(self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None) -> Candidates:
         """The ``depth`` nearest rows by quantised distance, among those whose mask bit is set (all where None).
 
         One mask for all queries of the call; queries float32 [B, d].
@@ -103,9 +101,7 @@ class Backend(Protocol):
         """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
         ...
 
-    def gather(
-        self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int
-    ) -> TopK:
+    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
         """Exact top k among ``rows[b]`` (ascending, no repeats) for each query b."""
         ...
 

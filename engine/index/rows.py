@@ -6,6 +6,7 @@ Rows are append-only. An item's rows (one per chunk) are consecutive; row r is a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from engine.types import IdType, Int64Array, ItemId, Uint8Array
 
 NEVER = np.iinfo(np.int64).max
 _FIRST_CAPACITY = 1024
+_TUPLE_BYTES = 56 + 2 * 32
+_SLOT_BYTES = 48
 
 
 class Rows:
@@ -32,6 +35,7 @@ class Rows:
         self._died = np.zeros(_FIRST_CAPACITY, np.int64)
         self._alive = np.zeros(_FIRST_CAPACITY // 8, np.uint8)
         self._rows_of: dict[ItemId, tuple[int, int]] = {}
+        self._id_bytes = 0
 
     @property
     def ids(self) -> npt.NDArray[Any]:
@@ -58,11 +62,9 @@ class Rows:
 
     @property
     def memory_bytes(self) -> int:
-        """Arrays and the id index; strings counted at their length."""
+        """Arrays and the id index."""
         arrays = (self._ids, self._first, self._born, self._died, self._alive)
-        per_entry = 100  # a dict slot with its key and tuple, as sys.getsizeof sees them
-        texts = 0 if self._id_dtype is np.uint64 else sum(len(one) for one in self._rows_of if isinstance(one, str))
-        return sum(array.nbytes for array in arrays) + per_entry * len(self._rows_of) + texts
+        return sum(array.nbytes for array in arrays) + self._id_bytes
 
     def add(self, item_id: ItemId, first_row: int, n_rows: int, *, born: int) -> None:
         """Append an item's rows; rows skipped between the last one and ``first_row`` stay dead for ever."""
@@ -74,6 +76,7 @@ class Rows:
         self._died[first_row:end] = NEVER
         self._set_alive(first_row, end)
         self._rows_of[item_id] = (first_row, n_rows)
+        self._id_bytes += _entry_bytes(item_id)
         self.n_rows = end
         self.n_alive += n_rows
         self.n_items = len(self._rows_of)
@@ -84,6 +87,7 @@ class Rows:
         if rows is None:
             return
         first, count = rows
+        self._id_bytes -= _entry_bytes(item_id)
         self._died[first : first + count] = died
         self._clear_alive(first, first + count)
         self.n_alive -= count
@@ -126,6 +130,11 @@ class Rows:
     def _clear_alive(self, first: int, end: int) -> None:
         for row in range(first, end):
             self._alive[row >> 3] &= ~(1 << (row & 7)) & 0xFF
+
+
+def _entry_bytes(item_id: ItemId) -> int:
+    """An entry of the id index: the key, a tuple of two ints, a slot of the dict at two thirds full."""
+    return sys.getsizeof(item_id) + _TUPLE_BYTES + _SLOT_BYTES
 
 
 def _grown(array: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:

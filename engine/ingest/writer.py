@@ -11,7 +11,7 @@ from engine.ingest.texts import normalised, text_hash, texts_of, weights_of
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Lane
 from engine.models.protocol import Encoder
-from engine.store.collection_store import CollectionStore, DeleteOp, UpsertOp, WriteOutcome, WriteRequest
+from engine.store import CollectionStore, DeleteOp, UpsertOp, WriteOutcome, WriteRequest
 from engine.types import Float32Array, Item, ItemId, Priority, Schema, Visibility
 
 

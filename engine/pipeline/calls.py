@@ -102,6 +102,11 @@ def check_vectors(vectors: Float32Array, version: VersionInfo) -> None:
         )
 
 
+def field_of(name: str, place: int, n_queries: int) -> str:
+    """How a message names a field of one query: by its place, where there are several."""
+    return name if n_queries == 1 else f"{name}[{place}]"
+
+
 def unsound_vectors(vectors: Float32Array, version: VersionInfo) -> dict[int, EngineError]:
     """Queries that no search can answer, by their place: NaN, infinite, or zero where the metric is cosine."""
     errors: dict[int, EngineError] = {}
@@ -110,8 +115,10 @@ def unsound_vectors(vectors: Float32Array, version: VersionInfo) -> dict[int, En
         return errors
     for place in np.flatnonzero(~np.isfinite(lengths)).tolist():
         at = int(np.argmin(np.isfinite(vectors[place])))
-        errors[place] = InvalidArgument(f"query[{place}].vector", f"value {at} is NaN or infinite")
+        field = field_of("query", place, len(vectors))
+        errors[place] = InvalidArgument(f"{field}.vector", f"value {at} is NaN or infinite")
     if version.metric == "cosine":
         for place in np.flatnonzero(lengths == 0).tolist():
-            errors[place] = InvalidArgument(f"query[{place}].vector", "is zero, which has no cosine")
+            field = field_of("query", place, len(vectors))
+            errors[place] = InvalidArgument(f"{field}.vector", "is zero, which has no cosine")
     return errors

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import DeadlineExceeded, EngineError, InvalidArgument, LimitExceeded, NoEncoder, VersionNotFound
-from engine.index.filters import FilterProgram, compile_filter
+from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
 from engine.ingest.texts import normalised
 from engine.ingest.writer import CommitLane, Writer, Written
@@ -26,9 +26,9 @@ from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Done, Lane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
-from engine.pipeline.calls import SearchAnswer, SearchCall, check_call, check_params, check_vectors, unsound_vectors
+from engine.pipeline.calls import SearchAnswer, SearchCall, check_call, check_params, check_vectors, field_of, unsound_vectors
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob, count, matching_ids
-from engine.store.collection_store import CollectionStore, WriteOutcome
+from engine.store import CollectionStore, WriteOutcome
 from engine.types import (
     AttributeSpec,
     Explanation,
@@ -82,6 +82,7 @@ class Collection:
         lanes: Lanes,
         limits: Limits,
         loop: asyncio.AbstractEventLoop,
+        recall_target: float,
         changed: Callable[[Collection], None],
     ) -> None:
         self.store = store
@@ -89,7 +90,9 @@ class Collection:
         self.encoder = encoder
         self.lanes = lanes
         self.limits = limits
+        self.recall_target = recall_target
         self.truncated_items = 0
+        self.upkeep_stage = ""
         self._loop = loop
         self._changed = changed
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -301,7 +304,7 @@ class Collection:
         errors: dict[int, EngineError] = {}
         for place, one in enumerate(ids):
             try:
-                self._check_id(one, f"query[{place}].item_id")
+                self._check_id(one, f"{field_of('query', place, len(ids))}.item_id")
             except InvalidArgument as error:
                 errors[place] = error
         return errors
@@ -312,7 +315,7 @@ class Collection:
         errors: dict[int, EngineError] = {}
         for place, params in enumerate(call.params):
             try:
-                compiled.append(self._compile_one(params, place))
+                compiled.append(self._compile_one(params, field_of("params", place, len(call.params))))
             except EngineError as error:
                 if len(call.params) == 1:
                     raise
@@ -320,16 +323,15 @@ class Collection:
                 errors[place] = error
         return compiled, errors
 
-    def _compile_one(self, params: SearchParams | EngineError, place: int) -> CompiledParams:
+    def _compile_one(self, params: SearchParams | EngineError, field: str) -> CompiledParams:
         if isinstance(params, EngineError):
             raise params
-        check_params(params, self.limits, f"params[{place}]")
+        check_params(params, self.limits, field)
         for one in params.exclude_ids[:1]:
-            self._check_id(one if isinstance(one, str) else int(one), f"params[{place}].exclude_ids")
-        return CompiledParams(params, self._program(params.filter))
-
-    def _program(self, tree: Filter) -> FilterProgram:
-        return compile_filter(tree, self.schema)
+            self._check_id(one if isinstance(one, str) else int(one), f"{field}.exclude_ids")
+        if params.recall_target is None:
+            params = replace(params, recall_target=self.recall_target)
+        return CompiledParams(params, compile_filter(params.filter, self.schema))
 
     async def _vectors_of(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
         if call.texts:
@@ -366,7 +368,9 @@ class Collection:
         """Empty and oversized texts fail alone, before they cost anything."""
         if self.encoder is None:
             raise NoEncoder(f"collection {self.name!r} has no encoder: search it with vectors or item ids")
-        outcomes: list[EncodedText | EngineError | None] = [self._text_error(i, t) for i, t in enumerate(texts)]
+        outcomes: list[EncodedText | EngineError | None] = [
+            self._text_error(f"{field_of('query', place, len(texts))}.text", text) for place, text in enumerate(texts)
+        ]
         sound = [place for place, outcome in enumerate(outcomes) if outcome is None]
         encoded = await self.lanes.encode.encode(
             self.encoder,
@@ -380,12 +384,12 @@ class Collection:
             outcomes[place] = one
         return [one for one in outcomes if one is not None]
 
-    def _text_error(self, place: int, text: str) -> EngineError | None:
+    def _text_error(self, field: str, text: str) -> EngineError | None:
         if not text.strip():
-            return InvalidArgument(f"query[{place}].text", "is empty")
+            return InvalidArgument(field, "is empty")
         size = len(text.encode())
         if size > self.limits.text_bytes:
-            return LimitExceeded(f"query[{place}].text", value=size, limit=self.limits.text_bytes, unit="bytes")
+            return LimitExceeded(field, value=size, limit=self.limits.text_bytes, unit="bytes")
         return None
 
     def _as_stored(self, vectors: Float32Array) -> Float32Array:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -28,12 +27,13 @@ from engine.pipeline.collection import Collection, Lanes
 from engine.pipeline.search import search_jobs
 from engine.pipeline.upkeep import Upkeep
 from engine.schema_file import validate_schema
-from engine.store.collection_store import CollectionStore
-from engine.store.folders import delete_collection_folder, list_collections
-from engine.store.lock import DirectoryLock
+from engine.store import CollectionStore, DirectoryLock, delete_collection_folder, list_collections, remove_leftovers
 from engine.types import Schema, VersionInfo
 
 logger = logging.getLogger(__name__)
+
+
+OpenEncoder = Callable[..., Encoder]
 
 
 class Engine:
@@ -41,22 +41,32 @@ class Engine:
 
     Args:
         health: told (collection name, is serving) whenever that changes.
+        open_encoder: how an encoder is opened from what a schema names.
     """
 
-    def __init__(self, settings: Settings, limits: Limits, *, health: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits,
+        *,
+        health: Callable[[str, bool], None],
+        open_encoder: OpenEncoder = open_encoder,
+    ) -> None:
         self.settings = settings
         self.limits = limits
         self.collections: dict[str, Collection] = {}
-        self.start_seconds: dict[str, float] = {}
+        self.start_seconds: dict[str, float] = {"imports": 0.0, "model": 0.0, "index": 0.0}
         self.started_micros = time.time_ns() // 1000
         self.is_loaded = False
         self._failed: dict[str, EngineError] = {}
         self._health = health
+        self._open_encoder = open_encoder
         self._loop = asyncio.get_running_loop()
         self._creating = asyncio.Lock()
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._root = settings.data_dir / "collections"
         self._lock = DirectoryLock(settings.data_dir)
+        remove_leftovers(self._root)
         self.backend: Backend = open_backend(settings.device, threads=settings.compute_threads)
         self.lanes = _open_lanes(settings, self.backend)
         self.upkeep = Upkeep(settings, self.lanes, self.backend)
@@ -185,6 +195,7 @@ class Engine:
             lanes=self.lanes,
             limits=self.limits,
             loop=self._loop,
+            recall_target=self.settings.recall_target,
             changed=self.upkeep.consider,
         )
 
@@ -201,13 +212,13 @@ class Engine:
             return None
         key = (schema.encoder, dtype)
         if key not in self._encoders:
-            self._encoders[key] = open_encoder(
+            self._encoders[key] = self._open_encoder(
                 schema.encoder, compute_dtype=dtype, threads=self.settings.compute_threads
             )
         return self._encoders[key]
 
     def _add_seconds(self, part: str, seconds: float) -> None:
-        self.start_seconds[part] = self.start_seconds.get(part, 0.0) + seconds
+        self.start_seconds[part] += seconds
 
 
 def _one_row(row: np.ndarray, version: VersionInfo) -> Vectors:  # type: ignore[type-arg]  # any float32 [1, d]
@@ -239,7 +250,3 @@ def _open_lanes(settings: Settings, backend: Backend) -> Lanes:
         ),
     )
 
-
-def encoder_folder(path: str) -> Path:
-    """A path as the schema names it."""
-    return Path(path).expanduser()

@@ -15,7 +15,8 @@ from grpc_reflection.v1alpha import reflection
 from engine.config import Settings
 from engine.errors import ConfigError
 from engine.limits import Limits
-from engine.pipeline.engine import Engine
+from engine.models.bundle import open_encoder
+from engine.pipeline.engine import Engine, OpenEncoder
 from engine.rpc.admin import AdminServicer
 from engine.rpc.ingest import IngestServicer
 from engine.rpc.methods import handlers
@@ -42,14 +43,21 @@ class Server:
         import_seconds: what loading the libraries took, told among the parts of the start.
     """
 
-    def __init__(self, settings: Settings, *, limits: Limits = Limits(), import_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        import_seconds: float = 0.0,
+        open_encoder: OpenEncoder = open_encoder,
+    ) -> None:
         self.settings = settings
+        limits = settings.limits
         self.metrics = Metrics()
         self._health = health.aio.HealthServicer()
         self._stop_metrics: Callable[[], None] | None = None
         self._server = grpc.aio.server(options=_options(limits))
         self.port = self._bind(settings.listen)
-        self.engine = Engine(settings, limits, health=self._collection_health)
+        self.engine = Engine(settings, limits, health=self._collection_health, open_encoder=open_encoder)
         self.engine.start_seconds["imports"] = import_seconds
         self._register()
 

@@ -71,7 +71,8 @@ class ItemCodec:
     def extend(self, schema: Schema) -> None:
         """Go over to a schema that has all the attributes of the one before, and more."""
         self.schema = schema
-        self._types = {spec.name: spec.type for spec in schema.attributes}
+        self._to_json = {spec.name: _ATTRIBUTE_TO_JSON.get(spec.type) for spec in schema.attributes}
+        self._from_json = {spec.name: _ATTRIBUTE_FROM_JSON.get(spec.type) for spec in schema.attributes}
         self._filterable = {spec.name for spec in schema.attributes if spec.filterable and not spec.volatile}
 
     def encode_text(self, text: Mapping[str, str]) -> str:
@@ -87,33 +88,29 @@ class ItemCodec:
         Raises:
             InvalidArgument: an attribute that the schema lacks.
         """
-        if not attributes.keys() <= self._types.keys():
-            unknown = min(attributes.keys() - self._types.keys())
+        converters = self._to_json
+        if not attributes.keys() <= converters.keys():
+            unknown = min(attributes.keys() - converters.keys())
             raise InvalidArgument(f"attributes.{unknown}", "the schema has no such attribute", value=unknown)
-        return _to_json(
-            {name: _json_value(attributes[name], kind) for name, kind in self._types.items() if name in attributes}
-        )
+        ordered = [(name, convert) for name, convert in converters.items() if name in attributes]
+        return _to_json({name: convert(attributes[name]) if convert else attributes[name] for name, convert in ordered})
 
     def decode_attributes(self, encoded: str) -> dict[str, AttributeValue]:
-        return {name: _attribute_value(value, self._types[name]) for name, value in json.loads(encoded).items()}
+        decoded: dict[str, Any] = json.loads(encoded)
+        converters = self._from_json
+        for name, value in decoded.items():
+            convert = converters[name]
+            if convert is not None:
+                decoded[name] = convert(value)
+        return decoded
 
     def same_filterable(self, one: str, other: str) -> bool:
         """Whether two encoded attribute sets agree in every filterable attribute."""
         return one == other or self._filterable_part(one) == self._filterable_part(other)
 
     def _filterable_part(self, encoded: str) -> str:
-        return _to_json({name: value for name, value in json.loads(encoded).items() if name in self._filterable})
-
-
-def _json_value(value: AttributeValue, kind: AttributeType) -> Any:
-    convert = _ATTRIBUTE_TO_JSON.get(kind)
-    return value if convert is None else convert(value)
-
-
-def _attribute_value(value: Any, kind: AttributeType) -> AttributeValue:
-    convert = _ATTRIBUTE_FROM_JSON.get(kind)
-    decoded: AttributeValue = value if convert is None else convert(value)
-    return decoded
+        # As text, for 0.0 equals -0.0 but is another value.
+        return repr([entry for entry in json.loads(encoded).items() if entry[0] in self._filterable])
 
 
 def encode_schema(schema: Schema) -> str:

@@ -74,10 +74,18 @@ class GroupPlan:
         self._seen = dict(seen)
         self._source_of: dict[int, VectorSource] = {}
         self._writes: dict[StoredId, ItemWrite] = {}
-        self.counters = counters
+        self._sequence = counters.sequence
+        self._item_count = counters.item_count
+        self._next_key = counters.next_key
+        self._next_row = counters.next_row
         self.sources: list[VectorSource] = []
         self.log: list[tuple[int, ChangeKind, StoredId]] = []
         self.new_requests: list[tuple[str, WriteOutcome]] = []
+
+    @property
+    def counters(self) -> Counters:
+        """As they are once the plan is stored."""
+        return Counters(self._sequence, self._item_count, self._next_key, self._next_row)
 
     @property
     def is_empty(self) -> bool:
@@ -125,7 +133,7 @@ class GroupPlan:
             elif isinstance(op, UpsertOp):
                 stale.append(index)
         deleted = sum(not change.n_rows for change in changes)
-        return WriteOutcome(self.counters.sequence, changes, tuple(stale), deleted, reply=request.reply)
+        return WriteOutcome(self._sequence, changes, tuple(stale), deleted, reply=request.reply)
 
     def _upsert(self, op: UpsertOp) -> Change | None:
         """The one place that says what an upsert does; None where its vectors are neither given nor stored."""
@@ -169,20 +177,18 @@ class GroupPlan:
         return Change(sequence, op.id, 0, 0, old.rows.first_row, old.rows.n_rows, {}, in_place=False)
 
     def _log(self, kind: ChangeKind, stored_id: StoredId, *, added: int) -> int:
-        counters = self.counters
-        sequence = counters.sequence + 1
-        self.counters = replace(counters, sequence=sequence, item_count=counters.item_count + added)
-        self.log.append((sequence, kind, stored_id))
-        return sequence
+        self._sequence += 1
+        self._item_count += added
+        self.log.append((self._sequence, kind, stored_id))
+        return self._sequence
 
     def _key_of(self, stored_id: StoredId, old: Standing | None) -> int:
         """The item's key; one that the group deletes and writes again keeps the key it is stored under."""
         known = old or self._stored.get(stored_id)
         if known is not None:
             return known.key
-        key = self.counters.next_key
-        self.counters = replace(self.counters, next_key=key + 1)
-        return key
+        self._next_key += 1
+        return self._next_key - 1
 
     def _checked(self, vectors: Float32Array) -> Float32Array:
         if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != self._dimension:
@@ -191,12 +197,11 @@ class GroupPlan:
         return vectors
 
     def _new_rows(self, source: VectorSource) -> RowRange:
-        n_rows = source.n_rows if isinstance(source, RowRange) else len(source)
-        first_row = self.counters.next_row
-        self.counters = replace(self.counters, next_row=first_row + n_rows)
+        rows = RowRange(self._next_row, source.n_rows if isinstance(source, RowRange) else len(source))
+        self._next_row += rows.n_rows
         self.sources.append(source)
-        self._source_of[first_row] = source
-        return RowRange(first_row, n_rows)
+        self._source_of[rows.first_row] = source
+        return rows
 
     def _copied_rows(self, rows: RowRange) -> RowRange:
         """Rows of this very group are not on disk yet: their copy has the same source as they have."""

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.conftest import ROOT
 
 HEAVY = {
@@ -21,7 +22,15 @@ HEAVY = {
     "transformers",
     "typer",
 }
-CLIENT_ONLY = {"engine", "engine.client", "engine.convert", "engine.dtypes", "engine.errors", "engine.types", "engine.v1"}
+CLIENT_ONLY = {
+    "engine",
+    "engine.client",
+    "engine.convert",
+    "engine.dtypes",
+    "engine.errors",
+    "engine.types",
+    "engine.v1",
+}
 
 
 def _modules_after(statement: str) -> set[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import protoc, proto_lint, stubs
+from checks import proto_lint, protoc, stubs
 
 pytestmark = pytest.mark.skipif(
     not protoc.PYTHON.exists(), reason="the protobuf compiler's environment is missing: `make test` makes it"

@@ -4,13 +4,17 @@ import importlib
 import inspect
 from importlib.metadata import version
 
-import engine
 import pytest
+
+import engine
 
 
 def test_the_package_offers_exactly_its_all() -> None:
     assert sorted(engine.__all__) == ["EngineError", "RetrievalClient", "__version__"]
-    assert {name for name in dir(engine) if not name.startswith("_")} - _submodules() == {"EngineError", "RetrievalClient"}
+    assert {name for name in dir(engine) if not name.startswith("_")} - _submodules() == {
+        "EngineError",
+        "RetrievalClient",
+    }
 
 
 @pytest.mark.parametrize("module", ["engine", "engine.client"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import ROOT
 
 TEXT = {".cfg", ".cu", ".md", ".proto", ".py", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
@@ -46,7 +47,9 @@ def test_a_machine_s_path_is_recognised(line: str) -> None:
     assert MACHINE_PATH.search(line)
 
 
-@pytest.mark.parametrize("line", ["https://host/home/x", "../shared/data", "proto/engine/v1", "$HOME/data/x", "/usr/bin/env"])
+@pytest.mark.parametrize(
+    "line", ["https://host/home/x", "../shared/data", "proto/engine/v1", "$HOME/data/x", "/usr/bin/env"]
+)
 def test_a_path_that_holds_anywhere_is_let_pass(line: str) -> None:
     assert not MACHINE_PATH.search(line)
 

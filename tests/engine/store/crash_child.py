@@ -20,9 +20,7 @@ def main(folder: Path, first_generation: int) -> None:
     store = CollectionStore.open(folder, limits=StoreLimits(wal_bytes=100_000))
     for start in count(first_generation, GROUP):
         generations = range(start, start + GROUP)
-        ops = [
-            upsert(n % ITEMS, str(n), {"year": n}, vectors=vectors_of(n, n_rows=1 + n % 3)) for n in generations
-        ]
+        ops = [upsert(n % ITEMS, str(n), {"year": n}, vectors=vectors_of(n, n_rows=1 + n % 3)) for n in generations]
         store.commit([WriteRequest(ops[:3]), WriteRequest(ops[3:], durable=start % 5 == 0)])
         sys.stdout.write(f"{generations[-1]}\n")
         sys.stdout.flush()

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.errors import CollectionExists, CorruptData, InvalidArgument, VersionNotFound
-from engine.store import ChangeKind, CollectionStore, DeleteOp, LiveRow, StoreLimits, WriteRequest
-from engine.types import AttributeSpec, AttributeType, GeoPoint, StoredItem, Timestamp
+from engine.store import ChangeKind, CollectionStore, DeleteOp, LiveRow, StoreLimits, UpsertOp, WriteRequest, schema_sql
+from engine.types import AttributeSpec, AttributeType, AttributeValue, GeoPoint, StoredItem, Timestamp
 from tests.engine.store.stores import (
     DIMENSION,
     as_stored,
@@ -56,7 +59,7 @@ def test_a_collection_is_not_created_over_another(store: CollectionStore, folder
 
 
 def test_every_attribute_comes_back_with_its_type(store: CollectionStore, folder: Path) -> None:
-    attributes = {
+    attributes: dict[str, AttributeValue] = {
         "color": "blå\x00\u2028",
         "tags": ("a", ""),
         "sold": True,
@@ -211,7 +214,9 @@ def test_get_keeps_the_order_asked_for_and_takes_many_ids(store: CollectionStore
     commit_one(store, *[upsert(f"i{n}", str(n), vectors=vectors_of(n)) for n in range(1300)])
     asked = [f"i{n}" for n in (1299, 0, 5, 5, 2000, *range(1300))]
     found = store.get(asked)
-    assert [None if item is None else item.id for item in found] == [None if name == "i2000" else name for name in asked]
+    assert [None if item is None else item.id for item in found] == [
+        None if name == "i2000" else name for name in asked
+    ]
     assert store.text_hashes(["i7", "nobody"]) == {"i7": text_hash("7")}
 
 
@@ -327,3 +332,87 @@ def test_rows_that_no_item_may_name_are_found_when_live_rows_are_read(store: Col
     store._writer._connection.execute("UPDATE embeddings SET first_row = 1")
     with pytest.raises(CorruptData, match="beyond"):
         list(store.live_rows("v1"))
+
+
+def recorded(store: CollectionStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What reaches the disk from now on, in its order."""
+    events: list[str] = []
+    segments, connection = store._segments, store._writer._connection
+    for name in ("write", "sync"):
+        original = getattr(segments, name)
+        monkeypatch.setattr(segments, name, partial(record_and_call, events, name, original))
+    connection.set_trace_callback(lambda statement: events.append(statement.strip()))
+    return events
+
+
+def record_and_call(events: list[str], name: str, original: Callable[..., None], *args: object) -> None:
+    events.append(name)
+    original(*args)
+
+
+def of_interest(events: list[str]) -> list[str]:
+    return [event for event in events if event.startswith(("write", "sync", "BEGIN", "COMMIT", "PRAGMA"))]
+
+
+def test_vectors_are_written_before_the_transaction_that_names_them(
+    store: CollectionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = recorded(store, monkeypatch)
+    commit_one(store, upsert("x", vectors=vectors_of(1)))
+    assert of_interest(events) == ["write", "PRAGMA synchronous = NORMAL", "BEGIN IMMEDIATE", "COMMIT"]
+    events.clear()
+    commit_one(store, upsert("x", vectors=vectors_of(2)), durable=True)
+    assert of_interest(events) == ["write", "sync", "PRAGMA synchronous = FULL", "BEGIN IMMEDIATE", "COMMIT"]
+    assert all(event.startswith("SELECT") for event in events[: events.index("write")])
+    assert events[-1] == "COMMIT"
+
+
+def test_vectors_are_synced_before_a_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(folder, limits=StoreLimits(wal_bytes=1))
+    events = recorded(store, monkeypatch)
+    commit_one(store, upsert("x", vectors=vectors_of(1)))
+    assert of_interest(events)[-3:] == ["COMMIT", "sync", "PRAGMA wal_checkpoint(TRUNCATE)"]
+    events.clear()
+    store.close()
+    assert of_interest(events)[:2] == ["sync", "PRAGMA wal_checkpoint(TRUNCATE)"]
+
+
+def test_nothing_is_checkpointed_by_sqlite_itself(store: CollectionStore) -> None:
+    (pages,) = store._writer._connection.execute("PRAGMA wal_autocheckpoint").fetchone()
+    assert pages == 0
+
+
+def test_readers_on_other_threads_see_whole_items_while_commits_go_on(store: CollectionStore) -> None:
+    def generation(n: int) -> list[UpsertOp]:
+        return [upsert(f"i{i}", str(n), {"year": n}, vectors=vectors_of(n)) for i in range(5)]
+
+    def read(done: threading.Event) -> int:
+        reads = 0
+        while not done.is_set() or not reads:
+            found = [item for item in store.get([f"i{i}" for i in range(5)], vectors=True) if item]
+            (n,) = {int(item.text["title"]) for item in found}
+            assert {item.attributes["year"] for item in found} == {n}
+            assert all(np.array_equal(item.vectors, as_stored(vectors_of(n))) for item in found)  # type: ignore[arg-type]
+            reads += len(store.scroll(None, limit=2))
+        return reads
+
+    commit_one(store, *generation(0))
+    done = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read, done) for _ in range(2)]
+        for n in range(1, 60):
+            commit_one(store, *generation(n))
+        done.set()
+        assert all(reader.result() for reader in readers)
+
+
+def test_items_are_looked_up_by_index(store: CollectionStore) -> None:
+    connection = store._writer._connection
+    for statement, parameters in (
+        (schema_sql.READ_STANDING.format(marks="?,?"), [1, "a", "b"]),
+        (schema_sql.READ_ITEMS.format(marks="?,?"), [1, "a", "b"]),
+        (schema_sql.SCROLL_AFTER, [1, "a", 10]),
+        (schema_sql.READ_LIVE.format(marks="?,?"), [1, 2]),
+    ):
+        plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, parameters)]
+        assert all(step.startswith("SEARCH") for step in plan), plan

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -207,7 +206,7 @@ def test_the_store_behaves_as_a_dict_of_items(chosen_id_type: IdType, chosen_dty
     run_state_machine_as_test(
         Chosen,
         settings=settings(
-            max_examples=8,
+            max_examples=20,
             stateful_step_count=12,
             deadline=None,
             derandomize=True,

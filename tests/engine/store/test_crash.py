@@ -60,7 +60,7 @@ def check(folder: Path, *, acknowledged: int) -> int:
 def test_nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kill_9(tmp_path: Path) -> None:
     folder = tmp_path / "books"
     make_store(folder, id_type="uint64").close()
-    moments = np.random.default_rng(7).integers(1, 60, KILLS)
+    moments = np.random.default_rng(7).integers(1, 40, KILLS)
     last = -1
     for acknowledgements in moments.tolist():
         acknowledged = run_until_killed(folder, first_generation=last + 1, acknowledgements=acknowledgements)

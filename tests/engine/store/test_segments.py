@@ -13,13 +13,13 @@ from engine.types import VectorDtype
 
 
 def numbered(first: int, count: int, dtype: VectorDtype = "float32") -> StoredArray:
-    return np.arange(2 * first, 2 * (first + count)).reshape(count, 2).astype(numpy_dtype(dtype))
+    return (np.arange(2 * first, 2 * (first + count)) % 1000).reshape(count, 2).astype(numpy_dtype(dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_run_over_two_borders_lies_in_three_segments(tmp_path: Path, dtype: VectorDtype) -> None:
     segments = VectorSegments(tmp_path, dimension=2, dtype=dtype)
-    first, rows = SEGMENT_ROWS - 3, numbered(0, SEGMENT_ROWS + 5, dtype) % 1000
+    first, rows = SEGMENT_ROWS - 3, numbered(0, SEGMENT_ROWS + 5, dtype)
     segments.write(first, rows)
     arrays = segments.arrays(first + len(rows))
     assert [array.shape for array in arrays] == [(SEGMENT_ROWS, 2)] * 3

@@ -1,0 +1,73 @@
+"""`ebr serve` with a device that gives the same rows to every query: what all but encoding and searching costs.
+
+Run as ``python -m bench.null_server``; settings come from the environment, as they do for ``ebr serve``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.backend.protocol import Backend, IvfPqIndex, TopK, Vectors
+from engine.errors import CorruptData
+from engine.types import Float32Array, Int64Array, Uint8Array
+
+PROGRAM = ("-m", "bench.null_server")
+
+
+class NullBackend:
+    """Rows 0, 1, 2 ... and scores that fall, whatever is asked."""
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def masked_scan(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        masks: Sequence[Uint8Array],
+        *,
+        k: int,
+        first_row: int = 0,
+        end_row: int | None = None,
+    ) -> TopK:
+        return _same_rows(len(queries), k)
+
+    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
+        return _same_rows(len(queries), k)
+
+    def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
+        return _same_rows(len(queries), k)
+
+    def load_ivfpq(self, path: Path) -> IvfPqIndex:
+        raise CorruptData(f"{path}: this device has no inverted lists")
+
+    def warm_up(self, vectors: Vectors) -> None:
+        """Nothing to compile."""
+
+
+def _same_rows(n_queries: int, k: int) -> TopK:
+    rows = np.tile(np.arange(k, dtype=np.int64), (n_queries, 1))
+    return TopK(rows, -rows.astype(np.float32))
+
+
+def _open_null_backend(device: str, threads: int) -> Backend:
+    return NullBackend()
+
+
+def main() -> None:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    from engine.config import load_settings
+    from engine.pipeline import engine
+    from engine.rpc.server import serve
+
+    engine.open_backend = _open_null_backend  # type: ignore[attr-defined]  # replaced where it is used
+    serve(load_settings())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The CPU backend: exact searches by our own kernels, IVF-PQ by faiss."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.backend.faiss_ivfpq import FaissIvfPq
+from engine.backend.protocol import TopK, Vectors
+from engine.dtypes import numpy_dtype
+from engine.errors import ConfigError
+from engine.types import Float32Array, Int64Array, Metric, Uint8Array
+from kernels import cpu as kernels
+
+_log = logging.getLogger(__name__)
+
+
+class CpuBackend:
+    """Implements ``engine.backend.protocol.Backend`` with at most ``threads`` threads a call.
+
+    Raises:
+        ConfigError: numba has fewer threads, or no pool that several callers may enter at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        try:
+            kernels.use_threads(threads)
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"compute threads: {error}") from error
+        self._threads = threads
+        if threads > 1 and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+            _log.warning("OMP_WAIT_POLICY is not PASSIVE: on a busy machine small searches may take 16 ms more")
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def masked_scan(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        masks: Sequence[Uint8Array],
+        *,
+        k: int,
+        first_row: int = 0,
+        end_row: int | None = None,
+    ) -> TopK:
+        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
+        end = vectors.n_rows if end_row is None else min(end_row, vectors.n_rows)
+        return TopK(
+            *kernels.masked_scan(
+                vectors.segments, queries, masks, metric=vectors.metric, k=k, first_row=first_row, end_row=end
+            )
+        )
+
+    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
+        """Exact top k among ``rows[b]`` for each query b."""
+        return TopK(
+            *kernels.gather(vectors.segments, queries, rows, metric=vectors.metric, k=k, end_row=vectors.n_rows)
+        )
+
+    def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
+        """Exact top k among candidates int64 [B, c] (any order, -1 skipped)."""
+        return TopK(
+            *kernels.rescore(vectors.segments, queries, candidates, metric=vectors.metric, k=k, end_row=vectors.n_rows)
+        )
+
+    def load_ivfpq(self, path: Path, *, dimension: int | None = None, metric: Metric | None = None) -> FaissIvfPq:
+        """Open an index file in faiss CPU format, of that dimension and metric where they are given.
+
+        Raises:
+            CorruptData: the file is not such an index.
+        """
+        return FaissIvfPq.load(path, dimension=dimension, metric=metric, threads=self._threads)
+
+    def warm_up(self, vectors: Vectors) -> None:
+        """Compile the kernels for the stored dtype, or load them from numba's cache."""
+        kernels.warm_up(numpy_dtype(vectors.dtype))

@@ -1,0 +1,55 @@
+"""Training an IVF-PQ index with faiss: one long call that cannot yield, so it runs in a process of its own."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+
+from engine.backend.faiss_ivfpq import CODE_BITS, FaissIvfPq, faiss_metric, padded_dimension
+from engine.errors import FailedPrecondition, InvalidArgument
+from engine.types import Float32Array, Metric
+
+
+def allowed_code_bytes(dimension: int) -> tuple[int, ...]:
+    """The code lengths, ascending, that an index of this dimension can have."""
+    padded = padded_dimension(dimension)
+    return tuple(size for size in range(1, padded + 1) if padded % size == 0)
+
+
+def least_sample(nlist: int) -> int:
+    """The rows without which so many lists cannot be trained."""
+    return max(nlist, 1 << CODE_BITS)
+
+
+def train_ivfpq(
+    sample: Float32Array, *, nlist: int, code_bytes: int, metric: Metric, seed: int, threads: int = 1
+) -> FaissIvfPq:
+    """An empty index trained on float32 [n, d]: add rows to it in order, then save it.
+
+    The same sample, seed and number of threads give the same index.
+
+    Raises:
+        InvalidArgument: the dimension does not allow ``code_bytes``.
+        FailedPrecondition: the sample has fewer rows than centroids to train.
+    """
+    n, d = sample.shape
+    if code_bytes not in allowed_code_bytes(d):
+        raise InvalidArgument("code_bytes", f"{code_bytes} is none of {allowed_code_bytes(d)} for dimension {d}")
+    if n < least_sample(nlist):
+        raise FailedPrecondition(f"{n} rows cannot train {nlist} lists: {least_sample(nlist)} are needed")
+    index = _untrained(padded_dimension(d), nlist, code_bytes, metric, seed)
+    faiss.omp_set_num_threads(threads)
+    padded = np.zeros((n, index.d), np.float32)
+    padded[:, :d] = sample
+    index.train(padded)
+    return FaissIvfPq(index, threads=threads)
+
+
+def _untrained(d: int, nlist: int, code_bytes: int, metric: Metric, seed: int) -> faiss.IndexIVFPQ:
+    kind = faiss_metric(metric)
+    quantizer = faiss.IndexFlat(d, kind)
+    index = faiss.IndexIVFPQ(quantizer, d, nlist, code_bytes, CODE_BITS, kind)
+    for clustering in (index.cp, index.pq.cp):
+        clustering.seed = seed
+        clustering.min_points_per_centroid = 1
+    return index

@@ -1,0 +1,179 @@
+"""`ebr collection`: collections as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from engine.cli import output, session
+from engine.schema_file import read_schema
+from engine.types import AttributeSpec, AttributeType, Schema
+
+if TYPE_CHECKING:
+    from engine.client import CollectionInfo, VersionStatus
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create, list, show and delete collections.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection.")]
+
+
+@app.command()
+def create(
+    schema: Annotated[Path, typer.Argument(metavar="SCHEMA.toml", help="What the collection holds.")],
+    as_json: session.JsonOption = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Create an empty collection."""
+    wanted = read_schema(schema)
+    with session.connect(target) as client:
+        _show(client.create_collection(wanted), as_json=as_json)
+
+
+@app.command("list")
+def list_(as_json: session.JsonOption = False, target: session.TargetOption = session.DEFAULT_TARGET) -> None:
+    """List the collections."""
+    with session.connect(target) as client:
+        found = client.list_collections()
+    if as_json:
+        output.print_json([_record(info) for info in found])
+        return
+    table = Table("name", "items", "encoder", "d", "metric", "memory", header_style="bold", pad_edge=False)
+    for info in found:
+        version = info.versions[0]
+        table.add_row(
+            info.schema.name,
+            f"{info.items:,}",
+            info.schema.encoder or "-",
+            str(version.dimension),
+            info.schema.metric,
+            output.size(sum(_memory(version).values())),
+        )
+    session.out.print(table if found else Text("no collections: create one with `ebr collection create SCHEMA.toml`"))
+
+
+@app.command()
+def get(
+    name: NameArgument, as_json: session.JsonOption = False, target: session.TargetOption = session.DEFAULT_TARGET
+) -> None:
+    """Show a collection: its schema, its versions, and the memory a row takes by part."""
+    with session.connect(target) as client:
+        _show(client.get_collection(name), as_json=as_json)
+
+
+@app.command()
+def delete(
+    name: NameArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: session.JsonOption = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Delete a collection with all its items, at once and for good."""
+    with session.connect(target) as client:
+        info = client.get_collection(name)
+        if not yes:
+            typer.confirm(f"delete collection {name} with its {info.items:,} items?", abort=True)
+        client.delete_collection(name)
+    if as_json:
+        output.print_json({"name": name, "items": info.items})
+    else:
+        session.out.print(Text(f"deleted {name} with {info.items:,} items"))
+
+
+@app.command("add-attribute")
+def add_attribute(
+    name: NameArgument,
+    attribute: Annotated[str, typer.Argument(metavar="ATTRIBUTE", help="The new attribute's name.")],
+    type: Annotated[AttributeType, typer.Argument(metavar="TYPE", help="|".join(one.value for one in AttributeType))],
+    stored: Annotated[bool, typer.Option("--stored/--not-stored", help="Return it with hits.")] = True,
+    filterable: Annotated[bool, typer.Option("--filterable/--not-filterable", help="Let filters name it.")] = True,
+    volatile: Annotated[bool, typer.Option("--volatile", help="A counter or score, changed in place.")] = False,
+    as_json: session.JsonOption = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Add an attribute to a live collection: null for every item so far."""
+    spec = AttributeSpec(attribute, type, stored=stored, filterable=filterable and not volatile, volatile=volatile)
+    with session.connect(target) as client:
+        _show(client.add_attribute(name, spec), as_json=as_json)
+
+
+def _show(info: CollectionInfo, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(_record(info))
+        return
+    session.out.print(output.pairs_table(info.schema.name, _facts(info)))
+    session.out.print(_fields_table(info.schema))
+    for version in info.versions:
+        session.out.print(_memory_table(version))
+
+
+def _facts(info: CollectionInfo) -> dict[str, object]:
+    schema, version = info.schema, info.versions[0]
+    facts: dict[str, object] = {
+        "items": f"{info.items:,}",
+        "ids": schema.id_type,
+        "vectors": f"{version.dimension} x {schema.dtype}, {schema.metric}, up to {schema.chunk} an item",
+        "encoder": schema.encoder or "none: callers bring the vectors",
+        "version": f"{version.id}{' (active)' if version.active else ''}",
+    }
+    if version.encoder_version:
+        facts["encoder version"] = version.encoder_version
+        facts["tokens read"] = version.message.max_tokens
+        facts["items truncated"] = f"{info.message.truncated_items:,} since the server started"
+    facts["written up to"] = f"{info.sequence:,}"
+    facts["searchable up to"] = f"{info.searchable_sequence:,}"
+    facts["index"] = _index(version)
+    return facts
+
+
+def _index(version: VersionStatus) -> str:
+    message = version.message
+    upkeep = f", {message.upkeep} now" if message.upkeep else ""
+    if not message.HasField("ivfpq"):
+        return f"exact{upkeep}"
+    lists = message.ivfpq
+    return (
+        f"IVF-PQ of {lists.nlist:,} lists x {lists.code_bytes} bytes a row, {lists.rows:,} rows in lists, "
+        f"nprobe {lists.nprobe}, rescore {lists.rescore_depth}, recall {lists.expected_recall:.3f}{upkeep}"
+    )
+
+
+def _fields_table(schema: Schema) -> Table:
+    table = Table("field", "type", "", header_style="bold", pad_edge=False)
+    for text in sorted(schema.text_fields, key=lambda one: one.order):
+        weight = f"weight {text.weight:g}" if schema.text_mode == "weighted" else ""
+        table.add_row(text.name, "text", weight)
+    for spec in schema.attributes:
+        marks = {"volatile": spec.volatile, "not filterable": not spec.filterable, "not stored": not spec.stored}
+        table.add_row(spec.name, spec.type.value, ", ".join(mark for mark, holds in marks.items() if holds))
+    return table
+
+
+def _memory(version: VersionStatus) -> dict[str, int]:
+    memory = version.message.memory
+    return {
+        "vectors (mapped)": memory.vectors,
+        "codes and lists": memory.codes,
+        "attributes": memory.attributes,
+        "rows (ids, liveness)": memory.rows,
+    }
+
+
+def _memory_table(version: VersionStatus) -> Table:
+    n_rows = version.message.memory.row_count
+    table = Table(f"memory of {version.id}", "bytes a row", "in all", header_style="bold", pad_edge=False)
+    parts = _memory(version)
+    for part, n_bytes in {**parts, f"{n_rows:,} rows": sum(parts.values())}.items():
+        table.add_row(part, f"{n_bytes / n_rows:.1f}" if n_rows else "-", output.size(n_bytes))
+    return table
+
+
+def _record(info: CollectionInfo) -> dict[str, Any]:
+    """The whole reply, as protobuf's JSON with our field names."""
+    from google.protobuf.json_format import MessageToDict
+
+    record: dict[str, Any] = MessageToDict(info.message, preserving_proto_field_name=True)
+    return record

@@ -1,0 +1,62 @@
+"""`ebr doctor`: what this machine has and lacks for serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from engine.cli import output, probes, session
+from engine.cli.probes import Finding
+
+app = typer.Typer(add_completion=False)
+
+_MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "missing": ("MISSING", "bold red")}
+
+
+@app.command()
+def doctor(
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", envvar="EBR_DATA_DIR", metavar="DIR", help="Folder the server would write to.")
+    ] = Path("ebr-data"),
+    listen: Annotated[
+        str, typer.Option("--listen", envvar="EBR_LISTEN", metavar="HOST:PORT", help="Address it would listen on.")
+    ] = session.DEFAULT_TARGET,
+    as_json: session.JsonOption = False,
+) -> None:
+    """Tell what this machine has and lacks for serving; exit with 1 if something required is missing."""
+    findings = [
+        *probes.probe_python(),
+        *probes.probe_libraries(),
+        *probes.probe_cpu(),
+        *probes.probe_memory(),
+        *probes.probe_gpu(),
+        probes.probe_data_dir(data_dir),
+        probes.probe_port(listen),
+    ]
+    lacks = [one for one in findings if one.state == "missing"]
+    if as_json:
+        output.print_json({"ready": not lacks, "findings": [one._asdict() for one in findings]})
+    else:
+        _tell(findings, lacks)
+    if lacks:
+        raise typer.Exit(1)
+
+
+def _tell(findings: list[Finding], lacks: list[Finding]) -> None:
+    table = Table("", "", "found", "", header_style="bold", pad_edge=False, show_lines=False)
+    for one in findings:
+        word, style = _MARKS[one.state]
+        table.add_row(Text(one.area), Text(one.name), Text(one.found), Text(word, style=style))
+    session.out.print(table)
+    for one in findings:
+        if one.remedy:
+            style = "red" if one.state == "missing" else "yellow"
+            session.out.print(Text(f"{one.name}: {one.remedy}", style=style), soft_wrap=True)
+    if lacks:
+        session.out.print(Text("not ready to serve", style="bold red"))
+    else:
+        session.out.print(Text("ready to serve", style="bold green"))

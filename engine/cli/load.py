@@ -1,0 +1,228 @@
+"""`ebr load`: a file into a collection, with progress, and on from where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from engine.cli import session
+from engine.cli.load_state import LoadState, created, read_state, state_path, write_state
+from engine.cli.loading import Loader, LoadPlan
+from engine.errors import CollectionNotFound, EngineError, InvalidArgument
+from engine.ingest.coerce import FieldMap, map_fields
+from engine.ingest.readers import RecordFile, open_records
+from engine.limits import MIB, Limits
+from engine.schema_file import read_schema
+from engine.types import Schema
+
+if TYPE_CHECKING:
+    from engine.client import CollectionInfo, RetrievalClient
+
+app = typer.Typer(add_completion=False)
+
+_BATCH_BYTES = 4 * MIB
+_SEARCHABLE_WITHIN_SECONDS = 60.0
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".jsonl, .csv (either with .gz) or .parquet.")],
+    collection: Annotated[
+        str,
+        typer.Option("--collection", "-c", metavar="NAME", help="The collection; the schema's own name if not given."),
+    ] = "",
+    schema: Annotated[
+        Path | None, typer.Option("--schema", metavar="SCHEMA.toml", help="Create the collection if absent.")
+    ] = None,
+    id: Annotated[str, typer.Option("--id", metavar="FIELD", help="Field of the ids; _id or id if not given.")] = "",
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="NAME[=FIELD]", help="Text field to read, all of the schema's if not given."),
+    ] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="ATTR=FIELD", help="Read an attribute from a field of another name."),
+    ] = None,
+    vector: Annotated[
+        str, typer.Option("--vector", metavar="FIELD", help="Field of the vectors, which spare the encoder.")
+    ] = "",
+    separator: Annotated[
+        str, typer.Option("--separator", metavar="TEXT", help="What stands between the values of a list in CSV.")
+    ] = "|",
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Items a message.")] = 256,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Go on where a load of this file stopped, or begin again.")
+    ] = True,
+    allow_refused: Annotated[
+        bool, typer.Option("--allow-refused", help="Exit with 0 although items were refused.")
+    ] = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Load items from a file.
+
+    Values are read as the schema has them: times in ISO 8601 or seconds since 1970, true and false, numbers, lists.
+
+    A load that was stopped goes on with the first row that the server has not acknowledged.
+    """
+    records = open_records(file)
+    with session.connect(target) as client:
+        info = _collection(client, collection, schema)
+        fields = map_fields(
+            info.schema,
+            id=id or None,
+            texts=text or (),
+            attributes=map or (),
+            vector=vector or None,
+            list_separator=None if records.has_types else separator,
+        )
+        options = [id, vector, separator, *(text or ()), "--map", *(map or ())]
+        kept_at = state_path(file, target=target, collection=info.schema.name, options=options)
+        state = read_state(kept_at, info) if resume else LoadState(created=created(info))
+        state = _load(client, info, records, fields=fields, state=state, kept_at=kept_at, batch_items=batch)
+        wait_until_searchable(client, info.schema.name, state.sequence)
+    _tell(state)
+    if state.refused and not allow_refused:
+        raise typer.Exit(1)
+
+
+def _collection(client: RetrievalClient, name: str, schema_file: Path | None) -> CollectionInfo:
+    """The collection, made from the schema file where it is absent."""
+    if schema_file is None:
+        if not name:
+            raise typer.BadParameter("give --collection or --schema")
+        return client.get_collection(name)
+    schema = read_schema(schema_file)
+    return open_collection(client, replace(schema, name=name) if name else schema)
+
+
+def open_collection(client: RetrievalClient, schema: Schema) -> CollectionInfo:
+    """The collection of that schema, made where it is absent.
+
+    Raises:
+        InvalidArgument: it is there with another schema.
+    """
+    try:
+        info = client.get_collection(schema.name)
+    except CollectionNotFound:
+        session.err.print(Text(f"creating collection {schema.name}"))
+        return client.create_collection(schema)
+    lacks = [one.name for one in schema.attributes if info.schema.attribute(one.name) != one]
+    if lacks or info.schema.text_fields != schema.text_fields or info.schema.encoder != schema.encoder:
+        what = f"attributes {', '.join(lacks)}" if lacks else "encoder or text fields"
+        raise InvalidArgument("schema", f"collection {schema.name!r} exists and differs in its {what}")
+    return info
+
+
+def _load(
+    client: RetrievalClient,
+    info: CollectionInfo,
+    records: RecordFile,
+    *,
+    fields: FieldMap,
+    state: LoadState,
+    kept_at: Path,
+    batch_items: int,
+) -> LoadState:
+    if state.place:
+        session.err.print(Text(f"going on after row {state.place:,} (--restart begins again)"))
+
+    def keep(state: LoadState) -> None:
+        write_state(kept_at, state)
+
+    loader = make_loader(client, info, records, fields=fields, state=state, batch_items=batch_items)
+    try:
+        load_with_progress(loader, records, keep)
+    except (KeyboardInterrupt, EngineError):
+        session.err.print(Text(f"stopped after row {loader.state.place:,}; the same command goes on from there"))
+        raise
+    kept_at.unlink(missing_ok=True)
+    if loader.ignored_fields:
+        names = ", ".join(sorted(loader.ignored_fields))
+        session.err.print(Text(f"not in the schema and so not loaded: {names}", style="dim"))
+    return loader.state
+
+
+def make_loader(
+    client: RetrievalClient,
+    info: CollectionInfo,
+    records: RecordFile,
+    *,
+    fields: FieldMap,
+    state: LoadState,
+    batch_items: int = 256,
+) -> Loader:
+    """A loader within the limits that the server publishes."""
+    published = client.server().limits
+    limits = Limits(text_bytes=published.text_bytes, item_bytes=published.item_bytes)
+    plan = LoadPlan(
+        collection=info.schema.name,
+        schema=info.schema,
+        dimension=info.versions[0].dimension,
+        fields=fields,
+        limits=limits,
+        batch_items=min(batch_items, published.upsert_items),
+        batch_bytes=min(_BATCH_BYTES, published.message_bytes // 4),
+    )
+    return Loader(client, records, plan, state)
+
+
+def load_with_progress(loader: Loader, records: RecordFile, keep: Callable[[LoadState], None]) -> None:
+    """Run the loader under a bar of rows, rate and time left; ``keep`` is called after each batch."""
+    began, first = time.monotonic(), loader.state.place
+    with _bar() as (progress, task):
+
+        def show(state: LoadState) -> None:
+            keep(state)
+            rate = (state.place - first) / max(time.monotonic() - began, 1e-9)
+            total = max(records.expected_records(), state.place)
+            progress.update(task, completed=state.place, total=total, of=f"{total:,}", rate=f"{rate:,.0f}")
+
+        loader.run(show)
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Progress, TaskID]]:
+    columns = (
+        TextColumn("loading"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.fields[of]} rows"),
+        TextColumn("{task.fields[rate]} rows/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=session.err) as progress:
+        yield progress, progress.add_task("load", total=None, rate="-", of="?")
+
+
+def wait_until_searchable(client: RetrievalClient, collection: str, sequence: int) -> None:
+    """Return when searches see every write up to ``sequence``, or say that they do not yet."""
+    end = time.monotonic() + _SEARCHABLE_WITHIN_SECONDS
+    while client.get_collection(collection).searchable_sequence < sequence:
+        if time.monotonic() > end:
+            session.err.print(Text("written, but not all of it is searchable yet", style="yellow"))
+            return
+        time.sleep(0.05)
+
+
+def _tell(state: LoadState) -> None:
+    parts = [f"{state.accepted:,} items loaded"]
+    if state.unchanged_texts:
+        parts.append(f"{state.unchanged_texts:,} with unchanged text, not encoded again")
+    if state.truncated_items:
+        tokens = f"{state.truncated_tokens:,} tokens left out"
+        parts.append(f"{state.truncated_items:,} with text longer than the encoder reads ({tokens})")
+    parts.append(f"{state.refused:,} refused")
+    session.err.print(Text("; ".join(parts)))
+    for refusal in state.refusals:
+        session.err.print(Text(f"  {refusal}", style="red"), soft_wrap=True)
+    if state.refused > len(state.refusals):
+        session.err.print(Text(f"  and {state.refused - len(state.refusals):,} more", style="red"))

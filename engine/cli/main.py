@@ -1,0 +1,94 @@
+"""The `ebr` command and its subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from engine.errors import EngineError
+
+
+class _Command(NamedTuple):
+    module: str
+    help: str
+
+
+_COMMANDS: Mapping[str, _Command] = {
+    "serve": _Command("serve", "Serve the collections of a data directory until SIGTERM."),
+    "demo": _Command("demo", "Start a server on a demo corpus, search it and show how."),
+    "load": _Command("load", "Load items from a file: JSON lines, CSV or Parquet."),
+    "search": _Command("search", "Find the items nearest to a text, a vector or an item."),
+    "collection": _Command("collection", "Create, list, show and delete collections."),
+    "get": _Command("items", "Show items by id."),
+    "delete": _Command("items", "Delete items by id."),
+    "count": _Command("items", "Count the items that pass a filter."),
+    "export": _Command("items", "Write items as JSON lines, in the order of their ids."),
+    "doctor": _Command("doctor", "Tell what this machine has and lacks for serving."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Imports a subcommand's module when it is called, none for the list of them; tells errors in one line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        if ctx.meta.get(_LISTING):
+            return TyperCommand(cmd_name, help=_COMMANDS[cmd_name].help)
+        module = importlib.import_module(f"engine.cli.{_COMMANDS[cmd_name].module}")
+        command = typer.main.get_command(module.app)
+        if isinstance(command, TyperGroup) and cmd_name in command.commands:
+            command = command.commands[cmd_name]
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.meta[_LISTING] = True
+        super().format_help(ctx, formatter)
+
+    def invoke(self, ctx: Any) -> Any:
+        from engine.cli import session
+
+        try:
+            return super().invoke(ctx)
+        except EngineError as error:
+            session.tell_error(error)
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            session.tell_failure(str(error))
+            raise typer.Exit(1) from error
+
+
+_LISTING = "engine.cli.listing"
+
+app = typer.Typer(
+    cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
+
+
+@app.callback()
+def ebr(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Embedding-based retrieval: filtered nearest-neighbour search over live items."""
+    if version:
+        import engine
+
+        typer.echo(engine.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="ebr")

@@ -1,0 +1,174 @@
+"""Values of the engine as JSON and as cells of a table, and the tables of a search. Knows nothing of servers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from engine.types import AttributeValue, Explanation, GeoPoint, Hit, Schema, SearchResult, StoredItem, Timestamp
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS_SHOWN = 4
+
+
+def plain(value: AttributeValue) -> Any:
+    """The value as JSON has it: times in ISO 8601, points as lat and lon."""
+    match value:
+        case Timestamp(micros):
+            return (_EPOCH + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
+        case GeoPoint(lat, lon):
+            return {"lat": lat, "lon": lon}
+        case tuple():
+            return list(value)
+    return value
+
+
+def cell(value: AttributeValue | None) -> str:
+    """The value in a table."""
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return ", ".join(value)
+        case GeoPoint(lat, lon):
+            return f"{lat:.4f},{lon:.4f}"
+        case Timestamp():
+            return str(plain(value))
+    return str(plain(value))
+
+
+def print_json(value: object) -> None:
+    """To stdout, readable."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def json_line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def item_record(item: StoredItem) -> dict[str, Any]:
+    """The item as `ebr load` reads it: `_id`, then attributes and texts by name; `_vector` where it has one."""
+    record: dict[str, Any] = {"_id": item.id}
+    record |= {name: plain(value) for name, value in item.attributes.items()}
+    record |= item.text
+    if item.vectors is not None:
+        record["_vector"] = (
+            np.squeeze(item.vectors, axis=0).tolist() if len(item.vectors) == 1 else item.vectors.tolist()
+        )
+    return record
+
+
+def hit_record(hit: Hit) -> dict[str, Any]:
+    attributes = {name: plain(value) for name, value in hit.attributes.items()}
+    record: dict[str, Any] = {"id": hit.id, "score": hit.score, "attributes": attributes, "text": dict(hit.text)}
+    if hit.vector is not None:
+        record["vectors"] = hit.vector.tolist()
+    return record
+
+
+def result_record(result: SearchResult) -> dict[str, Any]:
+    explanation = asdict(result.explanation) | {"strategy": result.explanation.strategy.value}
+    return {"hits": [hit_record(hit) for hit in result.hits], "explanation": explanation}
+
+
+def chosen_columns(schema: Schema, fields: Sequence[str]) -> list[str]:
+    """Names to show of a hit: those asked for (with commas or one by one), else the first few of the schema."""
+    texts = [one.name for one in sorted(schema.text_fields, key=lambda one: one.order)]
+    every = [*texts, *(one.name for one in schema.attributes)]
+    named = [name.strip() for one in fields for name in one.split(",") if name.strip()]
+    if "*" in named:
+        return list(dict.fromkeys(every))
+    if named:
+        return named
+    stored = [one.name for one in schema.attributes if one.stored]
+    return list(dict.fromkeys([*texts[:1], *stored]))[:_COLUMNS_SHOWN]
+
+
+def search_view(result: SearchResult, columns: Sequence[str], *, round_trip_s: float | None = None) -> RenderableType:
+    """The hits as a table, and below it what was done to find them."""
+    parts: list[RenderableType] = [hits_table(result.hits, columns) if result.hits else Text("no hits")]
+    parts.append(Text(strategy_line(result.explanation), style="dim"))
+    parts.append(Text(times_line(result.explanation, round_trip_s), style="dim"))
+    if result.explanation.truncated_tokens:
+        left_out = result.explanation.truncated_tokens
+        parts.append(Text(f"the query is longer than the encoder reads: {left_out} tokens left out", style="yellow"))
+    return Group(*parts)
+
+
+def hits_table(hits: Sequence[Hit], columns: Sequence[str]) -> Table:
+    table = Table("#", "id", "score", *columns, header_style="bold", pad_edge=False)
+    for name in ("#", "score"):
+        next(one for one in table.columns if one.header == name).justify = "right"
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    for rank, hit in enumerate(hits, 1):
+        values = [Text(_one_line(hit.text.get(name) or cell(hit.attributes.get(name)))) for name in columns]
+        table.add_row(str(rank), Text(str(hit.id)), f"{hit.score:.4f}", *values)
+    return table
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text[:400].split())
+
+
+def strategy_line(done: Explanation) -> str:
+    """How the hits were found."""
+    share = f"{done.selectivity:.2%} of items pass{'' if done.selectivity_exact else ' (estimated)'}"
+    parts = [done.strategy.value, share]
+    if done.nprobe:
+        parts.append(f"nprobe {done.nprobe}, {done.lists_scanned:,} lists")
+    parts.append(f"{done.rows_scanned:,} rows scanned")
+    if done.rescored:
+        parts.append(f"{done.rescored:,} rescored")
+    if done.expected_recall < 1:
+        parts.append(f"expected recall {done.expected_recall:.3f}")
+    if done.second_pass:
+        parts.append("second pass")
+    if done.partial:
+        parts.append("PARTIAL")
+    return " · ".join([*parts, f"{done.device}, {done.score_dtype}"])
+
+
+def times_line(done: Explanation, round_trip_s: float | None = None) -> str:
+    """Milliseconds by stage."""
+    stages = " · ".join(f"{stage} {milliseconds(seconds)}" for stage, seconds in asdict(done.times).items())
+    return stages if round_trip_s is None else f"{stages} · round trip {milliseconds(round_trip_s)}"
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
+
+
+def explanation_table(done: Explanation) -> Table:
+    """Every word of it."""
+    table = Table("what was done", "", header_style="bold", pad_edge=False)
+    for name, value in (asdict(done) | {"strategy": done.strategy.value}).items():
+        if name != "times":
+            table.add_row(name.replace("_", " "), Text(str(value)))
+    return table
+
+
+def pairs_table(title: str, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> Table:
+    """Two columns: names and values."""
+    table = Table(title, "", header_style="bold", pad_edge=False)
+    for name, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
+        table.add_row(name, Text(str(value)))
+    return table
+
+
+def size(n_bytes: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "KiB", "MiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.2f} GiB"

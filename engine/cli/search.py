@@ -1,0 +1,124 @@
+"""`ebr search`: one query, its hits as a table or as JSON, and what was done to find them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from engine.cli import output, session
+from engine.errors import InvalidArgument
+from engine.types import Float32Array, Schema, SearchParams
+
+if TYPE_CHECKING:
+    from engine.client import RetrievalClient, SimilarTo
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def search(
+    collection: session.CollectionOption,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")] = "",
+    filter: session.FilterOption = "",
+    like: Annotated[
+        str, typer.Option("--like", metavar="ID", help="The neighbours of this item, itself left out.")
+    ] = "",
+    vector_file: Annotated[
+        Path | None, typer.Option("--vector-file", metavar="FILE", help="A vector: .npy, a JSON list, or numbers.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits wanted.")] = 10,
+    exact: Annotated[bool, typer.Option("--exact", help="The true best k, whatever it costs.")] = False,
+    recall_target: Annotated[
+        float | None, typer.Option("--recall-target", help="Share of the true best k to find, up to 1.")
+    ] = None,
+    nprobe: Annotated[int | None, typer.Option("--nprobe", min=1, help="Inverted lists to probe.")] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--fields", metavar="NAME,...", help="Texts and attributes to show; * for all."),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show everything the reply says was done.")] = False,
+    as_json: session.JsonOption = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Find the items nearest to a text, a vector or another item."""
+    if sum(map(bool, (text.strip(), like, vector_file))) != 1:
+        raise typer.BadParameter("give exactly one of TEXT, --like and --vector-file")
+    with session.connect(target) as client:
+        schema = client.get_collection(collection).schema
+        params = SearchParams(
+            k=k,
+            filter=session.parse_filter_text(filter, schema),
+            exact=exact,
+            recall_target=recall_target,
+            nprobe=nprobe,
+        )
+        columns = output.chosen_columns(schema, fields or ())
+        query = _query(text, like, vector_file, schema)
+        run_search(client, schema, query, params=params, columns=columns, explain=explain, as_json=as_json)
+
+
+def run_search(
+    client: RetrievalClient,
+    schema: Schema,
+    query: str | Float32Array | SimilarTo,
+    *,
+    params: SearchParams,
+    columns: list[str],
+    explain: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Search and print.
+
+    Raises:
+        InvalidArgument: a column that the schema lacks.
+    """
+    texts = [one.name for one in schema.text_fields if one.name in columns]
+    attributes = [name for name in columns if schema.attribute(name)]
+    unknown = sorted(set(columns) - {*texts, *attributes})
+    if unknown:
+        raise InvalidArgument("--fields", f"collection {schema.name!r} has no {', '.join(unknown)}")
+    began = time.perf_counter()
+    result = client.search(schema.name, query, params=params, attributes=attributes, text_fields=texts)
+    seconds = time.perf_counter() - began
+    if as_json:
+        output.print_json(output.result_record(result))
+        return
+    session.out.print(output.search_view(result, columns, round_trip_s=seconds))
+    if explain:
+        session.out.print(output.explanation_table(result.explanation))
+
+
+def _query(text: str, like: str, vector_file: Path | None, schema: Schema) -> str | Float32Array | SimilarTo:
+    if vector_file is not None:
+        return read_vector(vector_file)
+    if like:
+        from engine.client import SimilarTo
+
+        return SimilarTo(session.parse_ids([like], schema)[0])
+    return text
+
+
+def read_vector(path: Path) -> Float32Array:
+    """float32 [d] from a .npy file, a JSON list, or numbers between spaces, commas or lines.
+
+    Raises:
+        InvalidArgument: it holds no such thing.
+    """
+    from engine.ingest.coerce import to_vector
+
+    try:
+        if path.suffix == ".npy":
+            vector: Float32Array = np.load(path, allow_pickle=False).astype(np.float32)
+        else:
+            vector = to_vector(path.read_text("utf-8"), path.name)
+    except (ValueError, json.JSONDecodeError) as error:
+        raise InvalidArgument("--vector-file", f"{path.name} holds no vector: {error}") from error
+    vector = vector.squeeze()
+    if vector.ndim != 1:
+        raise InvalidArgument("--vector-file", f"{path.name} holds an array of shape {vector.shape}, not one vector")
+    return vector

@@ -1,0 +1,87 @@
+"""What every command that talks to a server shares: how to reach it, and how errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from engine.errors import (
+    CollectionNotFound,
+    DeadlineExceeded,
+    Draining,
+    EngineError,
+    Loading,
+    NoEncoder,
+    QueueFull,
+    UnknownAttribute,
+)
+from engine.types import Filter, ItemId, Schema
+
+if TYPE_CHECKING:
+    from engine.client import RetrievalClient
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+TargetOption = Annotated[
+    str, typer.Option("--target", envvar="EBR_TARGET", metavar="HOST:PORT", help="The server to talk to.")
+]
+CollectionOption = Annotated[str, typer.Option("--collection", "-c", metavar="NAME", help="The collection.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+FilterOption = Annotated[
+    str,
+    typer.Option(
+        "--filter", "-f", metavar="FILTER", help="Only items that pass, e.g. 'remote = true and salary_min >= 90000'."
+    ),
+]
+
+out = Console()
+err = Console(stderr=True, highlight=False)
+
+_HINTS: Sequence[tuple[type[EngineError], str]] = (
+    (CollectionNotFound, "`ebr collection list` shows those there are; `ebr collection create SCHEMA.toml` makes one"),
+    (Loading, "the server is still starting: try again in a moment"),
+    (Draining, "the server is stopping: start it again with `ebr serve`"),
+    (NoEncoder, "search it with --vector-file or --like"),
+    (UnknownAttribute, "`ebr collection get NAME` shows the attributes there are"),
+    (QueueFull, "the server has all it can do: try again in a moment"),
+    (DeadlineExceeded, "the server did not answer in time: try again, or see `ebr doctor`"),
+)
+
+
+def connect(target: str) -> RetrievalClient:
+    """A client of the server at ``target``; the one place where commands get theirs from."""
+    from engine.client import RetrievalClient
+
+    return RetrievalClient(target)
+
+
+def tell_error(error: EngineError) -> None:
+    """One line on stderr, and below it what to do next where that is known."""
+    tell_failure(error.message)
+    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+    if hint:
+        err.print(Text(hint))
+
+
+def tell_failure(message: str) -> None:
+    err.print(Text(message, style="bold red"), soft_wrap=True)
+
+
+def parse_filter_text(text: str, schema: Schema) -> Filter:
+    """The filter of the command line's short form. Raises InvalidArgument where it is none."""
+    if not text.strip():
+        return Filter()
+    from engine.filter_text import parse_filter
+
+    return parse_filter(text, schema)
+
+
+def parse_ids(texts: Sequence[str], schema: Schema) -> list[ItemId]:
+    """Ids as the collection has them. Raises InvalidArgument where one is none."""
+    from engine.ingest.coerce import parse_id
+
+    return [parse_id(text, schema, "id") for text in texts]

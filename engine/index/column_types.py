@@ -1,0 +1,254 @@
+"""The types of attribute columns: append-only, null where an item has no value, and read as row masks.
+
+A column holds what filters read and no more: keywords as postings, bools as bits, ints and timestamps as int64, floats as
+float64, geo points as float64 unit vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.index.growing import BoolArray, GrowingArray, GrowingMask, empty_mask
+from engine.index.int_set import membership
+from engine.index.postings import Postings
+from engine.types import AttributeType, AttributeValue, GeoPoint, Timestamp, Uint8Array
+
+EARTH_RADIUS_M = 6_371_008.8
+_TILE_ROWS = 65_536
+_CHORD_ROUNDING = 1e-15
+"""What float64 rounding adds to the distance of two unit vectors; six nanometres on Earth."""
+
+Value: TypeAlias = AttributeValue | None
+
+
+class Column(Protocol):
+    """``present`` has the rows with a value."""
+
+    present: GrowingMask
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    def append(self, values: Sequence[Value]) -> None: ...
+
+    def append_nulls(self, count: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Numbers between ``low`` and ``high``, None where unbounded; an open end does not belong to it."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    low_open: bool = False
+    high_open: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        if self.low is None or self.high is None:
+            return False
+        return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
+
+
+class KeywordColumn:
+    """Keywords and lists of keywords: the rows of each."""
+
+    def __init__(self) -> None:
+        self.present = GrowingMask()
+        self._postings = Postings()
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.present.nbytes + self._postings.memory_bytes
+
+    def append(self, values: Sequence[Value]) -> None:
+        rows_of: dict[str, list[int]] = {}
+        for row, value in enumerate(values, start=self.present.n_rows):
+            for keyword in _keywords(value):
+                rows_of.setdefault(keyword, []).append(row)
+        for keyword, rows in rows_of.items():
+            self._postings.add(keyword, rows)
+        self.present.append([bool(_keywords(value)) for value in values])
+
+    def append_nulls(self, count: int) -> None:
+        self.present.append_unset(count)
+
+    def matching(self, values: Sequence[str | bool | int]) -> Uint8Array:
+        """Rows that have any of the keywords."""
+        return self._postings.mask(values, self.present.n_rows)
+
+
+def _keywords(value: Value) -> Sequence[str]:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(dict.fromkeys(value)) if isinstance(value, (tuple, list)) else ()
+
+
+class BoolColumn:
+    def __init__(self) -> None:
+        self.present = GrowingMask()
+        self._true = GrowingMask()
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.present.nbytes + self._true.nbytes
+
+    def append(self, values: Sequence[Value]) -> None:
+        self._true.append([value is True for value in values])
+        self.present.append([value is not None for value in values])
+
+    def append_nulls(self, count: int) -> None:
+        self._true.append_unset(count)
+        self.present.append_unset(count)
+
+    def matching(self, values: Sequence[str | bool | int]) -> Uint8Array:
+        """Rows whose value is among the values."""
+        if True in values:
+            return self.present.bits.copy() if False in values else self._true.bits.copy()
+        return self.present.bits & ~self._true.bits
+
+
+class NumberColumn:
+    """Numbers of one dtype; a timestamp is its microseconds, a null row holds 0."""
+
+    def __init__(self, dtype: type[np.int64 | np.float64]) -> None:
+        self.present = GrowingMask()
+        self._numbers = GrowingArray(dtype)
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """[n_rows], a view."""
+        return self._numbers.values
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.present.nbytes + self._numbers.nbytes
+
+    def append(self, values: Sequence[Value]) -> None:
+        numbers = [_number(value) for value in values]
+        self._numbers.append(np.array(numbers, self.values.dtype), len(values))
+        self.present.append([value is not None for value in values])
+
+    def append_nulls(self, count: int) -> None:
+        self._numbers.append(0, count)
+        self.present.append_unset(count)
+
+    def set(self, first_row: int, n_rows: int, value: Value) -> None:
+        """Change rows in place."""
+        self.values[first_row : first_row + n_rows] = _number(value)
+        if value is None:
+            self.present.unset(first_row, n_rows)
+        else:
+            self.present.set(first_row, n_rows)
+
+    def matching(self, values: Sequence[str | bool | int]) -> Uint8Array:
+        """Rows whose int is among the values."""
+        is_among = membership([int(value) for value in values])
+        numbers = self.values
+        return self._and_present(_tiled(len(numbers), lambda tile: is_among(numbers[tile])))
+
+    def within(self, interval: Interval) -> Uint8Array:
+        """Rows whose number lies in the interval, compared in the column's own dtype."""
+        numbers = self.values
+        return self._and_present(_tiled(len(numbers), lambda tile: _in_interval(numbers[tile], interval)))
+
+    def _and_present(self, mask: Uint8Array) -> Uint8Array:
+        mask &= self.present.bits
+        return mask
+
+
+def _number(value: Value) -> int | float:
+    if isinstance(value, Timestamp):
+        return value.micros
+    assert value is None or isinstance(value, (int, float))
+    return 0 if value is None else value
+
+
+def _in_interval(numbers: npt.NDArray[Any], interval: Interval) -> BoolArray:
+    flags = np.ones(len(numbers), np.bool_)
+    if interval.low is not None:
+        flags = numbers > interval.low if interval.low_open else numbers >= interval.low
+    if interval.high is not None:
+        flags &= numbers < interval.high if interval.high_open else numbers <= interval.high
+    return flags
+
+
+class GeoColumn:
+    """Geo points as unit vectors, so that a great-circle radius is one straight distance."""
+
+    def __init__(self) -> None:
+        self.present = GrowingMask()
+        self._axes = tuple(GrowingArray(np.float64) for _ in range(3))
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.present.nbytes + sum(axis.nbytes for axis in self._axes)
+
+    def append(self, values: Sequence[Value]) -> None:
+        points = [value if isinstance(value, GeoPoint) else GeoPoint(0.0, 0.0) for value in values]
+        for axis, numbers in zip(self._axes, _unit_vectors(points), strict=True):
+            axis.append(numbers, len(values))
+        self.present.append([value is not None for value in values])
+
+    def append_nulls(self, count: int) -> None:
+        for axis in self._axes:
+            axis.append(0.0, count)
+        self.present.append_unset(count)
+
+    def near(self, center: GeoPoint, radius_m: float) -> Uint8Array:
+        """Rows within ``radius_m`` metres: a chord's square is four times the haversine of its arc."""
+        if radius_m >= math.pi * EARTH_RADIUS_M:
+            return self.present.bits.copy()
+        longest = 2 * math.sin(radius_m / (2 * EARTH_RADIUS_M)) + _CHORD_ROUNDING
+        target = _unit_vectors([center])
+        axes = [axis.values for axis in self._axes]
+
+        def flags_of(tile: slice) -> BoolArray:
+            squares = np.zeros(len(axes[0][tile]))
+            for axis, place in zip(axes, target, strict=True):
+                step = axis[tile] - place
+                step *= step
+                squares += step
+            return squares <= longest * longest
+
+        mask = _tiled(self.present.n_rows, flags_of)
+        mask &= self.present.bits
+        return mask
+
+
+def _unit_vectors(points: Sequence[GeoPoint]) -> npt.NDArray[np.float64]:
+    """float64 [3, n]."""
+    lat = np.radians(np.array([point.lat for point in points], np.float64))
+    lon = np.radians(np.array([point.lon for point in points], np.float64))
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def _tiled(n_rows: int, flags_of: Callable[[slice], BoolArray]) -> Uint8Array:
+    """A mask made tile by tile, so that what is compared between reading and packing stays in the cache."""
+    mask = empty_mask(n_rows)
+    for first in range(0, n_rows, _TILE_ROWS):
+        packed = np.packbits(flags_of(slice(first, min(first + _TILE_ROWS, n_rows))), bitorder="little")
+        mask[first >> 3 : (first >> 3) + len(packed)] = packed
+    return mask
+
+
+_NEW_COLUMN: Mapping[AttributeType, Callable[[], Column]] = {
+    AttributeType.KEYWORD: KeywordColumn,
+    AttributeType.KEYWORD_LIST: KeywordColumn,
+    AttributeType.BOOL: BoolColumn,
+    AttributeType.INT: lambda: NumberColumn(np.int64),
+    AttributeType.FLOAT: lambda: NumberColumn(np.float64),
+    AttributeType.TIMESTAMP: lambda: NumberColumn(np.int64),
+    AttributeType.GEO_POINT: GeoColumn,
+}
+
+
+def new_column(kind: AttributeType) -> Column:
+    """An empty column for attributes of that type."""
+    return _NEW_COLUMN[kind]()

@@ -1,0 +1,135 @@
+"""What exact searches cost on this machine, measured. Knows nothing of inverted lists or requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.backend.protocol import SEGMENT_ROWS, Backend, Vectors
+from engine.dtypes import to_stored
+from engine.types import Float32Array, Metric, Uint8Array, VectorDtype
+
+_BEYOND_CACHE_BYTES = 32 << 20
+"""Vectors to measure on: more than a core's caches hold, so that memory's speed shows."""
+
+_SPARSE = 1 / 16
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds of exact searches for one query alone: a call, a row of the mask, a value of a vector that is scored.
+
+    A scan reads dense survivors faster than sparse ones; a gather first lists the mask's rows.
+    """
+
+    scan_call: float
+    scan_row: float
+    scan_value_dense: float
+    scan_value_sparse: float
+    gather_call: float
+    gather_row: float
+    gather_value: float
+
+    def scan_seconds(self, n_rows: int, survivors: int, dimension: int) -> float:
+        """An exact scan of ``n_rows`` rows of which ``survivors`` are wanted."""
+        density = survivors / n_rows if n_rows else 1.0
+        value = self.scan_value_sparse + (self.scan_value_dense - self.scan_value_sparse) * density
+        return self.scan_call + n_rows * self.scan_row + survivors * dimension * value
+
+    def gather_seconds(self, n_rows: int, survivors: int, dimension: int) -> float:
+        """Listing ``survivors`` rows out of a mask over ``n_rows``, then scoring just those."""
+        return self.gather_call + n_rows * self.gather_row + survivors * dimension * self.gather_value
+
+
+def measure_costs(backend: Backend, *, dimension: int, dtype: VectorDtype, metric: Metric) -> Costs:
+    """Costs for vectors of that shape, measured on made-up ones in some tens of milliseconds."""
+    row = to_stored(np.full((1, dimension), 0.5, np.float32), dtype)
+    n_rows = max(1024, _BEYOND_CACHE_BYTES // row.nbytes)
+    segments = []
+    for first in range(0, n_rows, SEGMENT_ROWS):
+        segment = np.empty((min(SEGMENT_ROWS, n_rows - first), dimension), row.dtype)
+        segment[:] = row
+        segments.append(segment)
+    vectors = Vectors(segments, n_rows, dimension, dtype, metric)
+    backend.warm_up(vectors)
+    return measure_costs_on(backend, vectors)
+
+
+def measure_costs_on(backend: Backend, vectors: Vectors) -> Costs:
+    """Costs measured on vectors at hand; the kernels must be warm."""
+    n_rows = min(vectors.n_rows, max(1024, _BEYOND_CACHE_BYTES // (vectors.dimension * 2)))
+    query = np.full((1, vectors.dimension), 0.25, np.float32)
+    scan = _scan_seconds(backend, vectors, query, n_rows)
+    gather = _gather_seconds(backend, vectors, query, n_rows)
+    return Costs(*scan, *gather)
+
+
+def measured_seconds(call: Callable[[], object], *, rounds: int = _ROUNDS) -> float:
+    """Median wall time of ``call`` over some rounds, after one that does not count."""
+    call()
+    seconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds))
+
+
+def random_mask(n_rows: int, share: float, rng: np.random.Generator) -> Uint8Array:
+    """Packed bits over ``n_rows`` rows, each set with probability ``share``."""
+    return pack(rng.random(n_rows) < share)
+
+
+def pack(flags: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Uint8Array:
+    """Bools [n] as packed bits, a multiple of 8 bytes."""
+    bits = np.zeros(-(-len(flags) // 64) * 8, np.uint8)
+    packed = np.packbits(flags, bitorder="little")
+    bits[: len(packed)] = packed
+    return bits
+
+
+def _scan_seconds(
+    backend: Backend, vectors: Vectors, query: Float32Array, n_rows: int
+) -> tuple[float, float, float, float]:
+    """(call, row, dense value, sparse value)."""
+
+    def seconds(mask: Uint8Array, end_row: int) -> float:
+        return measured_seconds(lambda: backend.masked_scan(vectors, query, [mask], k=10, end_row=end_row))
+
+    sparse = random_mask(n_rows, _SPARSE, np.random.default_rng(0))
+    call = seconds(np.full(8, 255, np.uint8), 1)
+    row = _rest(seconds(np.zeros_like(sparse), n_rows), call) / n_rows
+    dense_rest = _rest(seconds(np.full_like(sparse, 255), n_rows), call + row * n_rows)
+    sparse_rest = _rest(seconds(sparse, n_rows), call + row * n_rows)
+    survivors = int(np.bitwise_count(sparse).sum())
+    return (
+        call,
+        row,
+        dense_rest / (n_rows * vectors.dimension),
+        sparse_rest / (max(survivors, 1) * vectors.dimension),
+    )
+
+
+def _gather_seconds(
+    backend: Backend, vectors: Vectors, query: Float32Array, n_rows: int
+) -> tuple[float, float, float]:
+    """(call, row of the mask, value)."""
+    mask = random_mask(n_rows, _SPARSE, np.random.default_rng(1))
+
+    def listed() -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        return np.flatnonzero(np.unpackbits(mask, bitorder="little"))
+
+    rows = listed()
+    listing = measured_seconds(listed)
+    call = measured_seconds(lambda: backend.gather(vectors, query, [rows[:1]], k=10))
+    scored = measured_seconds(lambda: backend.gather(vectors, query, [rows], k=10))
+    return call, listing / n_rows, _rest(scored, call) / (max(len(rows), 1) * vectors.dimension)
+
+
+def _rest(seconds: float, already: float) -> float:
+    """What is left of a measurement; never quite nothing, for no work is free."""
+    return max(seconds - already, 1e-9)

@@ -1,0 +1,123 @@
+"""Arrays and row masks that grow at the end by doubling, and packed row masks. Knows nothing of attributes.
+
+A row mask is packed bits, one a row, least significant first, in whole 8-byte words; no bit is set beyond the last row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.types import Uint8Array
+
+BoolArray = npt.NDArray[np.bool_]
+_FIRST_CAPACITY = 1024
+
+
+def mask_bytes(n_rows: int) -> int:
+    """Bytes of a mask over ``n_rows`` rows."""
+    return (n_rows + 63) // 64 * 8
+
+
+def empty_mask(n_rows: int) -> Uint8Array:
+    """A mask with no row."""
+    return np.zeros(mask_bytes(n_rows), np.uint8)
+
+
+def full_mask(n_rows: int) -> Uint8Array:
+    """A mask with every row."""
+    mask = np.full(mask_bytes(n_rows), 0xFF, np.uint8)
+    _clear_tail(mask, n_rows)
+    return mask
+
+
+def inverted(mask: Uint8Array, n_rows: int) -> Uint8Array:
+    """A mask with the rows that ``mask`` leaves out."""
+    other = ~mask
+    _clear_tail(other, n_rows)
+    return other
+
+
+def add_rows(mask: Uint8Array, rows: npt.NDArray[np.integer[Any]]) -> None:
+    """Set the bits of ``rows``, in any order."""
+    np.bitwise_or.at(mask, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
+
+
+def _clear_tail(mask: Uint8Array, n_rows: int) -> None:
+    mask[(n_rows + 7) // 8 :] = 0
+    if n_rows & 7:
+        mask[n_rows >> 3] &= (1 << (n_rows & 7)) - 1
+
+
+class GrowingArray:
+    """An array [n]; ``values`` is a view that the next ``append`` may leave behind."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self._array: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
+        self._n = 0
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        return self._array[: self._n]
+
+    @property
+    def nbytes(self) -> int:
+        """What is allocated, room to grow included."""
+        return self._array.nbytes
+
+    def append(self, values: npt.ArrayLike, count: int) -> None:
+        """Append ``count`` values, or one value ``count`` times."""
+        end = self._n + count
+        self._array = _with_room(self._array, end)
+        self._array[self._n : end] = values
+        self._n = end
+
+
+class GrowingMask:
+    """A row mask; ``bits`` is a view that later changes show in or leave behind: copy to keep."""
+
+    def __init__(self) -> None:
+        self.n_rows = 0
+        self._bytes: Uint8Array = np.zeros(_FIRST_CAPACITY, np.uint8)
+
+    @property
+    def bits(self) -> Uint8Array:
+        return self._bytes[: mask_bytes(self.n_rows)]
+
+    @property
+    def nbytes(self) -> int:
+        """What is allocated, room to grow included."""
+        return self._bytes.nbytes
+
+    def append(self, flags: Sequence[bool] | BoolArray) -> None:
+        """Append one row for each flag."""
+        offset = self.n_rows & 7
+        aligned = np.zeros(offset + len(flags), np.bool_)
+        aligned[offset:] = flags
+        packed = np.packbits(aligned, bitorder="little")
+        first_byte = self.n_rows >> 3
+        self.append_unset(len(flags))
+        self._bytes[first_byte : first_byte + len(packed)] |= packed
+
+    def append_unset(self, count: int) -> None:
+        self.n_rows += count
+        self._bytes = _with_room(self._bytes, mask_bytes(self.n_rows))
+
+    def set(self, first_row: int, n_rows: int) -> None:
+        for row in range(first_row, first_row + n_rows):
+            self._bytes[row >> 3] |= 1 << (row & 7)
+
+    def unset(self, first_row: int, n_rows: int) -> None:
+        for row in range(first_row, first_row + n_rows):
+            self._bytes[row >> 3] &= ~(1 << (row & 7)) & 0xFF
+
+
+def _with_room(array: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    if n <= len(array):
+        return array
+    grown = np.zeros(max(n, 2 * len(array)), array.dtype)
+    grown[: len(array)] = array
+    return grown

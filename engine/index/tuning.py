@@ -1,0 +1,154 @@
+"""The tuning table: which (nprobe, depth) reaches which recall at what cost, by k and selectivity, as measured.
+
+Pure: it looks up what ``engine.index.measuring`` found, and knows nothing of how.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.errors import CorruptData
+from engine.index.costs import Costs, measure_costs, measure_costs_on
+
+__all__ = ["TARGETS", "Band", "Costs", "Setting", "Tuning", "measure_costs", "measure_costs_on", "monotone"]
+
+TARGETS = (0.8, 0.9, 0.95, 0.97, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How to search the lists, the recall that queries not used for tuning had, and seconds a query alone or of 64."""
+
+    nprobe: int
+    depth: int
+    expected_recall: float
+    seconds_b1: float
+    seconds_b64: float
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The cheapest settings for one k where a share ``selectivity`` of the live rows passes, by recall target.
+
+    ``settings`` ascend by target; a target that no setting reaches is not there.
+    """
+
+    k: int
+    selectivity: float
+    settings: tuple[tuple[float, Setting], ...]
+
+    def reaching(self, recall_target: float) -> Setting | None:
+        """The setting of the least tuned target that is not below ``recall_target``."""
+        return next((setting for target, setting in self.settings if target >= recall_target), None)
+
+
+class Tuning:
+    """All bands of one trained image, and what exact searches cost where it was measured."""
+
+    def __init__(self, bands: Iterable[Band], costs: Costs) -> None:
+        self.costs = costs
+        self.bands = tuple(sorted(bands, key=lambda band: (band.selectivity, band.k)))
+        self._by_selectivity: dict[float, list[Band]] = {}
+        for band in self.bands:
+            self._by_selectivity.setdefault(band.selectivity, []).append(band)
+
+    def lookup(self, k: int, selectivity: float, recall_target: float) -> Setting | None:
+        """The cheapest setting for that recall; None where none was measured to reach it, or k or filter lie beyond.
+
+        Between bands nprobe, depth and seconds are interpolated over the logarithms of k and selectivity.
+        """
+        below, above = _around(list(self._by_selectivity), min(selectivity, 1.0))
+        if below is None or above is None:
+            return None
+        hard = _of_k(self._by_selectivity[below], k, recall_target)
+        if below == above or hard is None:
+            return hard
+        easy = _of_k(self._by_selectivity[above], k, recall_target)
+        return hard if easy is None else _between(easy, hard, _share(above, below, selectivity))
+
+    def best(self, k: int, selectivity: float) -> Setting | None:
+        """The setting of the highest target that any setting reaches; None where k or filter lie beyond."""
+        tried = (self.lookup(k, selectivity, target) for target in reversed(TARGETS))
+        return next((setting for setting in tried if setting is not None), None)
+
+    def deepest(self, k: int) -> int:
+        """A depth that goes as far beyond k as any tuned setting does."""
+        ratios = (setting.depth / band.k for band in self.bands for _, setting in band.settings)
+        return math.ceil(k * max(ratios, default=1.0))
+
+    def recall_at_least(self, k: int, selectivity: float, *, nprobe: int, depth: int) -> float:
+        """The best recall measured with no more probes and depth, at no smaller k and selectivity; 0 where unknown."""
+        below, _ = _around(list(self._by_selectivity), min(selectivity, 1.0))
+        harder = [] if below is None else [band for band in self._by_selectivity[below] if band.k >= k]
+        settings = (setting for band in harder[:1] for _, setting in band.settings)
+        return max((s.expected_recall for s in settings if s.nprobe <= nprobe and s.depth <= depth), default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"costs": asdict(self.costs), "bands": [asdict(band) for band in self.bands]}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Tuning:
+        """The inverse of ``to_json``.
+
+        Raises:
+            CorruptData: it is not what ``to_json`` gives.
+        """
+        try:
+            return cls([_band(one) for one in stored["bands"]], Costs(**stored["costs"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptData(f"not a tuning table: {error!r}") from error
+
+
+def monotone(settings: Sequence[tuple[float, Setting]]) -> tuple[tuple[float, Setting], ...]:
+    """Ascending targets such that none takes longer than a higher one: where noise made it so, it gets the higher's."""
+    cleaned: list[tuple[float, Setting]] = []
+    for target, setting in sorted(settings, key=lambda one: one[0], reverse=True):
+        higher = cleaned[-1][1] if cleaned else setting
+        cleaned.append((target, higher if higher.seconds_b64 < setting.seconds_b64 else setting))
+    return tuple(reversed(cleaned))
+
+
+def _band(stored: Mapping[str, Any]) -> Band:
+    settings = tuple((float(target), Setting(**one)) for target, one in stored["settings"])
+    return Band(int(stored["k"]), float(stored["selectivity"]), settings)
+
+
+def _of_k(bands: Sequence[Band], k: int, recall_target: float) -> Setting | None:
+    """Bands of one selectivity, ascending by k."""
+    reaching = {band.k: setting for band in bands if (setting := band.reaching(recall_target))}
+    below, above = _around(list(reaching), k)
+    if above is None:
+        return None
+    if below is None or below == above:
+        return reaching[above]
+    return _between(reaching[below], reaching[above], _share(below, above, k))
+
+
+def _around(ascending: Sequence[float], value: float) -> tuple[Any, Any]:
+    """The nearest entries not above and not below ``value``; None where there is none."""
+    below = next((one for one in reversed(ascending) if one <= value), None)
+    above = next((one for one in ascending if one >= value), None)
+    return below, above
+
+
+def _share(start: float, end: float, value: float) -> float:
+    """How far ``value`` lies from ``start`` to ``end`` in logarithms, 0 to 1."""
+    return math.log(value / start) / math.log(end / start)
+
+
+def _between(easy: Setting, hard: Setting, share: float) -> Setting:
+    """Counts rounded up; the recall is the smaller one, as nothing was measured here."""
+    return Setting(
+        nprobe=math.ceil(_mix(easy.nprobe, hard.nprobe, share)),
+        depth=math.ceil(_mix(easy.depth, hard.depth, share)),
+        expected_recall=min(easy.expected_recall, hard.expected_recall),
+        seconds_b1=_mix(easy.seconds_b1, hard.seconds_b1, share),
+        seconds_b64=_mix(easy.seconds_b64, hard.seconds_b64, share),
+    )
+
+
+def _mix(start: float, end: float, share: float) -> float:
+    return start + (end - start) * share

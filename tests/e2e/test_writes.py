@@ -1,0 +1,200 @@
+"""Writes over a real channel: visibility, updates in place, retries, deletes, what a restart gives back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.client import RetrievalClient
+from engine.errors import CollectionNotFound, InvalidArgument, VersionMismatch
+from engine.types import (
+    AttributeSpec,
+    AttributeType,
+    Filter,
+    HasId,
+    Item,
+    Match,
+    Range,
+    SearchParams,
+    TextField,
+    Visibility,
+)
+from tests.e2e.conftest import THINGS, fill
+from tests.e2e.serving import Serving, a_client, serving, text_schema, vector_schema
+
+SEEN = Visibility.SEARCHABLE
+
+
+def best(client: RetrievalClient, text: str, **params: object) -> list[object]:
+    chosen = SearchParams(**params)  # type: ignore[arg-type]
+    return [hit.id for hit in client.search("things", text, params=chosen).hits]
+
+
+def test_an_acknowledged_write_is_found_by_a_search_that_asks_for_its_sequence(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(text_schema())
+        for n in range(20):
+            written = client.upsert("things", [Item(f"i{n}", {"title": f"unique{n} word"})])
+            result = client.search("things", f"unique{n}", min_sequence=written.sequence)
+            assert result.hits[0].id == f"i{n}"
+            assert result.explanation.sequence >= written.sequence
+
+
+def test_unchanged_text_is_not_encoded_again(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        before = sum(own_server.encoder.encoded)
+        changed = [replace(item, attributes={"price": 5}) for item in THINGS]
+        result = client.upsert("things", changed, visibility=SEEN)
+        assert result.unchanged_texts == len(THINGS)
+        assert sum(own_server.encoder.encoded) == before
+        assert client.count("things", Filter(must=(Range("price", gte=5, lte=5),))) == len(THINGS)
+        assert best(client, "blue sky", k=1) == ["sky"]
+
+
+def test_a_changed_text_replaces_the_old_one_at_once(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        client.upsert("things", [Item("sky", {"title": "green meadow"})], visibility=SEEN)
+        assert best(client, "green meadow", k=1) == ["sky"]
+        assert best(client, "blue air above the garden").count("sky") == 1
+        assert client.count("things") == len(THINGS)
+
+
+def test_a_volatile_attribute_changes_in_place(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        rows = client.get_collection("things").message.versions[0].memory.row_count
+        sky = next(item for item in THINGS if item.id == "sky")
+        client.upsert("things", [replace(sky, attributes={**sky.attributes, "clicks": 8})], visibility=SEEN)
+        assert client.get("things", ["sky"])[0].attributes["clicks"] == 8
+        assert client.get_collection("things").message.versions[0].memory.row_count == rows
+
+
+def test_a_retry_with_the_same_request_id_is_applied_once(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(text_schema())
+        first = client.upsert("things", [Item("a", {"title": "one"})], request_id="r1", visibility=SEEN)
+        client.upsert("things", [Item("a", {"title": "two"})], visibility=SEEN)
+        again = client.upsert("things", [Item("a", {"title": "one"})], request_id="r1", visibility=SEEN)
+        assert again.sequence == first.sequence
+        assert client.get("things", ["a"])[0].text == {"title": "two"}
+
+
+def test_a_deleted_item_is_never_returned(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        result = client.delete("things", ["apple", "gone"], visibility=SEEN)
+        assert result.deleted == 1
+        assert "apple" not in best(client, "red apple")
+        assert client.get("things", ["apple"]) == []
+        assert client.count("things", Filter(must=(HasId(("apple",)),))) == 0
+
+
+def test_deleting_by_filter_deletes_what_passes_and_nothing_else(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        red = Filter(must=(Match("colour", any_of=("red",)),))
+        assert client.delete_by_filter("things", red, visibility=SEEN).deleted == 3
+        assert sorted(str(item.id) for item in client.scroll("things")) == ["nothing", "sky"]
+        assert client.delete_by_filter("things", Filter(), everything=True, visibility=SEEN).deleted == 2
+        assert client.count("things") == 0
+
+
+def test_a_stream_of_upserts_is_acknowledged_batch_by_batch(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema())
+        batches = [
+            [Item(n, {}, {"rank": n}, np.array([n, 1, 0, 0], np.float32)) for n in range(at, at + 10)]
+            for at in range(0, 50, 10)
+        ]
+        replies = list(client.upsert_stream("points", batches, visibility=SEEN))
+        assert [reply.accepted for reply in replies] == [10] * 5
+        assert [reply.sequence for reply in replies] == [10, 20, 30, 40, 50]
+        assert client.count("points") == 50
+
+
+def test_a_new_attribute_is_null_for_old_items_and_filterable_for_new_ones(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        client.add_attribute("things", AttributeSpec("size", AttributeType.KEYWORD))
+        client.upsert("things", [Item("box", {"title": "cardboard box"}, {"size": "L"})], visibility=SEEN)
+        assert client.count("things", Filter(must=(Match("size", any_of=("L",)),))) == 1
+        with pytest.raises(InvalidArgument):
+            client.add_attribute("things", AttributeSpec("size", AttributeType.INT))
+
+
+def test_chunks_score_an_item_by_its_best_window_and_return_it_once(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(text_schema("long", chunk=3))
+        filler = " ".join(f"filler{n}" for n in range(16))
+        client.upsert(
+            "long",
+            [
+                Item("deep", {"title": f"{filler} {filler} needle haystack"}),
+                Item("shallow", {"title": "needle in many other different words of no use at all"}),
+                Item("beyond", {"title": f"{filler} {filler} {filler} needle haystack"}),
+            ],
+            visibility=SEEN,
+        )
+        found = client.search("long", "needle haystack", params=SearchParams(k=3))
+        assert [hit.id for hit in found.hits] == ["deep", "shallow", "beyond"]
+        assert client.count("long") == 3
+        assert len(client.get("long", ["deep"], vectors=True)[0].vectors) == 3  # type: ignore[arg-type]
+        assert client.get_collection("long").message.truncated_items == 1
+
+
+def test_weighted_fields_are_encoded_apart_and_averaged(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fields = (TextField("title", weight=3.0), TextField("body", order=1, weight=1.0))
+        client.create_collection(text_schema("weighted", text_mode="weighted", text_fields=fields))
+        client.upsert("weighted", [Item("a", {"title": "tulip", "body": "spade"})], visibility=SEEN)
+        title = client.search("weighted", "tulip").hits[0].score
+        body = client.search("weighted", "spade").hits[0].score
+        assert title == pytest.approx(3 * body, rel=0.01)
+
+
+def test_a_restart_gives_back_exactly_what_was_acknowledged(tmp_path: Path) -> None:
+    with serving(tmp_path) as first, a_client(first) as client:
+        fill(client)
+        client.delete("things", ["cherry"])
+        client.upsert("things", [Item("sky", {"title": "green meadow"}, {"price": 2})])
+        kept = {item.id: item for item in client.scroll("things", vectors=True)}
+        sequence = client.get_collection("things").sequence
+        answers = client.search("things", "red garden", params=SearchParams(k=10)).hits
+    with serving(tmp_path) as second, a_client(second) as client:
+        again = {item.id: item for item in client.scroll("things", vectors=True)}
+        assert sum(second.encoder.encoded) <= 1
+        assert again.keys() == kept.keys()
+        for item_id, item in kept.items():
+            np.testing.assert_array_equal(item.vectors, again[item_id].vectors)
+            assert replace(item, vectors=None) == replace(again[item_id], vectors=None)
+        assert client.get_collection("things").sequence == sequence
+        found = client.search("things", "red garden", params=SearchParams(k=10)).hits
+        assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in answers]
+        assert client.count("points") == 20
+
+
+def test_a_collection_whose_encoder_changed_is_not_served_with_the_wrong_one(tmp_path: Path) -> None:
+    with serving(tmp_path) as first, a_client(first) as client:
+        fill(client)
+    with serving(tmp_path, encoder_version="words-2") as second, a_client(second) as client:
+        with pytest.raises(VersionMismatch, match="words-1"):
+            client.search("things", "red")
+        assert client.search("points", np.zeros(4, np.float32)).hits
+        assert not client.is_serving("things")
+
+
+def test_a_deleted_collection_is_gone_and_its_name_is_free(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        client.delete_collection("things")
+        with pytest.raises(CollectionNotFound):
+            client.count("things")
+        assert [one.schema.name for one in client.list_collections()] == ["points"]
+        assert not client.is_serving("things")
+        client.create_collection(text_schema())
+        assert client.count("things") == 0

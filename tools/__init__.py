@@ -1,0 +1,1 @@
+"""Run by hand, seldom: what makes files that the project ships."""
