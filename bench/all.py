@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.harness import default_data, progress
 from bench.machine import ROOT
 
-NAMES = ("encoder", "quality", "e2e", "jobs")
+NAMES = ("encoder", "quality", "e2e", "memory", "jobs")
 _VERDICTS = {0: "[green]all targets met[/green]", 1: "[red]a target was missed[/red]"}
 
 

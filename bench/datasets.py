@@ -96,10 +96,11 @@ def _judged(folder: Path, *, kind: str | None = None) -> Judged:
 
 def job_items(data: Path, schema: Schema) -> list[Item]:
     """Postings with the attributes of the schema; what a posting lacks or has null is left out."""
-    return [_job_item(row, schema) for row in read_jsonl(data / "jobs" / "corpus.jsonl.gz")]
+    return [item_of(row, schema) for row in read_jsonl(data / "jobs" / "corpus.jsonl.gz")]
 
 
-def _job_item(row: Mapping[str, Any], schema: Schema) -> Item:
+def item_of(row: Mapping[str, Any], schema: Schema) -> Item:
+    """A line of a corpus as the schema has it."""
     attributes = {
         spec.name: _value(row[spec.name], spec.type) for spec in schema.attributes if row.get(spec.name) is not None
     }
@@ -170,7 +171,7 @@ def _scores(items: Float32Array, queries: Float32Array, metric: str) -> Float32A
     """Larger is better; l2 without the queries' own lengths, which change no order."""
     products: Float32Array = queries @ items.T
     if metric == "l2":
-        return 2 * products - np.einsum("nd,nd->n", items, items)
+        products = 2 * products - np.einsum("nd,nd->n", items, items)
     return products
 
 

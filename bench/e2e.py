@@ -1,10 +1,10 @@
 """What the whole path costs over loopback beside its parts: gRPC alone, the encoder alone, the search alone.
 
-Every part is measured in the same run, in turn with the whole. The client has a process of its own and shares the cores:
-its CPU time is told, and rates are given a second time as if it were free. One client and the server never work at once,
-so its CPU time is taken from the wall time as it is. Many clients do work beside the server: they only take their share
-of the cores, so wall time minus CPU time / cores is what the same work would have taken. That holds while the cores are
-busy, and ``busy`` tells how busy they were.
+Every part is measured in the same run, in turn with the whole. The client has a process of its own and shares the
+cores: its CPU time is told, and rates are given a second time as if it were free. One client and the server never work
+at once, so its CPU time is taken from the wall time as it is. Many clients do work beside the server: they only take
+their share of the cores, so wall time minus CPU time / cores is what the same work would have taken. That holds while
+the cores are busy, and ``busy`` tells how busy they were.
 """
 
 from __future__ import annotations

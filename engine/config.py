@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from engine.errors import ConfigError, FieldViolation
 from engine.limits import MIB, Limits
+from engine.threads import available_threads
 
 ENV_PREFIX = "EBR_"
 NOT_SETTINGS = frozenset({"EBR_CONFIG", "EBR_DATA", "EBR_TARGET"})
@@ -25,11 +26,6 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
-
-
-def available_threads() -> int:
-    """CPUs this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):

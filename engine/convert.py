@@ -375,9 +375,8 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         recall_target=params.recall_target,
         nprobe=params.nprobe,
         rescore_depth=params.rescore_depth,
+        strategy=_STRATEGY_NAMES[params.strategy] if params.strategy else None,
     )
-    if params.strategy is not None:
-        message.strategy = retrieval_pb2.Strategy.Value(_STRATEGY_NAMES[params.strategy])
     if not params.filter.is_empty():
         message.filter.CopyFrom(filter_to(params.filter))
     if len(params.exclude_ids):

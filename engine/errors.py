@@ -136,7 +136,8 @@ class QueueFull(EngineError):
     reason = "QUEUE_FULL"
 
     def __init__(self, message: str, *, retry_after_ms: int, **metadata: object) -> None:
-        super().__init__(message, retry_after_ms=retry_after_ms, **metadata)
+        super().__init__(message)
+        self.metadata = {name: str(value) for name, value in {"retry_after_ms": retry_after_ms, **metadata}.items()}
         self.retry_after_ms = retry_after_ms
 
 
@@ -195,6 +196,12 @@ class SearchFailed(EngineError):
     """The search lane raised on a batch: every query of that batch fails with this, the next batch works."""
 
     reason = "SEARCH_FAILED"
+
+
+class TrainingFailed(EngineError):
+    """The child that trains an index failed; searches go on as before."""
+
+    reason = "TRAINING_FAILED"
 
 
 class CorruptData(EngineError):

@@ -37,7 +37,11 @@ def inlined(function: Function) -> Function:
 
 
 def compiled_parallel(function: Function) -> Function:
-    """As ``compiled``, with ``prange`` spread over numba's threads."""
+    """As ``compiled``, with ``prange`` spread over numba's threads.
+
+    Its index is unsigned and a literal 0 is of its own type: whoever passes either on as it is has the callee compiled
+    once more, so both are made ``int64`` first.
+    """
     return cast(Function, numba.njit(nogil=True, cache=True, fastmath=_REORDER, parallel=True)(function))
 
 
@@ -105,3 +109,4 @@ store: Callable[[int, int, np.float32], None] = _intrinsic(_store)
 word: Callable[[int, int], np.uint64] = _intrinsic(_word)
 count_ones: Callable[[np.uint64], int] = _intrinsic(_count_ones)
 lowest_one: Callable[[np.uint64], int] = _intrinsic(_lowest_one)
+int64: Callable[[int], int] = cast(Any, np.int64)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from kernels._cpu_jit import compiled, compiled_parallel, inlined
+from kernels._cpu_jit import compiled, compiled_parallel, inlined, int64
 from kernels._cpu_scores import score_rows
 from kernels._cpu_topk import Heaps, finish, offer
 from kernels.arrays import Float32Array, Int64Array, StoredArray
@@ -32,7 +32,7 @@ class Lists(NamedTuple):
 def score_lists_serial(lists: Lists, heaps: Heaps) -> None:
     """Score on the calling thread into heaps of one part, and finish them."""
     for query in range(lists.queries.shape[0]):
-        _score_part(lists, heaps, query, 0)
+        _score_part(lists, heaps, query, int64(0))
         finish(heaps, query)
 
 
@@ -41,9 +41,9 @@ def score_lists_parallel(lists: Lists, heaps: Heaps) -> None:
     """Score each part of each query's list on some thread, and finish the heaps."""
     n_parts, n_queries = heaps.counts.shape
     for task in numba.prange(n_parts * n_queries):
-        _score_part(lists, heaps, task // n_parts, task % n_parts)
+        _score_part(lists, heaps, int64(task) // n_parts, int64(task) % n_parts)
     for query in numba.prange(n_queries):
-        finish(heaps, query)
+        finish(heaps, int64(query))
 
 
 @compiled
@@ -82,7 +82,7 @@ def _score_chunk(
     count: int,
 ) -> None:
     d = lists.queries.shape[1]
-    score_rows(lists.kind, lists.is_l2, addresses, count, lists.queries.ctypes.data + 4 * query * d, d, scores)
+    score_rows(lists.kind, lists.is_l2, addresses, int64(count), lists.queries.ctypes.data + 4 * query * d, d, scores)
     for j in range(count):
         if not scores[j] < heaps.limits[part, query]:
             offer(heaps, part, query, scores[j], rows[j])

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_jit import compiled, compiled_parallel, count_ones, inlined, lowest_one, word
+from kernels._cpu_jit import compiled, compiled_parallel, count_ones, inlined, int64, lowest_one, word
 from kernels._cpu_masks import clip
 from kernels._cpu_panel import PANEL_QUERIES, PANEL_ROWS, dot_panel, l2_panel
 from kernels._cpu_scores import score_rows, widen_row
@@ -62,7 +62,7 @@ class Scratch(NamedTuple):
 @compiled
 def scan_serial(scan: Scan, heaps: Heaps) -> None:
     """Scan on the calling thread into heaps of one part, and finish them."""
-    _scan_part(scan, heaps, 0)
+    _scan_part(scan, heaps, int64(0))
     for query in range(scan.queries.shape[0]):
         finish(heaps, query)
 
@@ -71,9 +71,9 @@ def scan_serial(scan: Scan, heaps: Heaps) -> None:
 def scan_parallel(scan: Scan, heaps: Heaps) -> None:
     """Scan with one thread for each part of the heaps, and finish them."""
     for part in numba.prange(heaps.counts.shape[0]):
-        _scan_part(scan, heaps, part)
+        _scan_part(scan, heaps, int64(part))
     for query in numba.prange(scan.queries.shape[0]):
-        finish(heaps, query)
+        finish(heaps, int64(query))
 
 
 @compiled

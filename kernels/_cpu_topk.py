@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels._cpu_jit import compiled, inlined
+from kernels._cpu_jit import compiled, inlined, int64
 from kernels.arrays import Float32Array, Int64Array
 
 
@@ -54,7 +54,7 @@ def finish(heaps: Heaps, query: int) -> None:
     """Merge the query's heaps into that of part 0, sorted best first and padded with -1 and -inf."""
     for part in range(1, heaps.counts.shape[0]):
         for i in range(heaps.counts[part, query]):
-            offer(heaps, 0, query, heaps.scores[part, query, i], heaps.rows[part, query, i])
+            offer(heaps, int64(0), query, heaps.scores[part, query, i], heaps.rows[part, query, i])
     count = heaps.counts[0, query]
     scores, rows = heaps.scores[0, query], heaps.rows[0, query]
     _sort(scores, rows, count)
@@ -68,7 +68,7 @@ def merge(heaps: Heaps, rows: Int64Array, scores: Float32Array) -> None:
     for query in range(rows.shape[0]):
         for i in range(rows.shape[1]):
             if rows[query, i] >= 0:
-                offer(heaps, 0, query, scores[query, i], rows[query, i])
+                offer(heaps, int64(0), query, scores[query, i], rows[query, i])
         finish(heaps, query)
 
 

@@ -21,12 +21,39 @@ def least_sample(nlist: int) -> int:
     return max(nlist, 1 << CODE_BITS)
 
 
+def train_centroids(sample: Float32Array, *, nlist: int, metric: Metric, seed: int, threads: int = 1) -> Float32Array:
+    """The centroids float32 [nlist, padded d] of inverted lists alone, to train several codes for.
+
+    Raises:
+        FailedPrecondition: the sample has fewer rows than centroids to train.
+    """
+    _require_rows(len(sample), nlist)
+    padded = _padded(sample)
+    kind = faiss_metric(metric)
+    quantizer = faiss.IndexFlat(padded.shape[1], kind)
+    index = faiss.IndexIVFFlat(quantizer, padded.shape[1], nlist, kind)
+    index.cp.seed = seed
+    index.cp.min_points_per_centroid = 1
+    faiss.omp_set_num_threads(threads)
+    index.train(padded)
+    centroids: Float32Array = quantizer.reconstruct_n(0, nlist)
+    return centroids
+
+
 def train_ivfpq(
-    sample: Float32Array, *, nlist: int, code_bytes: int, metric: Metric, seed: int, threads: int = 1
+    sample: Float32Array,
+    *,
+    nlist: int,
+    code_bytes: int,
+    metric: Metric,
+    seed: int,
+    threads: int = 1,
+    centroids: Float32Array | None = None,
 ) -> FaissIvfPq:
     """An empty index trained on float32 [n, d]: add rows to it in order, then save it.
 
-    The same sample, seed and number of threads give the same index.
+    The same sample, seed and number of threads give the same index. ``centroids`` of ``train_centroids``, where given,
+    are taken as they are, and the sample trains the code alone.
 
     Raises:
         InvalidArgument: the dimension does not allow ``code_bytes``.
@@ -35,14 +62,25 @@ def train_ivfpq(
     n, d = sample.shape
     if code_bytes not in allowed_code_bytes(d):
         raise InvalidArgument("code_bytes", f"{code_bytes} is none of {allowed_code_bytes(d)} for dimension {d}")
-    if n < least_sample(nlist):
-        raise FailedPrecondition(f"{n} rows cannot train {nlist} lists: {least_sample(nlist)} are needed")
+    _require_rows(n, nlist if centroids is None else 1)
     index = _untrained(padded_dimension(d), nlist, code_bytes, metric, seed)
     faiss.omp_set_num_threads(threads)
-    padded = np.zeros((n, index.d), np.float32)
-    padded[:, :d] = sample
-    index.train(padded)
+    if centroids is not None:
+        index.quantizer.add(centroids)
+    index.train(_padded(sample))
     return FaissIvfPq(index, threads=threads)
+
+
+def _require_rows(n: int, nlist: int) -> None:
+    if n < least_sample(nlist):
+        raise FailedPrecondition(f"{n} rows cannot train {nlist} lists: {least_sample(nlist)} are needed")
+
+
+def _padded(sample: Float32Array) -> Float32Array:
+    n, d = sample.shape
+    padded = np.zeros((n, padded_dimension(d)), np.float32)
+    padded[:, :d] = sample
+    return padded
 
 
 def _untrained(d: int, nlist: int, code_bytes: int, metric: Metric, seed: int) -> faiss.IndexIVFPQ:

@@ -32,38 +32,48 @@ _BATCH_BYTES = 4 * MIB
 _SEARCHABLE_WITHIN_SECONDS = 60.0
 
 
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=".jsonl, .csv (either with .gz) or .parquet.")]
+CollectionOption = Annotated[
+    str, typer.Option("--collection", "-c", metavar="NAME", help="The collection; by the schema's name if not given.")
+]
+SchemaOption = Annotated[
+    Path | None, typer.Option("--schema", metavar="SCHEMA.toml", help="Create the collection if absent.")
+]
+IdOption = Annotated[str, typer.Option("--id", metavar="FIELD", help="Field of the ids; _id or id if not given.")]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="NAME[=FIELD]", help="Text field to read, all of the schema's if not given."),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="ATTR=FIELD", help="Read an attribute from a field of another name."),
+]
+VectorOption = Annotated[
+    str, typer.Option("--vector", metavar="FIELD", help="Field of the vectors, which spare the encoder.")
+]
+SeparatorOption = Annotated[
+    str, typer.Option("--separator", metavar="TEXT", help="What stands between the values of a list in CSV.")
+]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Items a message.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume/--restart", help="Go on where a load of this file stopped, or begin again.")
+]
+AllowRefusedOption = Annotated[bool, typer.Option("--allow-refused", help="Exit with 0 although items were refused.")]
+
+
 @app.command()
 def load(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help=".jsonl, .csv (either with .gz) or .parquet.")],
-    collection: Annotated[
-        str,
-        typer.Option("--collection", "-c", metavar="NAME", help="The collection; the schema's own name if not given."),
-    ] = "",
-    schema: Annotated[
-        Path | None, typer.Option("--schema", metavar="SCHEMA.toml", help="Create the collection if absent.")
-    ] = None,
-    id: Annotated[str, typer.Option("--id", metavar="FIELD", help="Field of the ids; _id or id if not given.")] = "",
-    text: Annotated[
-        list[str] | None,
-        typer.Option("--text", metavar="NAME[=FIELD]", help="Text field to read, all of the schema's if not given."),
-    ] = None,
-    map: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="ATTR=FIELD", help="Read an attribute from a field of another name."),
-    ] = None,
-    vector: Annotated[
-        str, typer.Option("--vector", metavar="FIELD", help="Field of the vectors, which spare the encoder.")
-    ] = "",
-    separator: Annotated[
-        str, typer.Option("--separator", metavar="TEXT", help="What stands between the values of a list in CSV.")
-    ] = "|",
-    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Items a message.")] = 256,
-    resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Go on where a load of this file stopped, or begin again.")
-    ] = True,
-    allow_refused: Annotated[
-        bool, typer.Option("--allow-refused", help="Exit with 0 although items were refused.")
-    ] = False,
+    file: FileArgument,
+    collection: CollectionOption = "",
+    schema: SchemaOption = None,
+    id: IdOption = "",
+    text: TextOption = None,
+    map: MapOption = None,
+    vector: VectorOption = "",
+    separator: SeparatorOption = "|",
+    batch: BatchOption = 256,
+    resume: ResumeOption = True,
+    allow_refused: AllowRefusedOption = False,
     target: session.TargetOption = session.DEFAULT_TARGET,
 ) -> None:
     """Load items from a file.

@@ -42,7 +42,7 @@ class _Batch:
     places: list[int] = field(default_factory=list)
     n_bytes: int = 0
     last_place: int = 0
-    refusals: list[str] = field(default_factory=list)
+    refusals: list[tuple[int, str]] = field(default_factory=list)
     n_refused: int = 0
 
 
@@ -106,13 +106,15 @@ class Loader:
         plan = self._plan
         try:
             if record.error:
-                raise InvalidArgument(f"row {record.place}", record.error)
+                raise InvalidArgument("line", record.error)
             if not self.ignored_fields:
                 self.ignored_fields = frozenset(record.fields) - plan.fields.sources()
             item = to_item(record.fields, plan.schema, plan.fields)
             item = validate_item(item, plan.schema, plan.dimension, plan.limits)
         except EngineError as error:
-            _refuse(batch, record.place, error)
+            batch.n_refused += 1
+            if len(batch.refusals) < REFUSALS_KEPT:
+                batch.refusals.append((record.place, error.message))
             return
         batch.items.append(item)
         batch.places.append(record.place)
@@ -120,7 +122,8 @@ class Loader:
 
     def _take(self, batch: _Batch, reply: UpsertResult) -> None:
         for refusal in reply.errors:
-            _refuse(batch, batch.places[refusal.index], refusal.error)
+            batch.n_refused += 1
+            batch.refusals.append((batch.places[refusal.index], refusal.error.message))
         state = self.state
         state.accepted += reply.accepted
         state.truncated_items += reply.truncated_items
@@ -131,15 +134,9 @@ class Loader:
 
     def _count_refused(self, batch: _Batch) -> None:
         self.state.refused += batch.n_refused
-        self.state.refusals = (self.state.refusals + batch.refusals)[:REFUSALS_KEPT]
+        told = [f"row {place}: {message}" for place, message in sorted(batch.refusals)]
+        self.state.refusals = (self.state.refusals + told)[:REFUSALS_KEPT]
         self.state.place = max(self.state.place, batch.last_place)
-
-
-def _refuse(batch: _Batch, place: int, error: EngineError) -> None:
-    batch.n_refused += 1
-    if len(batch.refusals) < REFUSALS_KEPT:
-        message = error.message
-        batch.refusals.append(message if message.startswith("row ") else f"row {place}: {message}")
 
 
 def _size(item: Item) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from engine.cli.output import size
+from engine.threads import available_threads
 
 State = Literal["ok", "note", "missing"]
 
@@ -131,7 +132,7 @@ def probe_cpu() -> Iterator[Finding]:
     model = next((value for name, value in lines if name == "model name"), platform.machine())
     flags = next((value.split() for name, value in lines if name in ("flags", "Features")), [])
     yield Finding("cpu", "model", model)
-    yield Finding("cpu", "threads", f"{len(os.sched_getaffinity(0))} available of {os.cpu_count()}")
+    yield Finding("cpu", "threads", f"{available_threads()} available of {os.cpu_count()}")
     if platform.machine() == "x86_64":
         have = [one for one in _CPU_FEATURES if one in flags]
         is_fast = "avx2" in have

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic_core import PydanticUndefined
 
+from engine import threads
 from engine.cli import session
 from engine.cli.logs import configure_logging
 from engine.config import Settings, load_settings, parse_address
@@ -74,7 +75,8 @@ def serve(
 
 
 def run_server(settings: Settings) -> None:
-    """Load the server's libraries, timed, and serve until SIGTERM."""
+    """Size the thread pools, load the server's libraries, timed, and serve until SIGTERM."""
+    threads.configure(settings.compute_threads, settings.data_dir / "kernel-cache")
     began = time.perf_counter()
     from engine.rpc import server
 

@@ -1,7 +1,7 @@
 """The types of attribute columns: append-only, null where an item has no value, and read as row masks.
 
-A column holds what filters read and no more: keywords as postings, bools as bits, ints and timestamps as int64, floats as
-float64, geo points as float64 unit vectors.
+A column holds what filters read and no more: keywords as postings, bools as bits, ints and timestamps as int64, floats
+as float64, geo points as float64 unit vectors.
 """
 
 from __future__ import annotations
@@ -55,6 +55,14 @@ class Interval:
             return False
         return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
 
+    def intersection(self, other: Interval) -> Interval:
+        """Ints stay ints: the two must be of one kind."""
+        lows = [(one.low, one.low_open) for one in (self, other) if one.low is not None]
+        highs = [(one.high, not one.high_open) for one in (self, other) if one.high is not None]
+        low, low_open = max(lows, default=(None, False))
+        high, high_closed = min(highs, default=(None, True))
+        return Interval(low, high, low_open, not high_closed)
+
 
 class KeywordColumn:
     """Keywords and lists of keywords: the rows of each."""
@@ -68,13 +76,14 @@ class KeywordColumn:
         return self.present.nbytes + self._postings.memory_bytes
 
     def append(self, values: Sequence[Value]) -> None:
+        keywords = [_keywords(value) for value in values]
         rows_of: dict[str, list[int]] = {}
-        for row, value in enumerate(values, start=self.present.n_rows):
-            for keyword in _keywords(value):
-                rows_of.setdefault(keyword, []).append(row)
-        for keyword, rows in rows_of.items():
-            self._postings.add(keyword, rows)
-        self.present.append([bool(_keywords(value)) for value in values])
+        for row, words in enumerate(keywords, start=self.present.n_rows):
+            for word in words:
+                rows_of.setdefault(word, []).append(row)
+        for word, rows in rows_of.items():
+            self._postings.add(word, rows)
+        self.present.append([bool(words) for words in keywords])
 
     def append_nulls(self, count: int) -> None:
         self.present.append_unset(count)

@@ -26,29 +26,24 @@ class Postings:
 
     def __init__(self) -> None:
         self._rows: dict[object, int | BitMap] = {}
-        self._keyword_bytes = 0
+        self._bytes = 0
 
     @property
     def memory_bytes(self) -> int:
-        """Dictionary, keywords and bitmaps. Any thread may ask."""
-        rows = list(self._rows.values())
-        maps = [one for one in rows if isinstance(one, BitMap)]
-        single = (len(rows) - len(maps)) * sys.getsizeof(1 << 20)
-        bitmaps = sum(map(sys.getsizeof, maps)) + _BITMAP_BYTES * len(maps)
-        return sys.getsizeof(self._rows) + self._keyword_bytes + single + bitmaps
+        """Dictionary, keywords and bitmaps."""
+        return sys.getsizeof(self._rows) + self._bytes
 
     def add(self, keyword: str, rows: Sequence[int]) -> None:
         """Append rows, ascending and beyond those the keyword has."""
         before = self._rows.get(keyword)
+        self._bytes -= sys.getsizeof(keyword) + _row_bytes(before) if before is not None else 0
         if isinstance(before, BitMap):
             before.update(rows)
-            return
-        if before is None:
-            self._keyword_bytes += sys.getsizeof(keyword)
-            if len(rows) == 1:
-                self._rows[keyword] = rows[0]
-                return
-        self._rows[keyword] = BitMap(rows if before is None else [before, *rows])
+        elif before is None and len(rows) == 1:
+            self._rows[keyword] = rows[0]
+        else:
+            self._rows[keyword] = BitMap(rows if before is None else [before, *rows])
+        self._bytes += sys.getsizeof(keyword) + _row_bytes(self._rows[keyword])
 
     def mask(self, keywords: Iterable[object], n_rows: int) -> Uint8Array:
         """The rows that have any of the keywords."""
@@ -57,6 +52,10 @@ class Postings:
         mask = _unpacked(_union(maps), n_rows) if maps else empty_mask(n_rows)
         add_rows(mask, np.array([rows for rows in found if isinstance(rows, int)], np.int64))
         return mask
+
+
+def _row_bytes(rows: int | BitMap) -> int:
+    return sys.getsizeof(rows) + (_BITMAP_BYTES if isinstance(rows, BitMap) else 0)
 
 
 def _union(maps: Sequence[BitMap]) -> BitMap:

@@ -1,15 +1,15 @@
 """Predicates in normal form: what a compiled filter is made of, and how each becomes a row mask.
 
-Equal filters, in whatever order they were written, have the same normal form and so the same key. Negation stands at the
-leaves alone; conjunction and disjunction are flat, without repeats, sorted by cost and then by key.
+Equal filters, in whatever order they were written, have the same normal form and so the same key. Negation stands at
+the leaves alone; conjunction and disjunction are flat, without repeats, sorted by cost and then by key.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeAlias
 
@@ -145,7 +145,7 @@ class Not(Predicate):
 
 @dataclass(frozen=True)
 class AtLeast(Predicate):
-    """At least ``minimum`` of two children or more hold: a conjunction where that is all, a disjunction where it is 1."""
+    """At least ``minimum`` of two or more children hold: conjunction where that is all, disjunction where it is 1."""
 
     minimum: int
     children: tuple[Predicate, ...]
@@ -169,14 +169,74 @@ class AtLeast(Predicate):
             for mask in masks:
                 counts += np.unpackbits(mask, bitorder="little")
             return np.packbits(counts >= self.minimum, bitorder="little")
-        found = next(masks)
-        for mask in masks:
-            if self.is_all:
-                found &= mask
-            else:
-                found |= mask
-        return found
+        return _intersected(masks) if self.is_all else np.bitwise_or.reduce(list(masks))
 
     def negated(self) -> Predicate:
         children = [child.negated() for child in self.children]
         return at_least(len(children) - self.minimum + 1, children)
+
+
+def _intersected(masks: Iterator[Uint8Array]) -> Uint8Array:
+    """What comes after an empty mask is not evaluated."""
+    found = next(masks)
+    while found.any() and (mask := next(masks, None)) is not None:
+        found &= mask
+    return found
+
+
+def all_of(predicates: Sequence[Predicate]) -> Predicate:
+    return at_least(len(predicates), predicates)
+
+
+def at_least(minimum: int, predicates: Sequence[Predicate]) -> Predicate:
+    """The normal form of: at least ``minimum`` of the predicates hold."""
+    open_ones = [one for one in predicates if not isinstance(one, (Everything, Nothing))]
+    minimum -= sum(isinstance(one, Everything) for one in predicates)
+    if minimum <= 0:
+        return Everything()
+    if minimum > len(open_ones):
+        return Nothing()
+    if minimum == len(open_ones):
+        return _conjunction(open_ones)
+    if minimum == 1:
+        return _disjunction(open_ones)
+    return AtLeast(minimum, _sorted(open_ones))
+
+
+def _conjunction(predicates: Sequence[Predicate]) -> Predicate:
+    flat: list[Predicate] = []
+    for one in predicates:
+        flat.extend(one.children if isinstance(one, AtLeast) and one.is_all else [one])
+    unique = list({one.key: one for one in _with_ranges_merged(flat)}.values())
+    if any(isinstance(one, Nothing) for one in unique):
+        return Nothing()
+    return unique[0] if len(unique) == 1 else AtLeast(len(unique), _sorted(unique))
+
+
+def _disjunction(predicates: Sequence[Predicate]) -> Predicate:
+    flat: list[Predicate] = []
+    for one in predicates:
+        flat.extend(one.children if isinstance(one, AtLeast) and one.minimum == 1 else [one])
+    unique = list({one.key: one for one in flat}.values())
+    return unique[0] if len(unique) == 1 else AtLeast(1, _sorted(unique))
+
+
+def _sorted(predicates: Sequence[Predicate]) -> tuple[Predicate, ...]:
+    return tuple(sorted(predicates, key=lambda one: one.order))
+
+
+def _with_ranges_merged(predicates: Sequence[Predicate]) -> list[Predicate]:
+    """Ranges of one attribute that must all hold are one range, and one pass over its column."""
+    intervals: dict[str, Interval] = {}
+    others: list[Predicate] = []
+    for one in predicates:
+        if isinstance(one, Within):
+            intervals[one.attribute] = intervals.get(one.attribute, Interval()).intersection(one.interval)
+        else:
+            others.append(one)
+    return [*others, *(within(attribute, interval) for attribute, interval in intervals.items())]
+
+
+def within(attribute: str, interval: Interval) -> Predicate:
+    """Nothing where the interval is empty."""
+    return Nothing() if interval.is_empty else Within(attribute, interval)

@@ -6,7 +6,7 @@ The search lane's thread owns it: ``apply``, ``fold`` and every read for a searc
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +15,10 @@ import numpy as np
 from engine.backend.protocol import IvfPqIndex, Vectors
 from engine.dtypes import StoredArray, to_float32
 from engine.index.columns import Columns
+from engine.index.costs import Costs
+from engine.index.ivfpq import min_rows_to_train
 from engine.index.rows import Rows
-from engine.index.tuning import Costs, Tuning
+from engine.index.tuning import Tuning
 from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
 
 FOLD_SECONDS = 0.002
@@ -51,11 +53,11 @@ class Segments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """Inverted lists and what was measured of them, switched in as one."""
+    """Inverted lists and what was measured of them, switched in as one; ``live_rows`` were alive when they were built."""
 
     ivfpq: IvfPqIndex
     tuning: Tuning
-    trained_rows: int
+    live_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class VersionIndex:
         self._segments = segments
         self._vectors: Vectors | None = None
         self._fold_rows = 1
+        self._least_rows: int | None = None
 
     @property
     def vectors(self) -> Vectors:
@@ -97,6 +100,17 @@ class VersionIndex:
     def indexed_rows(self) -> int:
         """Rows [0, indexed_rows) are in inverted lists, the others are the exact tail."""
         return self.lists.ivfpq.n_rows if self.lists else 0
+
+    @property
+    def least_rows_to_train(self) -> int:
+        """Live rows from which inverted lists are predicted to pay, by this machine's costs."""
+        if self._least_rows is None:
+            self._least_rows = min_rows_to_train(self.version.dimension, self.costs)
+        return self._least_rows
+
+    def switch_lists(self, lists: Lists) -> None:
+        """Search with these from the next batch on."""
+        self.lists = lists
 
     def memory(self) -> MemoryUse:
         version = self.version
@@ -126,7 +140,7 @@ class VersionIndex:
         self._append_columns(appended)
         self.sequence = max(self.sequence, sequence)
 
-    def recover(self, live: Sequence[LiveRow], *, n_rows: int, sequence: int) -> None:
+    def recover(self, live: Iterable[LiveRow], *, n_rows: int, sequence: int) -> None:
         """Append rows that live on disk, in ascending order; the gaps between them are dead."""
         appended: list[Mapping[str, AttributeValue]] = []
         for row in live:

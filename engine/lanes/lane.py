@@ -19,6 +19,7 @@ from engine.lanes.batching import BatchLimits, Dropped, plan_batch
 
 P = TypeVar("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -167,10 +168,10 @@ class Lane(Generic[P, R]):
             self._idle_actions.append(step)
             self._wake.notify()
 
-    async def call(self, action: Callable[[], R]) -> R:
+    async def call(self, action: Callable[[], T]) -> T:
         """``post`` an action and wait for what it returns or raises."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: asyncio.Future[T] = loop.create_future()
 
         def act() -> None:
             try:
@@ -310,11 +311,11 @@ def _settle(outcomes: Sequence[tuple[Ticket[P, R], Done[R] | EngineError]]) -> N
             _succeed(ticket.future, outcome)
 
 
-def _fail(future: asyncio.Future[R], error: Exception) -> None:
+def _fail(future: asyncio.Future[T], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
 
 
-def _succeed(future: asyncio.Future[R], result: R) -> None:
+def _succeed(future: asyncio.Future[T], result: T) -> None:
     if not future.done():
         future.set_result(result)

@@ -16,7 +16,7 @@ Pooling: TypeAlias = Literal["mean", "cls", "max", "mean_sqrt_len_tokens"]
 DenseActivation: TypeAlias = Literal["Identity", "Tanh", "ReLU", "Sigmoid"]
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet")
-_OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert", "mpnet")
+_ROBERTA_FAMILIES = ("roberta", "xlm-roberta", "camembert")
 """Their positions start behind the padding id."""
 
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "dot_product": "dot", "euclidean": "l2"}
@@ -65,7 +65,10 @@ class FolderSpec:
 
 
 def position_offset(config: Mapping[str, Any]) -> int:
-    return int(config.get("pad_token_id") or 0) + 1 if config["model_type"] in _OFFSET_FAMILIES else 0
+    """MPNet's is fixed whatever its config says, as in transformers."""
+    if config["model_type"] == "mpnet":
+        return 2
+    return int(config.get("pad_token_id", 1)) + 1 if config["model_type"] in _ROBERTA_FAMILIES else 0
 
 
 def read_folder(root: Path) -> FolderSpec:

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from engine.models.weights import Affine, LayerWeights, TowerWeights
 from engine.types import Float32Array, Int64Array
 
 _OPSET, _IR_VERSION = 20, 10  # the first with Gelu, and the IR that came with it
 _FUSED = "com.microsoft"
+_INLINE_NUMBERS = 64  # what shapes are inferred from is shorter, and must be inside the model
 
 
 class OnnxTower:
@@ -28,10 +29,10 @@ class OnnxTower:
     def __init__(self, weights: TowerWeights, threads: int) -> None:
         graph = _Graph()
         _write_tower(graph, weights)
-        self._constants = graph.constants  # the session reads them in place
+        self._constants = graph.outside()  # the session reads them in place
         self._session = onnxruntime.InferenceSession(
             graph.model(weights.dimension).SerializeToString(),
-            _options(threads, graph.constants),
+            _options(threads, self._constants),
             providers=["CPUExecutionProvider"],
         )
 
@@ -54,15 +55,18 @@ def _options(threads: int, constants: dict[str, npt.NDArray[Any]]) -> Any:
 
 
 class _Graph:
-    """Nodes in the order they run, and the constants they read; those stay outside the model, which so has no limit."""
+    """Nodes in the order they run, and the constants they read.
+
+    The large ones stay outside the model: they are not copied, and the 2 GiB that a protobuf may have do not bind them.
+    """
 
     def __init__(self) -> None:
-        self.constants: dict[str, npt.NDArray[Any]] = {}
+        self._constants: dict[str, npt.NDArray[Any]] = {}
         self._nodes: list[onnx.NodeProto] = []
 
     def constant(self, array: npt.NDArray[Any]) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants[name] = np.ascontiguousarray(array)
+        name = f"c{len(self._constants)}"
+        self._constants[name] = np.asarray(array, order="C")
         return name
 
     def node(self, operator: str, *inputs: str, domain: str = "", output: str = "", **attributes: Any) -> str:
@@ -70,6 +74,9 @@ class _Graph:
         output = output or f"n{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output
+
+    def outside(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: array for name, array in self._constants.items() if array.size > _INLINE_NUMBERS}
 
     def model(self, dimension: int) -> onnx.ModelProto:
         graph = helper.make_graph(
@@ -80,14 +87,16 @@ class _Graph:
                 helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
             ],
             [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["B", dimension])],
-            [_declared(name, array) for name, array in self.constants.items()],
+            [_initialiser(name, array) for name, array in self._constants.items()],
         )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
 
-def _declared(name: str, array: npt.NDArray[Any]) -> TensorProto:
-    """An initialiser whose content the session options bring."""
+def _initialiser(name: str, array: npt.NDArray[Any]) -> TensorProto:
+    """With its content, or declared as one whose content the session options bring."""
+    if array.size <= _INLINE_NUMBERS:
+        return numpy_helper.from_array(array, name)
     tensor = TensorProto(
         name=name,
         data_type=helper.np_dtype_to_tensor_dtype(array.dtype),

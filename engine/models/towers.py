@@ -32,7 +32,7 @@ class TorchTower:
     def __init__(self, weights: TowerWeights, compute_dtype: ComputeDtype) -> None:
         size_torch()
         dtype = torch.float32 if compute_dtype == "float32" else torch.bfloat16
-        if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if dtype is torch.bfloat16 and not _has_bfloat16_instructions():
             _log.warning("this CPU has no bfloat16 instructions: bfloat16 will be several times slower than float32")
         module = TowerModule(weights, dtype).eval()
         traced = _trace(module)
@@ -43,6 +43,10 @@ class TorchTower:
         with torch.inference_mode():
             embeddings: Float32Array = self._forward(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()
         return embeddings
+
+
+def _has_bfloat16_instructions() -> bool:
+    return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def _trace(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ from engine.types import (
     Visibility,
 )
 
-T = TypeVar("T")
+
 SearchLane = Lane[SearchJob, JobResult]
 
 
@@ -158,7 +158,7 @@ class Collection:
     async def count(self, tree: Filter) -> tuple[int, int]:
         """Live items that pass the filter, and the sequence number this holds for."""
         program = compile_filter(tree, self.schema)
-        return await self._in_search_lane(lambda: (count(self.index, program), self.index.sequence))
+        return await self.lanes.search.call(lambda: (count(self.index, program), self.index.sequence))
 
     async def scroll(
         self, after: ItemId | None, *, tree: Filter, limit: int, vectors: bool
@@ -167,7 +167,7 @@ class Collection:
         passing: set[ItemId] | None = None
         if not tree.is_empty():
             program = compile_filter(tree, self.schema)
-            ids = await self._in_search_lane(lambda: matching_ids(self.index, program))
+            ids = await self.lanes.search.call(lambda: matching_ids(self.index, program))
             passing = set(ids.tolist())
         return await asyncio.to_thread(self._scroll, after, passing, limit, vectors)
 
@@ -227,7 +227,7 @@ class Collection:
         """Delete what passes the filter once every write acknowledged before this call is visible to it."""
         program = compile_filter(tree, self.schema)
         await self.visible(self.store.sequence, deadline)
-        ids = await self._in_search_lane(lambda: matching_ids(self.index, program))
+        ids = await self.lanes.search.call(lambda: matching_ids(self.index, program))
         return await self.delete(ids.tolist(), visibility=visibility, request_id=request_id, deadline=deadline)
 
     async def add_attribute(self, spec: AttributeSpec) -> Schema:
@@ -245,7 +245,7 @@ class Collection:
 
         self.lanes.commit.post(add)
         schema = await added
-        await self._in_search_lane(lambda: None)
+        await self.lanes.search.call(lambda: None)
         return schema
 
     async def visible(self, sequence: int, deadline: float | None) -> None:
@@ -284,10 +284,6 @@ class Collection:
             if not future.done():
                 future.set_result(None)
         self._changed(self)
-
-    async def _in_search_lane(self, action: Callable[[], T]) -> T:
-        result: Any = await self.lanes.search.call(action)  # type: ignore[arg-type]  # the lane's own type is its jobs'
-        return result  # type: ignore[no-any-return]
 
     def _validate(self, item: Item, schema: Schema) -> Item:
         return validate_item(item, schema, self.version.dimension, self.limits)

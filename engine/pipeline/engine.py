@@ -11,10 +11,11 @@ from functools import partial
 import numpy as np
 
 from engine.backend import open_backend
-from engine.backend.protocol import Backend, Vectors
+from engine.backend.protocol import Backend
 from engine.config import Settings
 from engine.errors import CollectionExists, CollectionNotFound, EngineError, Loading, SearchFailed, VersionMismatch
-from engine.index.tuning import measure_costs
+from engine.index.costs import Costs, measure_costs
+from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
 from engine.ingest.writer import commit_batch
 from engine.lanes.batching import BatchLimits
@@ -24,11 +25,11 @@ from engine.limits import Limits
 from engine.models.bundle import open_encoder
 from engine.models.protocol import Encoder
 from engine.pipeline.collection import Collection, Lanes
-from engine.pipeline.search import search_jobs
+from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.upkeep import Upkeep
 from engine.schema_file import validate_schema
 from engine.store import CollectionStore, DirectoryLock, delete_collection_folder, list_collections, remove_leftovers
-from engine.types import Schema, VersionInfo
+from engine.types import Filter, Schema, SearchParams, VersionInfo
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Engine:
         self._open_encoder = open_encoder
         self._loop = asyncio.get_running_loop()
         self._creating = asyncio.Lock()
+        self._costs: dict[tuple[int, str, str], Costs] = {}
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._root = settings.data_dir / "collections"
         self._lock = DirectoryLock(settings.data_dir)
@@ -124,9 +126,7 @@ class Engine:
             del self.collections[name]
             self._health(name, False)
             await self.upkeep.forget(collection)
-            done = self._loop.create_future()
-            self.lanes.commit.post(lambda: self._loop.call_soon_threadsafe(done.set_result, None))
-            await done
+            await self.lanes.commit.call(lambda: None)
             await asyncio.to_thread(collection.close)
             await asyncio.to_thread(delete_collection_folder, self._root / name)
 
@@ -181,13 +181,10 @@ class Engine:
 
     def _collection(self, store: CollectionStore, encoder: Encoder | None) -> Collection:
         version = store.versions[0]
-        costs = measure_costs(self.backend, dimension=version.dimension, dtype=version.dtype, metric=version.metric)
-        index = VersionIndex(store.schema, version, store.segments(version.id), costs)
-        index.recover(
-            store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence
-        )
+        index = VersionIndex(store.schema, version, store.segments(version.id), self._costs_of(version))
+        index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
         self.upkeep.restore_lists(store, index)
-        self._warm_up(index, encoder)
+        _warm_up(self.backend, index, encoder)
         return Collection(
             store,
             index,
@@ -199,13 +196,14 @@ class Engine:
             changed=self.upkeep.consider,
         )
 
-    def _warm_up(self, index: VersionIndex, encoder: Encoder | None) -> None:
-        """Everything a first query would otherwise wait for, before the collection serves."""
-        version = index.version
-        segment = np.zeros((1, version.dimension), np.float32)
-        self.backend.warm_up(index.vectors if index.rows.n_rows else _one_row(segment, version))
-        if encoder is not None:
-            encoder.forward(encoder.tokenize(["warm-up"], role="query")[0].windows)
+    def _costs_of(self, version: VersionInfo) -> Costs:
+        """What exact searches of such vectors cost here; measured once."""
+        key = (version.dimension, version.dtype, version.metric)
+        if key not in self._costs:
+            self._costs[key] = measure_costs(
+                self.backend, dimension=version.dimension, dtype=version.dtype, metric=version.metric
+            )
+        return self._costs[key]
 
     def _encoder(self, schema: Schema, dtype: str) -> Encoder | None:
         if schema.encoder is None:
@@ -221,10 +219,13 @@ class Engine:
         self.start_seconds[part] += seconds
 
 
-def _one_row(row: np.ndarray, version: VersionInfo) -> Vectors:  # type: ignore[type-arg]  # any float32 [1, d]
-    from engine.dtypes import to_stored
-
-    return Vectors([to_stored(row, version.dtype)], 1, version.dimension, version.dtype, version.metric)
+def _warm_up(backend: Backend, index: VersionIndex, encoder: Encoder | None) -> None:
+    """What a first query would otherwise wait for, before the collection serves."""
+    compiled = CompiledParams(SearchParams(recall_target=0.5), compile_filter(Filter(), index.schema))
+    query = np.ones((1, index.version.dimension), np.float32)
+    search_jobs(backend, [SearchJob(index, [compiled], vectors=query, explain=True)])
+    if encoder is not None:
+        encoder.forward(encoder.tokenize(["warm-up"], role="query")[0].windows)
 
 
 def _open_lanes(settings: Settings, backend: Backend) -> Lanes:

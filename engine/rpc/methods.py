@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -39,14 +40,14 @@ class _Unparsed:
     error: Undecodable
 
 
-def handlers(service: ServiceDescriptor, servicer: object, metrics: Metrics) -> grpc.GenericRpcHandler:
+def handlers(service: ServiceDescriptor, servicer: object, metrics: Metrics) -> Any:
     """Handlers for every method of the service; those the servicer lacks answer UNIMPLEMENTED."""
     return grpc.method_handlers_generic_handler(
         service.full_name, {method.name: _handler(method, servicer, metrics) for method in service.methods}
     )
 
 
-def _handler(method: MethodDescriptor, servicer: object, metrics: Metrics) -> grpc.RpcMethodHandler:
+def _handler(method: MethodDescriptor, servicer: object, metrics: Metrics) -> Any:
     implementation = getattr(servicer, _snake(method.name), None) or _unimplemented(method)
     parse = _parser(GetMessageClass(method.input_type))
     if method.client_streaming:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
-import grpc
+import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -53,7 +53,7 @@ class Server:
         self.settings = settings
         limits = settings.limits
         self.metrics = Metrics()
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
         self._stop_metrics: Callable[[], None] | None = None
         self._server = grpc.aio.server(options=_options(limits))
         self.port = self._bind(settings.listen)

@@ -87,6 +87,10 @@ class VectorSegments:
                 self._maps.append(self._map(len(self._maps)))
             return self._maps[:count]
 
+    def paths(self, n_rows: int) -> list[Path]:
+        """The files that hold the first ``n_rows`` rows."""
+        return [self._path(segment) for segment, _, _ in _runs(0, n_rows)]
+
     def sync(self) -> None:
         """Make all rows written so far survive power loss.
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings, available_threads, load_settings, parse_address
+from engine.config import Settings, load_settings, parse_address
 from engine.errors import ConfigError
 from engine.limits import Limits
+from engine.threads import available_threads
 
 
 def _file(tmp_path: Path, text: str) -> Path:

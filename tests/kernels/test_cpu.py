@@ -15,6 +15,9 @@ from kernels._cpu_threads import all_threads
 from kernels.arrays import SEGMENT_ROWS, Selection
 from tests.kernels.cases import DTYPES, METRICS, Case, cases, in_segments, pack, row_lists, stored
 
+pytestmark = pytest.mark.timeout(600)
+"""The first run on a machine compiles the kernels."""
+
 modest = settings(max_examples=60, deadline=None)
 """No deadline: the first example compiles."""
 

@@ -10,6 +10,9 @@ from kernels import cpu, reference
 from kernels.arrays import Float32Array, Metric
 from tests.kernels.cases import DTYPES, METRICS, in_segments, pack, stored
 
+pytestmark = pytest.mark.timeout(600)
+"""The first run on a machine compiles the kernels."""
+
 ROUNDOFF = 2.0**-24
 """The relative error of one float32 operation."""
 

@@ -11,6 +11,9 @@ import pytest
 
 from kernels import _cpu_threads, cpu
 
+pytestmark = pytest.mark.timeout(600)
+"""The first run on a machine compiles the kernels."""
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -14,6 +14,9 @@ from engine.errors import ConfigError
 from engine.types import VectorDtype
 from kernels import arrays
 
+pytestmark = pytest.mark.timeout(600)
+"""The first run on a machine compiles the kernels."""
+
 
 @pytest.fixture(scope="module")
 def backend() -> Backend:

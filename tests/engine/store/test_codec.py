@@ -69,6 +69,11 @@ def test_schemas_and_versions_come_back() -> None:
     assert decode_version(encode_version(version())) == version()
 
 
+def test_a_whole_number_given_for_a_float_comes_back_as_a_float() -> None:
+    codec = ItemCodec(schema())
+    assert repr(codec.decode_attributes(codec.encode_attributes({"price": 3}))) == "{'price': 3.0}"
+
+
 def test_the_order_in_which_attributes_are_given_is_no_change() -> None:
     codec = ItemCodec(schema())
     one, other = codec.encode_attributes({"year": 1, "color": "c"}), codec.encode_attributes({"color": "c", "year": 1})

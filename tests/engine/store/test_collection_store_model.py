@@ -206,7 +206,7 @@ def test_the_store_behaves_as_a_dict_of_items(chosen_id_type: IdType, chosen_dty
     run_state_machine_as_test(
         Chosen,
         settings=settings(
-            max_examples=20,
+            max_examples=12,
             stateful_step_count=12,
             deadline=None,
             derandomize=True,

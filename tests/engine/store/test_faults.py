@@ -101,6 +101,11 @@ def test_a_refused_attribute_is_not_added(store: CollectionStore) -> None:
     assert store.schema.attribute("x" * 10_000) is None
 
 
+def test_a_disk_that_fails_at_open_is_not_taken_for_corrupt_data(store: CollectionStore, tmp_path: Path) -> None:
+    with refusing("fsync"), pytest.raises(Unavailable, match="No space left"):
+        CollectionStore.open(tmp_path / "books")
+
+
 def test_a_closed_store_is_unavailable(tmp_path: Path) -> None:
     store = make_store(tmp_path / "books")
     store.close()

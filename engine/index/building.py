@@ -1,0 +1,185 @@
+"""The steps of a build, in the child process: sample, choose, train, add every row, tune, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend import open_backend
+from engine.backend.faiss_build import allowed_code_bytes, train_centroids, train_ivfpq
+from engine.backend.faiss_ivfpq import FaissIvfPq
+from engine.backend.protocol import SEGMENT_ROWS, Backend, IvfPqIndex, Vectors
+from engine.dtypes import StoredArray, numpy_dtype
+from engine.errors import FailedPrecondition
+from engine.index.build import BuildJob
+from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
+from engine.index.costs import Costs, measure_costs_on
+from engine.index.ivfpq import IvfPqImage, code_sizes, file_sha256, index_path, sample_rows, write_image
+from engine.index.measuring import Subject, take, tune
+from engine.index.tuning import Tuning
+from engine.types import Float32Array, Int64Array
+
+Report = Callable[[str, float], None]
+
+_QUERIES = 512
+"""Live rows that serve as queries; half of them tune."""
+_QUERY_SHARE = 1 / 20
+_ADD_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What the steps share. ``query_rows`` are in random order and no part of ``training_rows``."""
+
+    job: BuildJob
+    report: Report
+    backend: Backend
+    vectors: Vectors
+    alive: npt.NDArray[np.bool_]
+    live_rows: Int64Array
+    query_rows: Int64Array
+    training_rows: Int64Array
+    costs: Costs
+
+
+class Trainer:
+    """Makes trained, empty indexes; lists of one number are trained once, whatever the code."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._centroids: dict[int, Float32Array] = {}
+
+    def sample_rows(self, nlist: int) -> int:
+        """Rows that so many lists are trained on."""
+        return sample_rows(len(self._work.training_rows), nlist, self._work.job.dimension)
+
+    def make(self, nlist: int, code_bytes: int) -> FaissIvfPq:
+        job = self._work.job
+        if nlist not in self._centroids:
+            self._centroids[nlist] = train_centroids(
+                self._sample(nlist), nlist=nlist, metric=job.metric, seed=job.seed, threads=job.threads
+            )
+        return train_ivfpq(
+            self._sample(1),
+            nlist=nlist,
+            code_bytes=code_bytes,
+            metric=job.metric,
+            seed=job.seed,
+            threads=job.threads,
+            centroids=self._centroids[nlist],
+        )
+
+    def _sample(self, nlist: int) -> Float32Array:
+        return take(self._work.vectors, self._work.training_rows[: self.sample_rows(nlist)])
+
+
+def build(job: BuildJob, report: Report) -> IvfPqImage:
+    """Do the job and return what was written.
+
+    Raises:
+        FailedPrecondition: there are too few live rows to train on.
+        InvalidArgument: the job's ``code_bytes`` does not divide the dimension.
+    """
+    began = time.perf_counter()
+    report("choosing", 0.0)
+    work = _prepare(job, report)
+    trainer = Trainer(work)
+    shape = _choose(work, trainer)
+    report("training", 0.0)
+    index = trainer.make(shape.nlist, shape.code_bytes)
+    _add_all(work, index)
+    path = index_path(job.folder, job.id)
+    index.save(path)
+    tuning = _tune(work, index)
+    image = IvfPqImage(
+        id=job.id,
+        dimension=job.dimension,
+        metric=job.metric,
+        nlist=shape.nlist,
+        code_bytes=shape.code_bytes,
+        n_rows=job.n_rows,
+        live_rows=len(work.live_rows),
+        trained_rows=trainer.sample_rows(shape.nlist),
+        sequence=job.sequence,
+        seed=job.seed,
+        index_sha256=file_sha256(path),
+        build_seconds=time.perf_counter() - began,
+        tuning=tuning,
+    )
+    write_image(job.folder, image)
+    return image
+
+
+def map_vectors(job: BuildJob) -> Vectors:
+    """The segments, mapped read-only."""
+    dtype = numpy_dtype(job.dtype)
+    shape = (SEGMENT_ROWS, job.dimension)
+    segments: list[StoredArray] = [np.memmap(path, dtype, "r", shape=shape) for path in job.segments]
+    if len(segments) * SEGMENT_ROWS < job.n_rows:
+        raise FailedPrecondition(f"n_rows: {job.n_rows} is beyond the {len(segments)} segments given")
+    return Vectors(segments, job.n_rows, job.dimension, job.dtype, job.metric)
+
+
+def _prepare(job: BuildJob, report: Report) -> Work:
+    vectors = map_vectors(job)
+    bits = np.fromfile(job.alive_path, np.uint8)
+    alive = np.unpackbits(bits, count=job.n_rows, bitorder="little").astype(np.bool_)
+    live_rows = np.flatnonzero(alive)
+    n_queries = min(_QUERIES, int(len(live_rows) * _QUERY_SHARE)) // 2 * 2
+    if n_queries < 2:
+        raise FailedPrecondition(f"{len(live_rows)} live rows are too few to tune an index with")
+    shuffled = np.random.default_rng(job.seed).permutation(live_rows)
+    backend = open_backend("cpu", job.threads)
+    backend.warm_up(vectors)
+    return Work(
+        job,
+        report,
+        backend,
+        vectors,
+        alive,
+        live_rows,
+        query_rows=shuffled[:n_queries],
+        training_rows=shuffled[n_queries:],
+        costs=measure_costs_on(backend, vectors),
+    )
+
+
+def _choose(work: Work, trainer: Trainer) -> Shape:
+    """What the job says, where it says all; else what wins on a pilot, scaled to all rows."""
+    job = work.job
+    if job.nlist is not None and job.code_bytes is not None:
+        return Shape(job.nlist, job.code_bytes)
+    pilot = draw_pilot(work.vectors, work.live_rows, work.query_rows, np.random.default_rng(job.seed))
+    race = Race(
+        work.backend,
+        pilot,
+        work.costs,
+        trainer.make,
+        recall_target=job.recall_target,
+        report=partial(work.report, "choosing"),
+    )
+    sizes = code_sizes(job.dimension, allowed_code_bytes(job.dimension))
+    shape = choose(race, len(pilot.rows), sizes, nlist=job.nlist, code_bytes=job.code_bytes)
+    if job.nlist is not None:
+        return shape
+    return Shape(scaled(shape.nlist, len(pilot.rows), len(work.live_rows)), shape.code_bytes)
+
+
+def _add_all(work: Work, index: IvfPqIndex) -> None:
+    """Rows [0, n_rows) in order, dead ones too, for row r of the index must be row r of the version."""
+    n_rows = work.job.n_rows
+    for first in range(0, n_rows, _ADD_ROWS):
+        index.add(take(work.vectors, np.arange(first, min(first + _ADD_ROWS, n_rows))))
+        work.report("adding", min(first + _ADD_ROWS, n_rows) / n_rows)
+
+
+def _tune(work: Work, index: IvfPqIndex) -> Tuning:
+    work.report("tuning", 0.0)
+    subject = Subject(work.backend, work.vectors, index, work.alive, work.query_rows)
+    bands = tune(subject, work.costs, seed=work.job.seed, report=partial(work.report, "tuning"))
+    return Tuning(bands, work.costs)

@@ -1,0 +1,118 @@
+"""Choosing how many lists and how long a code: a race of few candidates, by time at the recall target.
+
+Candidates run on a pilot, a random part of the live rows small enough to index quickly. Knows nothing of files or jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend.protocol import SEGMENT_ROWS, Backend, IvfPqIndex, Vectors
+from engine.dtypes import to_stored
+from engine.index.costs import Costs
+from engine.index.ivfpq import climb, list_counts
+from engine.index.measuring import Subject, fastest, take
+from engine.types import Int64Array
+
+PILOT_BYTES = 256 << 20
+
+_USUAL_SHAPES = 6
+"""How many shapes a race seldom exceeds: for progress alone."""
+
+MakeIndex = Callable[[int, int], IvfPqIndex]
+"""(nlist, code_bytes) to an index that is trained and empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What distinguishes one IVF-PQ index from another."""
+
+    nlist: int
+    code_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pilot:
+    """Some live rows as a small collection of their own; ``rows`` are theirs in the large one, ascending."""
+
+    vectors: Vectors
+    rows: Int64Array
+    query_rows: Int64Array
+
+
+def draw_pilot(vectors: Vectors, live_rows: Int64Array, query_rows: Int64Array, rng: np.random.Generator) -> Pilot:
+    """At most one segment of live rows, the queries among them."""
+    size = min(SEGMENT_ROWS, PILOT_BYTES // (vectors.dimension * 4), len(live_rows))
+    others = np.setdiff1d(live_rows, query_rows, assume_unique=True)
+    drawn = rng.choice(others, max(0, size - len(query_rows)), replace=False)
+    rows = np.sort(np.concatenate([query_rows, drawn]))
+    segment = to_stored(take(vectors, rows), vectors.dtype)
+    pilot = Vectors([segment], len(rows), vectors.dimension, vectors.dtype, vectors.metric)
+    return Pilot(pilot, rows, np.searchsorted(rows, query_rows))
+
+
+class Race:
+    """Measures shapes on a pilot, each once; ``found`` maps those measured to seconds (inf: target not reached)."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        pilot: Pilot,
+        costs: Costs,
+        make: MakeIndex,
+        *,
+        recall_target: float,
+        report: Callable[[float], None] = lambda fraction: None,
+    ) -> None:
+        self.found: dict[Shape, float] = {}
+        self._backend = backend
+        self._pilot = pilot
+        self._costs = costs
+        self._make = make
+        self._recall_target = recall_target
+        self._report = report
+
+    def seconds(self, shape: Shape) -> float:
+        """Seconds of a query in a batch of 64 at the recall target."""
+        if shape not in self.found:
+            self.found[shape] = self._measure(shape)
+            self._report(min(1.0, len(self.found) / _USUAL_SHAPES))
+        return self.found[shape]
+
+    def _measure(self, shape: Shape) -> float:
+        vectors = self._pilot.vectors
+        index = self._make(shape.nlist, shape.code_bytes)
+        index.add(take(vectors, np.arange(vectors.n_rows)))
+        alive: npt.NDArray[np.bool_] = np.ones(vectors.n_rows, np.bool_)
+        subject = Subject(self._backend, vectors, index, alive, self._pilot.query_rows)
+        setting = fastest(subject, self._costs, recall_target=self._recall_target)
+        return setting.seconds_b64 if setting else float("inf")
+
+
+def choose(
+    race: Race, pilot_rows: int, sizes: tuple[int, ...], *, nlist: int | None = None, code_bytes: int | None = None
+) -> Shape:
+    """The fastest shape for the pilot: first the code at a middling number of lists, then the lists for that code.
+
+    ``nlist`` or ``code_bytes``, where given, are taken as they are.
+    """
+    counts = list_counts(pilot_rows) if nlist is None else (nlist,)
+    sizes = sizes if code_bytes is None else (code_bytes,)
+    middling = counts[len(counts) // 2]
+    if len(sizes) > 1:
+        code = climb(sizes, sizes[len(sizes) // 2], lambda size: race.seconds(Shape(middling, size)))
+    else:
+        code = sizes[0]
+    if len(counts) == 1:
+        return Shape(counts[0], code)
+    return Shape(climb(counts, middling, lambda count: race.seconds(Shape(count, code))), code)
+
+
+def scaled(nlist: int, pilot_rows: int, live_rows: int) -> int:
+    """As many lists for each root of all the rows as the pilot has for its own."""
+    small, large = list_counts(pilot_rows), list_counts(live_rows)
+    return large[min(small.index(nlist), len(large) - 1)]

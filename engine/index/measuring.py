@@ -1,0 +1,269 @@
+"""Measuring a trained index: the recall and the time of (nprobe, depth) by k and selectivity, against exact search.
+
+Queries are live rows, each left out of its own answer. Half of them choose settings, the others tell what recall those
+have: no query does both. Filters are random masks, so recall under a filter is measured and not derived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend.protocol import Backend, IvfPqIndex, Vectors
+from engine.dtypes import to_float32
+from engine.index.costs import Costs, pack
+from engine.index.tuning import TARGETS, Band, Setting, monotone
+from engine.types import Float32Array, Int64Array, Uint8Array
+
+KS = (10, 100, 1000)
+SELECTIVITIES = (1.0, 0.3, 0.1, 0.03, 0.01)
+
+_QUERIES = {10: 256, 100: 64, 1000: 32}
+"""For each half: recall averages over queries x k, and a query costs more where k is large."""
+
+_DEPTHS_PER_K = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_DEEPEST = 8192
+_TIES = 16
+"""Rows beyond the k-th that are looked at for its ties: any of them is as right an answer."""
+
+_ROUNDING = 1e-6
+"""Relative: equal vectors may be summed in another order."""
+
+_ROWS_PER_K = 4
+"""With fewer survivors than this for each hit, lists cannot beat a gather."""
+
+_BATCH = 64
+_ALONE = 16
+_ROUNDS = 3
+_RUNGS_BEYOND = 3
+"""More probes than the highest target needs may allow a smaller depth; further up they cannot pay."""
+
+_HOPELESS = 2.0
+"""A first look this many times slower than the best is not measured again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """What is measured: an index over ``vectors``, its live rows, and rows that serve as queries.
+
+    ``alive`` bool [n_rows]; ``query_rows`` int64, in random order.
+    """
+
+    backend: Backend
+    vectors: Vectors
+    ivfpq: IvfPqIndex
+    alive: npt.NDArray[np.bool_]
+    query_rows: Int64Array
+
+    def queries(self, rows: Int64Array) -> Float32Array:
+        """float32 [len(rows), d]."""
+        return take(self.vectors, rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """The right answers of some queries: ``keys``, sorted, hold every right (query, row); each wants ``wanted`` [q]."""
+
+    rows: Int64Array
+    queries: Float32Array
+    keys: Int64Array
+    wanted: Int64Array
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """One k under one mask; ``mask`` None where every row passes."""
+
+    subject: Subject
+    k: int
+    mask: Uint8Array | None
+    depths: tuple[int, ...]
+    tuned: Truth
+    told: Truth
+    exact_seconds: float
+    seconds_at: dict[tuple[int, int], float] = field(default_factory=dict)
+
+
+def take(vectors: Vectors, rows: Int64Array) -> Float32Array:
+    """Copies of rows int64 [m], in their order, as float32 [m, d]."""
+    taken = np.empty((len(rows), vectors.dimension), np.float32)
+    stride = len(vectors.segments[0])
+    segments = rows // stride
+    for segment in np.unique(segments):
+        chosen = np.flatnonzero(segments == segment)
+        taken[chosen] = to_float32(vectors.segments[segment][rows[chosen] % stride], vectors.dtype)
+    return taken
+
+
+def tune(
+    subject: Subject, costs: Costs, *, seed: int, report: Callable[[float], None] = lambda fraction: None
+) -> list[Band]:
+    """Every band worth having: where exact search of the survivors is no faster than the fewest probes."""
+    rng = np.random.default_rng(seed)
+    bands: list[Band] = []
+    for number, selectivity in enumerate(SELECTIVITIES):
+        flags = subject.alive & (rng.random(len(subject.alive)) < selectivity)
+        for k in KS:
+            if flags.sum() < _ROWS_PER_K * k:
+                continue
+            bands.append(tune_band(_cell(subject, k, flags, costs), selectivity))
+            report((number + (KS.index(k) + 1) / len(KS)) / len(SELECTIVITIES))
+        if not any(band.settings for band in bands if band.selectivity == selectivity):
+            break
+    return bands
+
+
+def fastest(subject: Subject, costs: Costs, *, recall_target: float) -> Setting | None:
+    """The fastest setting for the top 10 without a filter that reaches the target on both halves of the queries."""
+    cell = _cell(subject, KS[0], subject.alive, costs)
+    return next((setting for _, setting in tune_band(cell, 1.0, targets=(recall_target,)).settings), None)
+
+
+def tune_band(cell: Cell, selectivity: float, *, targets: Sequence[float] = TARGETS) -> Band:
+    """The cheapest setting for each target that can be reached before exact search is as fast."""
+    nprobes: list[int] = []
+    recalls: list[npt.NDArray[np.float64]] = []
+    for nprobe, recall in _climb_probes(cell, targets[-1]):
+        nprobes.append(nprobe)
+        recalls.append(recall)
+    settings = []
+    for target in targets:
+        pairs = _least_probes(np.array(recalls), nprobes, cell.depths, target)
+        if pairs:
+            settings.append((target, _measured(cell, *_quickest(cell, pairs))))
+    return Band(cell.k, selectivity, monotone(settings))
+
+
+def _cell(subject: Subject, k: int, flags: npt.NDArray[np.bool_], costs: Costs) -> Cell:
+    mask = None if flags.all() else pack(flags)
+    n = min(_QUERIES[k], len(subject.query_rows) // 2)
+    depths = tuple(depth for ratio in _DEPTHS_PER_K if (depth := int(k * ratio)) <= _DEEPEST)
+    n_rows, survivors, d = len(flags), int(flags.sum()), subject.vectors.dimension
+    exact = min(costs.scan_seconds(n_rows, survivors, d), costs.gather_seconds(n_rows, survivors, d))
+    told = subject.query_rows[len(subject.query_rows) // 2 :][:n]
+    return Cell(
+        subject,
+        k,
+        mask,
+        depths,
+        _truth(subject, subject.query_rows[:n], mask, k),
+        _truth(subject, told, mask, k),
+        exact,
+    )
+
+
+def _truth(subject: Subject, rows: Int64Array, mask: Uint8Array | None, k: int) -> Truth:
+    """Exact answers with the query's own row left out and ties at the k-th place let in."""
+    vectors = subject.vectors
+    queries = subject.queries(rows)
+    bits = pack(np.ones(vectors.n_rows, np.bool_)) if mask is None else mask
+    top = subject.backend.masked_scan(vectors, queries, [bits] * len(rows), k=k + 1 + _TIES)
+    found, scores = _without_own(top.rows, rows, top.scores)
+    worst = scores[:, k - 1 : k]
+    is_right = (scores >= worst - np.abs(worst) * _ROUNDING) & (found >= 0)
+    keys = np.sort(_keys(found, vectors.n_rows)[is_right])
+    return Truth(rows, queries, keys, np.minimum((found >= 0).sum(axis=1), k))
+
+
+def _recalls(cell: Cell, truth: Truth, nprobe: int, depths: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Recall [q, depths] of every query: what exact rescoring of the first ``depth`` candidates would return."""
+    index, n_rows = cell.subject.ivfpq, cell.subject.vectors.n_rows
+    candidates = index.search(truth.queries, nprobe=nprobe, depth=max(depths) + 1, mask=cell.mask)
+    (found,) = _without_own(candidates.rows, truth.rows)
+    keys = _keys(found, n_rows)
+    place = np.minimum(np.searchsorted(truth.keys, keys), len(truth.keys) - 1)
+    hits = np.cumsum(truth.keys[place] == keys, axis=1)
+    at = np.minimum(np.array(depths), hits.shape[1]) - 1
+    wanted = truth.wanted[:, None]
+    recall: npt.NDArray[np.float64] = np.minimum(hits[:, at], wanted) / np.maximum(wanted, 1)
+    return recall
+
+
+def _climb_probes(cell: Cell, top_target: float) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """(nprobe, recall [depths] less one standard error), by rising nprobe until more of it cannot pay."""
+    beyond = 0
+    for nprobe in _rungs(cell.subject.ivfpq.nlist):
+        of_queries = _recalls(cell, cell.tuned, nprobe, cell.depths)
+        error = of_queries.std(axis=0) / np.sqrt(len(of_queries))
+        recall = of_queries.mean(axis=0) - error
+        yield nprobe, recall
+        beyond += recall[-1] >= top_target
+        if beyond > _RUNGS_BEYOND or _first_look(cell, nprobe, cell.depths[0]) > cell.exact_seconds:
+            return
+
+
+def _rungs(nlist: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, ... up to all lists."""
+    powers = [1 << i for i in range(nlist.bit_length() + 1)]
+    rungs = sorted({*powers, *(3 * power for power in powers)})
+    return [*(rung for rung in rungs if rung < nlist), nlist]
+
+
+def _least_probes(
+    recalls: npt.NDArray[np.float64], nprobes: Sequence[int], depths: Sequence[int], target: float
+) -> list[tuple[int, int]]:
+    """For each depth the fewest probes [nprobes, depths] that reach the target, but none that a smaller depth needs too."""
+    pairs: list[tuple[int, int]] = []
+    for column, depth in enumerate(depths):
+        reached = np.flatnonzero(recalls[:, column] >= target)
+        if len(reached) and (not pairs or nprobes[reached[0]] < pairs[-1][0]):
+            pairs.append((nprobes[reached[0]], depth))
+    return pairs
+
+
+def _quickest(cell: Cell, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The pair of least time in a batch, all of them looked at once and the near ones again."""
+    looks = {pair: _first_look(cell, *pair) for pair in pairs}
+    bound = _HOPELESS * min(looks.values())
+    near = [pair for pair in pairs if looks[pair] <= bound]
+    return min(near, key=lambda pair: _batch_seconds(cell, *pair))
+
+
+def _first_look(cell: Cell, nprobe: int, depth: int) -> float:
+    """Seconds of one query in a small batch, once."""
+    return _timed(cell, nprobe, depth, cell.tuned.queries[:8]) / len(cell.tuned.queries[:8])
+
+
+def _batch_seconds(cell: Cell, nprobe: int, depth: int) -> float:
+    """Seconds a query takes in a batch of 64: the median of some rounds, measured once for each pair."""
+    known = cell.seconds_at.get((nprobe, depth))
+    if known is None:
+        queries = np.resize(cell.tuned.queries, (_BATCH, cell.subject.vectors.dimension))
+        rounds = [_timed(cell, nprobe, depth, queries) / _BATCH for _ in range(_ROUNDS)]
+        known = cell.seconds_at[(nprobe, depth)] = float(np.median(rounds))
+    return known
+
+
+def _measured(cell: Cell, nprobe: int, depth: int) -> Setting:
+    alone = [_timed(cell, nprobe, depth, cell.told.queries[i : i + 1]) for i in range(min(_ALONE, len(cell.told.rows)))]
+    return Setting(
+        nprobe=nprobe,
+        depth=depth,
+        expected_recall=float(_recalls(cell, cell.told, nprobe, (depth,)).mean()),
+        seconds_b1=float(np.median(alone)),
+        seconds_b64=_batch_seconds(cell, nprobe, depth),
+    )
+
+
+def _timed(cell: Cell, nprobe: int, depth: int, queries: Float32Array) -> float:
+    """Wall seconds from queries to their top k, as a search does it."""
+    subject = cell.subject
+    began = time.perf_counter()
+    candidates = subject.ivfpq.search(queries, nprobe=nprobe, depth=depth, mask=cell.mask)
+    subject.backend.rescore(subject.vectors, queries, candidates.rows, k=cell.k)
+    return time.perf_counter() - began
+
+
+def _without_own(rows: Int64Array, own: Int64Array, *others: Float32Array) -> tuple[npt.NDArray[np.int64], ...]:
+    """Rows [q, c] as [q, c - 1]: without the query's own row, or without the last where it is not among them."""
+    order = np.argsort(rows == own[:, None], axis=1, kind="stable")[:, :-1]
+    return tuple(np.take_along_axis(array, order, axis=1) for array in (rows, *others))
+
+
+def _keys(rows: Int64Array, n_rows: int) -> Int64Array:
+    """One number for each (query, row) of [q, c]; padding has numbers of its own."""
+    return np.arange(len(rows), dtype=np.int64)[:, None] * (n_rows + 1) + rows + 1

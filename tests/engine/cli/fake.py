@@ -1,0 +1,160 @@
+"""A server in memory, seen through the client's methods that the command line uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from engine import convert
+from engine.client import CollectionInfo, DeleteResult, ItemRefusal, UpsertResult, VersionStatus
+from engine.errors import CollectionExists, CollectionNotFound, InvalidArgument, Unavailable
+from engine.limits import Limits
+from engine.types import (
+    AttributeSpec,
+    Explanation,
+    Filter,
+    Hit,
+    Item,
+    Schema,
+    SearchParams,
+    SearchResult,
+    StageTimes,
+    StoredItem,
+    Strategy,
+)
+from engine.v1 import admin_pb2
+
+REFUSED_TEXT = "refuse me"
+
+
+class FakeServer:
+    """What outlives a client: collections and their items.
+
+    ``fail_after``: batches of a stream that are acknowledged before the server is gone; None for all.
+    """
+
+    def __init__(self) -> None:
+        self.schemas: dict[str, Schema] = {}
+        self.items: dict[str, dict[Any, Item]] = {}
+        self.created_micros: dict[str, int] = {}
+        self.sequence = 0
+        self.fail_after: int | None = None
+        self.batches: list[list[Any]] = []
+        self.searches: list[tuple[Any, SearchParams]] = []
+        self.is_reachable = True
+
+    def client(self, target: str) -> FakeClient:
+        return FakeClient(self, target)
+
+
+class FakeClient:
+    def __init__(self, server: FakeServer, target: str) -> None:
+        self._server = server
+        self._target = target
+
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def server(self) -> admin_pb2.GetServerResponse:
+        limits = Limits()
+        return admin_pb2.GetServerResponse(
+            device="cpu",
+            limits=admin_pb2.Limits(
+                text_bytes=limits.text_bytes,
+                item_bytes=limits.item_bytes,
+                upsert_items=limits.upsert_items,
+                message_bytes=limits.message_bytes,
+            ),
+        )
+
+    def create_collection(self, schema: Schema) -> CollectionInfo:
+        if schema.name in self._server.schemas:
+            raise CollectionExists(schema.name)
+        self._server.schemas[schema.name] = schema
+        self._server.items[schema.name] = {}
+        self._server.created_micros[schema.name] = 1_000_000 * (len(self._server.created_micros) + 1)
+        return self.get_collection(schema.name)
+
+    def get_collection(self, name: str) -> CollectionInfo:
+        if not self._server.is_reachable:
+            raise Unavailable(f"no server answers at {self._target}: start one with `ebr serve`")
+        if name not in self._server.schemas:
+            raise CollectionNotFound(name)
+        schema = self._server.schemas[name]
+        version = admin_pb2.Version(id="v1", dimension=schema.dimension or 2, active=True)
+        version.created_at.FromMicroseconds(self._server.created_micros[name])
+        version.memory.vectors, version.memory.row_count = 800, 100
+        return CollectionInfo(
+            schema,
+            (VersionStatus("v1", "", schema.dimension or 2, True, version),),
+            len(self._server.items[name]),
+            self._server.sequence,
+            self._server.sequence,
+            admin_pb2.Collection(schema=convert.schema_to(schema), versions=[version], sequence=self._server.sequence),
+        )
+
+    def list_collections(self) -> list[CollectionInfo]:
+        return [self.get_collection(name) for name in sorted(self._server.schemas)]
+
+    def delete_collection(self, name: str) -> None:
+        del self._server.schemas[name]
+
+    def add_attribute(self, name: str, spec: AttributeSpec) -> CollectionInfo:
+        schema = self._server.schemas[name]
+        fields = {one: getattr(schema, one) for one in schema.__dataclass_fields__}
+        self._server.schemas[name] = Schema(**{**fields, "attributes": (*schema.attributes, spec)})
+        return self.get_collection(name)
+
+    def upsert_stream(
+        self, collection: str, batches: Iterable[Sequence[Item]], *, bulk: bool = False
+    ) -> Iterator[UpsertResult]:
+        """As the real one: reads ahead, and an error of the iterable would be lost."""
+        assert bulk
+        for n_done, batch in enumerate(list(batches)):
+            if n_done == self._server.fail_after:
+                raise Unavailable("the server went away")
+            yield self._upsert(collection, batch)
+
+    def _upsert(self, collection: str, batch: Sequence[Item]) -> UpsertResult:
+        errors: list[ItemRefusal] = []
+        self._server.batches.append([item.id for item in batch])
+        for index, item in enumerate(batch):
+            if REFUSED_TEXT in item.text.values():
+                errors.append(ItemRefusal(index, item.id, InvalidArgument("text", "is not liked")))
+                continue
+            self._server.sequence += 1
+            self._server.items[collection][item.id] = item
+        truncated = sum(len(text) > 1000 for item in batch for text in item.text.values())
+        return UpsertResult(self._server.sequence, len(batch) - len(errors), tuple(errors), truncated, 7 * truncated, 0)
+
+    def search(self, collection: str, query: Any, *, params: SearchParams, **_: Any) -> SearchResult:
+        self._server.searches.append((query, params))
+        stored = list(self._server.items[collection].values())[: params.k]
+        hits = [Hit(item.id, 1.0 - 0.125 * rank, item.attributes, item.text) for rank, item in enumerate(stored)]
+        times = StageTimes(queue=0.001, encode=0.002, search=0.5)
+        return SearchResult(
+            hits,
+            Explanation(Strategy.FILTERED_IVFPQ, selectivity=0.25, nprobe=8, rows_scanned=1234, times=times),
+        )
+
+    def get(self, collection: str, ids: Sequence[Any], *, vectors: bool = False) -> list[StoredItem]:
+        items = self._server.items[collection]
+        return [_stored(items[one], vectors) for one in ids if one in items]
+
+    def scroll(self, collection: str, tree: Filter, *, page_size: int, vectors: bool = False) -> Iterator[StoredItem]:
+        for one in sorted(self._server.items[collection].values(), key=lambda item: str(item.id)):
+            yield _stored(one, vectors)
+
+    def count(self, collection: str, tree: Filter) -> int:
+        return len(self._server.items[collection])
+
+    def delete(self, collection: str, ids: Sequence[Any], **_: Any) -> DeleteResult:
+        items = self._server.items[collection]
+        return DeleteResult(self._server.sequence, sum(items.pop(one, None) is not None for one in ids))
+
+
+def _stored(item: Item, vectors: bool) -> StoredItem:
+    return StoredItem(item.id, 1, item.text, item.attributes, item.vector if vectors else None)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from engine.cli import main
+from tests.engine.cli.conftest import Run
+from tests.engine.cli.fake import FakeServer
+
+
+def test_a_collection_is_created_listed_shown_and_deleted(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    schema = tmp_path / "s.toml"
+    schema.write_text('name = "things"\ndimension = 2\n', "utf-8")
+
+    assert run("collection", "create", schema).exit_code == 0
+    assert "things" in run("collection", "list").stdout
+    assert "callers bring the vectors" in run("collection", "get", "things").stdout
+    assert run("collection", "delete", "things", "--yes").exit_code == 0
+    assert "things" not in server.schemas
+
+
+def test_the_memory_of_a_row_is_shown_by_part(run: Run, server: FakeServer) -> None:
+    lines = run("collection", "get", "jobs").stdout.splitlines()
+
+    assert any("vectors" in line and "8.0" in line and "800 B" in line for line in lines)
+
+
+def test_json_is_the_whole_reply(run: Run, server: FakeServer) -> None:
+    told = json.loads(run("collection", "get", "jobs", "--json").stdout)
+
+    assert told["schema"]["name"] == "jobs"
+    assert told["versions"][0]["memory"]["vectors"] == "800"
+    assert json.loads(run("collection", "list", "--json").stdout) == [told]
+
+
+def test_creating_what_exists_is_told(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    schema = tmp_path / "s.toml"
+    schema.write_text('name = "jobs"\ndimension = 2\n', "utf-8")
+
+    result = run("collection", "create", schema)
+
+    assert result.exit_code == 1
+    assert result.stderr == "a collection named 'jobs' exists already\n"
+
+
+def test_deleting_asks_first(server: FakeServer) -> None:
+    result = CliRunner().invoke(main.app, ["collection", "delete", "jobs"], input="n\n")
+
+    assert result.exit_code == 1
+    assert "jobs" in server.schemas
+
+
+def test_an_attribute_is_added_and_a_volatile_one_is_not_filterable(run: Run, server: FakeServer) -> None:
+    assert run("collection", "add-attribute", "jobs", "clicks", "int", "--volatile").exit_code == 0
+
+    added = server.schemas["jobs"].attribute("clicks")
+    assert added is not None
+    assert (added.volatile, added.filterable) == (True, False)
+    assert run("collection", "add-attribute", "jobs", "clicks", "number").exit_code == 2

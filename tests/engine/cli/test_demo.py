@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import socket
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import demo as demo_command
+from engine.cli import session
+from engine.client import SimilarTo
+from engine.errors import ConfigError
+from engine.types import Range
+from tests.engine.cli.conftest import Run
+from tests.engine.cli.fake import FakeClient, FakeServer
+
+CORPUS = Path(str(resources.files("engine"))) / "demo_data" / "onet"
+
+
+class _NoChild:
+    """Stands for a server process that is up."""
+
+    def __init__(self, data_dir: Path, listen: str) -> None:
+        self.listen = listen
+
+    def __enter__(self) -> _NoChild:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def wait_until_serving(self, *_: Any, **__: Any) -> None:
+        return None
+
+    def watched(self) -> _NoChild:
+        return self
+
+    def wait(self) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def _child(monkeypatch: pytest.MonkeyPatch, server: FakeServer) -> None:
+    monkeypatch.setattr(demo_command, "ServerChild", _NoChild)
+    monkeypatch.setattr(session, "connect", server.client)
+
+
+def test_the_demo_loads_searches_and_says_how_to_go_on(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    result = run("demo", "--once", "--data-dir", tmp_path)
+
+    assert result.exit_code == 0, result.stderr
+    assert len(server.items["occupations"]) == 1_016
+    assert "1,016 occupations encoded and loaded" in result.stdout
+    assert "grpcurl" in result.stdout
+    queries = [query for query, _ in server.searches]
+    assert isinstance(queries[-1], SimilarTo)
+    assert any(params.filter.must == (Range("job_zone", lte=2),) for _, params in server.searches)
+
+
+def test_a_second_start_sends_nothing_again(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    run("demo", "--once", "--data-dir", tmp_path)
+    server.batches.clear()
+
+    result = run("demo", "--once", "--data-dir", tmp_path)
+
+    assert "1,016 occupations are loaded already" in result.stdout
+    assert server.batches == []
+
+
+def test_the_demo_serves_until_it_is_interrupted(run: Run, tmp_path: Path) -> None:
+    result = run("demo", "--data-dir", tmp_path)
+
+    assert result.exit_code == 0
+    assert "serving until Ctrl-C" in result.stdout
+    assert "stopped" in result.stderr
+
+
+def test_a_port_that_is_taken_is_told(run: Run, tmp_path: Path) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        port = one.getsockname()[1]
+
+        result = run("demo", "--once", "--data-dir", tmp_path, "--port", port)
+
+        with pytest.raises(ConfigError):
+            demo_command._free_port([port])
+        assert demo_command._free_port([port, 0]) != port
+
+    assert result.exit_code == 1
+    assert f"port {port} is taken" in result.stderr
+
+
+def test_the_job_titles_are_real_ones() -> None:
+    titles = demo_command._job_titles(CORPUS / "queries.jsonl.gz")
+
+    assert len(set(titles)) == 3
+    assert all(titles)
+
+
+def test_the_client_of_these_tests_has_the_methods_of_the_real_one() -> None:
+    from engine.client import RetrievalClient
+
+    named = {name for name in vars(FakeClient) if not name.startswith("_")}
+
+    assert named <= set(dir(RetrievalClient))

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import probes
+from tests.engine.cli.conftest import Run
+
+WORKING = {
+    "numba": {"layer": "omp"},
+    "torch": {"cuda": None, "available": False},
+    "faiss": {"gpus": 0, "options": "OPTIMIZE AVX2 "},
+}
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine where every library works, and no GPU."""
+    monkeypatch.setattr(probes, "_try", lambda library: WORKING[library])
+    monkeypatch.setattr(probes.shutil, "which", lambda _: None)
+    monkeypatch.setattr(probes, "_version", lambda distribution: "1.0")
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def _findings(run: Run, tmp_path: Path) -> tuple[int, dict[str, Any]]:
+    result = run("doctor", "--json", "--data-dir", tmp_path / "new", "--listen", "127.0.0.1:0")
+    told = json.loads(result.stdout)
+    return result.exit_code, {one["name"]: one for one in told["findings"]} | {"ready": told["ready"]}
+
+
+def test_a_machine_that_has_everything_is_ready(run: Run, tmp_path: Path) -> None:
+    status, found = _findings(run, tmp_path)
+
+    assert (status, found["ready"]) == (0, True)
+    assert found["torch"]["found"].startswith("CUDA none: a CPU build")
+    assert "nvidia-smi is not there" in found["devices"]["found"]
+    assert "will be made" in found["data folder"]["found"]
+
+
+def test_a_required_library_that_is_missing_is_told_with_what_brings_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "_version", lambda one: "" if one.startswith("faiss") else "1.0")
+
+    status, found = _findings(run, tmp_path)
+
+    assert (status, found["ready"]) == (1, False)
+    assert found["faiss-cpu"]["state"] == "missing"
+    assert found["faiss-cpu"]["remedy"] == "pip install 'ebr-engine[cpu]'"
+
+
+def test_an_optional_library_that_is_missing_is_no_fault(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "_version", lambda one: "" if one == "cupy-cuda13x" else "1.0")
+
+    status, found = _findings(run, tmp_path)
+
+    assert status == 0
+    assert found["cupy-cuda13x"]["state"] == "note"
+
+
+@pytest.mark.parametrize("told", [{"layer": "workqueue"}, {"error": "does not work: no LLVM"}])
+def test_a_threading_layer_that_cannot_be_used_is_a_fault(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    monkeypatch.setattr(probes, "_try", lambda library: told if library == "numba" else WORKING[library])
+
+    status, found = _findings(run, tmp_path)
+
+    assert status == 1
+    assert found["numba threads"]["state"] == "missing"
+
+
+def test_a_data_folder_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+
+    assert probes.probe_data_dir(tmp_path / "file" / "below").state == "missing"
+
+
+def test_a_port_in_use_is_noted() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        port = one.getsockname()[1]
+
+        assert probes.probe_port(f"127.0.0.1:{port}").state == "note"
+
+    assert probes.probe_port(f"127.0.0.1:{port}").state == "ok"
+    assert probes.probe_port("nonsense").state == "note"
+
+
+def test_the_devices_of_the_driver_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "NVIDIA H200, 143771 MiB, 580.1, 9.0\n"
+    done = probes.subprocess.CompletedProcess([], 0, stdout=lines, stderr="")
+    monkeypatch.setattr(probes.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(probes.subprocess, "run", lambda *_, **__: done)
+
+    assert next(iter(probes.probe_gpu())).found == "NVIDIA H200, 143771 MiB, 580.1, 9.0"
+
+
+def test_the_table_ends_with_the_verdict(run: Run, tmp_path: Path) -> None:
+    shown = run("doctor", "--data-dir", tmp_path, "--listen", "127.0.0.1:0").stdout
+
+    assert shown.rstrip().endswith("ready to serve")
