@@ -14,19 +14,19 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from bench import datasets, e2e_null
 from bench.e2e_bed import BATCH, COLLECTION, CORES, Bed, CpuWatch, Pace, Queries
 from bench.echo_server import METHOD, echoing
-from bench.harness import SEED, Options, Report, interleaved, percentiles, run, seconds_of
+from bench.harness import SEED, Options, Report, interleaved, percentiles, run
 from bench.inprocess import EngineProcess
 from bench.load import Calls, Load, LoadProcess, reply_bytes
-from bench.serving import data_folder, load_items, served, wait_until_settled
+from bench.prepared import prepared
+from bench.serving import Running, served
 from engine.client import RetrievalClient
-from engine.types import Explanation, Float32Array, Item, Schema, TextField
+from engine.types import Explanation, Float32Array, Schema, TextField
 
 N_ROWS = 60_000
 NOISE = 0.5
@@ -42,15 +42,18 @@ def _body(options: Options, report: Report) -> None:
     pace = Pace.of(options)
     e2e_null.measure(pace.rounds, pace.seconds, report)
     rows, queries = _rows_and_queries(options)
-    with data_folder() as folder:
-        _load(folder / "server", rows, report)
-        shutil.copytree(folder / "server", folder / "copy")
+    schema = Schema(COLLECTION, id_type="uint64", encoder="minilm", text_fields=(TextField("title"),))
+    with prepared(schema, rows, settings={}, trained=False) as ready:
+        report.figure("rows", len(rows))
+        report.figure("made", ready.made)
+        copy = shutil.copytree(ready.folder, ready.folder.with_name("copy"))
         with (
-            served(folder / "server") as running,
-            EngineProcess(folder / "copy") as engine,
+            served(ready.folder) as running,
+            EngineProcess(copy) as engine,
             LoadProcess() as load,
             LoadProcess() as background,
         ):
+            _tell_index(running, report)
             bed = Bed(running, engine, load, background, queries, pace)
             _stages(bed, report)
             _one_client(bed, report)
@@ -72,16 +75,9 @@ def _rows_and_queries(options: Options) -> tuple[Float32Array, Queries]:
     return datasets.noisy_copies(base, N_ROWS, noise=NOISE, seed=SEED), Queries(sample, vectors)
 
 
-def _load(data_dir: Path, rows: Float32Array, report: Report) -> None:
-    schema = Schema(COLLECTION, id_type="uint64", encoder="minilm", text_fields=(TextField("title"),))
-    items = [Item(row, vector=vector) for row, vector in enumerate(rows)]
-    with served(data_dir) as running:
-        seconds = seconds_of(lambda: load_items(running.client, schema, items))
-        version = wait_until_settled(running.client, COLLECTION).message.versions[0]
-        report.figure("rows", len(rows))
-        report.figure("load_rows_per_s", len(rows) / seconds)
-        lists = version.ivfpq
-        report.figure("ivfpq", {"nlist": lists.nlist, "nprobe": lists.nprobe, "expected_recall": lists.expected_recall})
+def _tell_index(running: Running, report: Report) -> None:
+    lists = running.client.get_collection(COLLECTION).message.versions[0].ivfpq
+    report.figure("ivfpq", {"nlist": lists.nlist, "nprobe": lists.nprobe, "expected_recall": lists.expected_recall})
 
 
 # Stages

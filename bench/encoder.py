@@ -1,4 +1,4 @@
-"""What encodes best on this CPU: each way to run a forward, alone and beside a busy Python thread, and what bfloat16 costs.
+"""What encodes best on this CPU: each way to run a forward, alone and beside a busy thread, and what bfloat16 costs.
 
 `docs/adr/0001-encoder-forward-outside-the-gil.md` rests on it.
 """
@@ -6,31 +6,24 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from engine import threads
-
-THREADS = threads.configure(None, Path(tempfile.gettempdir()))  # before anything below loads a library with a pool
-
 import numpy as np
-import torch
 
 from bench import datasets
+from bench.cache import cache_folder
 from bench.datasets import Judged
-from bench.harness import SEED, Options, Report, Samples, interleaved, percentiles, progress, run, seconds_of
+from bench.harness import SEED, Options, Report, interleaved, percentiles, progress, run, seconds_of
 from bench.metrics import mean_ndcg_at
-from engine.models.batches import pad
+from engine import threads
+from engine.models.batches import PADDED_TOKENS, pad
 from engine.models.bundle import MINILM, minilm_folder, open_encoder
 from engine.models.folder import read_folder
-from engine.models.onnx_tower import OnnxTower
 from engine.models.protocol import ComputeDtype, Encoder, Tower
-from engine.models.towers import TorchTower, TowerModule
 from engine.models.weights import TowerWeights, load_weights
 from engine.types import Float32Array, Int64Array
 
@@ -47,26 +40,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(options: Options, report: Report) -> None:
-    weights = load_weights(read_folder(minilm_folder()))
-    towers: dict[str, Tower] = {
-        "onnxruntime_float32": OnnxTower(weights, THREADS),
-        "torch_jit_float32": TorchTower(weights, "float32"),
-        "torch_eager_float32": EagerTower(weights),
-        "torch_jit_bfloat16": TorchTower(weights, "bfloat16"),
-    }
-    has_bfloat16 = any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
-    report.figure("threads", THREADS)
+    n_threads = threads.configure(None, cache_folder() / "numba")  # before a library with a pool is loaded
+    towers = _towers(load_weights(read_folder(minilm_folder())), n_threads)
+    from engine.models.towers import has_bfloat16_instructions
+
+    has_bfloat16 = has_bfloat16_instructions()
+    report.figure("threads", n_threads)
     report.figure("cpu_has_bfloat16", has_bfloat16)
     _latency(towers, options, report)
     if not options.quick:
         _switch_intervals(towers["onnxruntime_float32"], report)
         _batch_sizes(towers["onnxruntime_float32"], report)
-    too_slow = set() if has_bfloat16 or not options.quick else {"torch_jit_bfloat16"}
-    _throughput({name: tower for name, tower in towers.items() if name not in too_slow}, options, report)
+    for length in LENGTHS[:2] if options.quick else LENGTHS:
+        is_too_slow = not has_bfloat16 and length > LENGTHS[0]
+        affordable = {name: one for name, one in towers.items() if not (is_too_slow and "bfloat16" in name)}
+        _throughput(affordable, length, options, report)
     if (options.data / "scifact").is_dir():
-        _quality(datasets.scifact(options.data), has_bfloat16, options, report)
+        _quality(datasets.scifact(options.data), n_threads, has_bfloat16, options, report)
     else:
         progress.print(f"  no quality figures: {options.data} has no scifact")
+
+
+def _towers(weights: TowerWeights, n_threads: int) -> dict[str, Tower]:
+    from engine.models.onnx_tower import OnnxTower
+    from engine.models.towers import TorchTower
+
+    return {
+        "onnxruntime_float32": OnnxTower(weights, n_threads),
+        "torch_jit_float32": TorchTower(weights, "float32"),
+        "torch_eager_float32": EagerTower(weights),
+        "torch_jit_bfloat16": TorchTower(weights, "bfloat16"),
+    }
 
 
 class EagerTower:
@@ -75,9 +79,15 @@ class EagerTower:
     engine = "torch"
 
     def __init__(self, weights: TowerWeights) -> None:
+        import torch
+
+        from engine.models.towers import TowerModule
+
         self._module = TowerModule(weights, torch.float32).eval()
 
     def run(self, ids: Int64Array, lengths: Int64Array) -> Float32Array:
+        import torch
+
         with torch.inference_mode():
             embeddings: Float32Array = self._module(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()
         return embeddings
@@ -145,12 +155,13 @@ def _milliseconds(call: Callable[[], object], n_calls: int) -> dict[str, float]:
 # Batches
 
 
-def _throughput(towers: Mapping[str, Tower], options: Options, report: Report) -> None:
-    for length in LENGTHS[:2] if options.quick else LENGTHS:
-        n = BATCH if not options.quick else BATCH // 2
-        taken = _interleaved(towers, n, length, rounds=2 if options.quick else 3)
-        for name, samples in taken.items():
-            report.figure(f"batch{n}x{length}.{name}.texts_per_s", _rate(n, samples))
+def _throughput(towers: Mapping[str, Tower], length: int, options: Options, report: Report) -> None:
+    """In calls of the size that an encoder makes."""
+    n = min(BATCH, PADDED_TOKENS // length)
+    variants = {name: _timed(tower, n, length) for name, tower in towers.items()}
+    taken = interleaved(variants, rounds=2 if options.quick else 4)
+    for name, samples in taken.items():
+        report.figure(f"texts_per_s.{n}x{length}.{name}", {"median": n / samples.median, "best": n / samples.minimum})
 
 
 def _batch_sizes(tower: Tower, report: Report) -> None:
@@ -160,22 +171,13 @@ def _batch_sizes(tower: Tower, report: Report) -> None:
         taken = interleaved(
             {str(size): _timed(tower, size // length, length) for size in sizes}, rounds=3, warm_up_rounds=1
         )
-        figures = {name: 1e6 * samples.minimum / int(name) for name, samples in taken.items()}
+        figures = {size: 1e6 * samples.minimum / int(size) for size, samples in taken.items()}
         report.figure(f"us_per_token_by_batch_tokens.length{length}", figures)
-
-
-def _interleaved(towers: Mapping[str, Tower], n: int, length: int, *, rounds: int) -> dict[str, Samples]:
-    variants = {name: _timed(tower, n, length) for name, tower in towers.items()}
-    return interleaved(variants, rounds=rounds)
 
 
 def _timed(tower: Tower, n: int, length: int) -> Callable[[], float]:
     ids, lengths = _windows(n, length)
     return lambda: seconds_of(lambda: tower.run(ids, lengths))
-
-
-def _rate(n: int, samples: Samples) -> dict[str, float]:
-    return {"median": n / samples.median, "best": n / samples.minimum}
 
 
 def _windows(n: int, length: int) -> tuple[Int64Array, Int64Array]:
@@ -186,7 +188,7 @@ def _windows(n: int, length: int) -> tuple[Int64Array, Int64Array]:
 # What bfloat16 costs in quality
 
 
-def _quality(judged: Judged, has_bfloat16: bool, options: Options, report: Report) -> None:
+def _quality(judged: Judged, n_threads: int, has_bfloat16: bool, options: Options, report: Report) -> None:
     """On the whole set where it does not take hours, else on a sample; of --quick only where bfloat16 is quick."""
     dtypes: tuple[ComputeDtype, ...] = ("float32", "bfloat16")
     if options.quick and not has_bfloat16:
@@ -194,7 +196,7 @@ def _quality(judged: Judged, has_bfloat16: bool, options: Options, report: Repor
         return
     if options.quick or not has_bfloat16:
         judged = _sample(judged)
-    opened = {dtype: open_encoder(MINILM, compute_dtype=dtype, threads=THREADS) for dtype in dtypes}
+    opened = {dtype: open_encoder(MINILM, compute_dtype=dtype, threads=n_threads) for dtype in dtypes}
     report.figure("scifact.queries", len(judged.queries))
     report.figure("scifact.items", len(judged.ids))
     found = {dtype: _ndcg(judged, encoder) for dtype, encoder in opened.items()}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -93,8 +92,10 @@ _engine: Engine
 
 def _open(data_dir: Path, settings: dict[str, object]) -> None:
     global _loop, _engine
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    from engine import threads
     from engine.config import load_settings
+
+    threads.configure(None, data_dir / "kernel-cache")
 
     told = load_settings(None, {**settings, "data_dir": data_dir}, environ={})
     _loop = asyncio.new_event_loop()

@@ -5,7 +5,6 @@ Run as ``python -m bench.null_server``; settings come from the environment, as t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,13 +59,16 @@ def _open_null_backend(device: str, threads: int) -> Backend:
 
 
 def main() -> None:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    from engine import threads
     from engine.config import load_settings
+
+    settings = load_settings()
+    threads.configure(None, settings.data_dir / "kernel-cache")
     from engine.pipeline import engine
     from engine.rpc.server import serve
 
     engine.open_backend = _open_null_backend  # type: ignore[attr-defined]  # replaced where it is used
-    serve(load_settings())
+    serve(settings)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from bench.inprocess import EngineProcess
 from bench.load import LoadProcess
 from bench.metrics import recall_at
 from bench.peer_faiss import FaissProcess, Shape, Tuned
-from bench.serving import data_folder, load_vectors, served, vector_schema, wait_until_trained
+from bench.prepared import prepared
+from bench.serving import served, vector_schema
 from bench.wire import calls_of_vectors
 from engine.client import CollectionInfo, RetrievalClient
 from engine.types import Float32Array, Int64Array, Metric, SearchParams, Strategy
@@ -69,21 +70,22 @@ def jobs(options: Options, items: Float32Array, queries: Float32Array) -> Task:
 
 
 def measure(task: Task, options: Options, report: Report) -> None:
-    """Load, let the index train, then recall over the wire and rates in turn."""
+    """Load, let the index train (or find that done before), then recall over the wire and rates in turn."""
     threads = len(os.sched_getaffinity(0))
-    with data_folder() as folder, served(folder / "server", settings=task.settings) as running:
-        client = running.client
-        schema = vector_schema(task.name, dimension=task.rows.items.shape[1], metric=task.metric)
-        load_vectors(client, schema, task.rows.items)
-        info = wait_until_trained(client, task.name, rows=len(task.rows.items), seconds=600)
-        _tell_index(task, info, report)
-        recalls = {name: _recall(client, task, params, name, report) for name, params in _both(task).items()}
-        shutil.copytree(folder / "server", folder / "copy")
+    schema = vector_schema(task.name, dimension=task.rows.items.shape[1], metric=task.metric)
+    with prepared(schema, task.rows.items, settings=task.settings, trained=True) as ready:
+        report.figure(f"{task.name}.made", ready.made)
+        copy = shutil.copytree(ready.folder, ready.folder.with_name("copy"))
         with (
-            EngineProcess(folder / "copy", settings=task.settings) as engine,
+            served(ready.folder, settings=task.settings) as running,
+            EngineProcess(copy, settings=task.settings) as engine,
             FaissProcess(task.rows.items, metric="dot" if task.metric == "cosine" else "l2", threads=threads) as peer,
             LoadProcess() as load,
         ):
+            client = running.client
+            info = client.get_collection(task.name)
+            _tell_index(task, info, report)
+            recalls = {name: _recall(client, task, params, name, report) for name, params in _both(task).items()}
             tuned = _tuned_peer(task, info, peer, recalls["ivfpq"], options)
             _rates(task, client, engine, peer, load, tuned, options, report)
 

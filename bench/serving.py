@@ -144,7 +144,9 @@ def load_batches(client: RetrievalClient, collection: str, batches: Iterable[Seq
     return wait_for(client, collection, lambda info: info.searchable_sequence >= sequence, seconds=120)
 
 
-def wait_until_settled(client: RetrievalClient, collection: str, *, quiet_seconds: float = 1.5) -> CollectionInfo:
+def wait_until_settled(
+    client: RetrievalClient, collection: str, *, seconds: float, quiet_seconds: float = 2.0
+) -> CollectionInfo:
     """Wait until the index's upkeep has had nothing to do for so long."""
     since = time.monotonic()
 
@@ -154,7 +156,7 @@ def wait_until_settled(client: RetrievalClient, collection: str, *, quiet_second
             since = time.monotonic()
         return time.monotonic() - since > quiet_seconds
 
-    return wait_for(client, collection, is_settled, seconds=600)
+    return wait_for(client, collection, is_settled, seconds=seconds)
 
 
 def wait_until_trained(client: RetrievalClient, collection: str, *, rows: int, seconds: float) -> CollectionInfo:

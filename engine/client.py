@@ -60,6 +60,7 @@ Queries = Float32Array | Sequence[str]
 _DETAILS = "grpc-status-details-bin"
 _FIRST_RETRY_SECONDS = 0.02
 _LONGEST_RETRY_SECONDS = 0.5
+_CREATE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +414,8 @@ class RetrievalClient:
 
     # Collections
 
-    def create_collection(self, schema: Schema, *, timeout_s: float | None = None) -> CollectionInfo:
+    def create_collection(self, schema: Schema, *, timeout_s: float = _CREATE_SECONDS) -> CollectionInfo:
+        """A new, empty collection. The server opens its encoder first, which for the first of its kind takes a while."""
         request = admin_pb2.CreateCollectionRequest(schema=convert.schema_to(schema))
         return _collection_info(self._call(self._admin.CreateCollection, request, timeout_s).collection)
 

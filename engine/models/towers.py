@@ -32,7 +32,7 @@ class TorchTower:
     def __init__(self, weights: TowerWeights, compute_dtype: ComputeDtype) -> None:
         size_torch()
         dtype = torch.float32 if compute_dtype == "float32" else torch.bfloat16
-        if dtype is torch.bfloat16 and not _has_bfloat16_instructions():
+        if dtype is torch.bfloat16 and not has_bfloat16_instructions():
             _log.warning("this CPU has no bfloat16 instructions: bfloat16 will be several times slower than float32")
         module = TowerModule(weights, dtype).eval()
         traced = _trace(module)
@@ -45,7 +45,8 @@ class TorchTower:
         return embeddings
 
 
-def _has_bfloat16_instructions() -> bool:
+def has_bfloat16_instructions() -> bool:
+    """Of any kind; without them torch converts each number it reads, many times slower than float32."""
     return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 

@@ -122,6 +122,16 @@ def test_a_range_that_starts_and_ends_within_words_leaves_out_its_neighbours() -
     assert scan(cpu, within)[0].tolist() == [[SEGMENT_ROWS - 2, SEGMENT_ROWS - 1, SEGMENT_ROWS, -1]]
 
 
+def test_every_range_within_three_words_hides_exactly_what_lies_outside() -> None:
+    whole = dataclasses.replace(border_case("float32", n=192, rows=list(range(192))), k=192)
+    for edge in range(193):
+        below = scan(cpu, dataclasses.replace(whole, end_row=edge))[0][0]
+        above = scan(cpu, dataclasses.replace(whole, first_row=edge))[0][0]
+        assert below.tolist() == [*range(edge), *[-1] * (192 - edge)]
+        assert above.tolist() == [*range(edge, 192), *[-1] * edge]
+        assert cpu.popcount(whole.masks[0], end_row=edge) == edge
+
+
 def test_where_every_row_is_dead_there_are_only_pads() -> None:
     rows, scores = scan(cpu, border_case("float16", n=200, rows=[]))
     assert rows.tolist() == [[-1] * 4]

@@ -60,7 +60,7 @@ def make_folder(
     card: Mapping[str, Any] | None = None,
     seed: int = 7,
 ) -> Path:
-    """``dense`` names an activation; ``card`` is config_sentence_transformers.json, ``config`` overrides the model's."""
+    """``dense`` is an activation, ``card`` config_sentence_transformers.json, ``config`` overrides the model's own."""
     rng = np.random.default_rng(seed)
     settings = _DISTILBERT if family == "distilbert" else _SETTINGS
     _write_json(
