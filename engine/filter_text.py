@@ -225,7 +225,8 @@ def _refuse_operator(operator: Token, name: str, kind: AttributeType | None) -> 
         fitting.append("within")
     kind_name = kind.value if kind else ""
     tokens.refuse(
-        operator.at, f"{name!r} is a {kind_name}, which takes {', '.join(fitting)} and is null, not {operator.text!r}"
+        operator.at,
+        f"{name!r} is of type {kind_name}, which takes {', '.join(fitting)} and is null, not {operator.text!r}",
     )
 
 

@@ -19,14 +19,16 @@ def open_backend(device: Device, threads: int) -> Backend:
     """The backend for ``device``, with so many threads for the search lane.
 
     Raises:
-        ConfigError: the device is unknown or not in this build, or ``threads`` cannot be had.
+        ConfigError: the device is unknown or not in this build, ``threads`` cannot be had, or a library is missing.
     """
     if device == "cuda":
         raise ConfigError("device: the CUDA backend is not in this build; use cpu or auto")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"device: {device!r} is none of auto, cpu, cuda")
-    from engine.backend.cpu import CpuBackend
-
+    try:
+        from engine.backend.cpu import CpuBackend
+    except ImportError as error:
+        raise ConfigError(f"device cpu: {error}; install ebr-engine[cpu], without another package kernels") from error
     backend = CpuBackend(threads)
     if device == "auto":
         _log.info("device auto: searching on the CPU with %d threads, as this build has no CUDA backend", threads)

@@ -2,8 +2,9 @@
 
 Shapes: n rows, d dimension, B queries, k hits, c candidates. Rows are positions in a version's row space; -1 pads rows
 and -inf pads scores. Larger scores are better with every metric, ties go to the smaller row. Scores are accumulated in
-float32 from the stored dtype. A mask is packed bits, least significant first, as uint8 [>= ceil(n / 8)]: a set bit means
-that the row is alive and passes the query's filter. All arrays are host memory here; one thread at a time calls a backend.
+float32 from the stored dtype. A mask is packed bits, least significant first, as uint8 [>= ceil(n / 8)]: a set bit
+means that the row is alive and passes the query's filter. All arrays are host memory here; one thread at a time calls
+a backend.
 """
 
 from __future__ import annotations

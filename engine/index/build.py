@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import numpy as np
-
 import engine
 from engine.errors import TrainingFailed
 from engine.index.ivfpq import IvfPqImage, read_image, remove_image

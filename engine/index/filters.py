@@ -145,7 +145,7 @@ def _match(condition: Match, spec: AttributeSpec, field: str) -> Predicate:
     if wanted is None:
         raise InvalidArgument(
             f"{field}.attribute",
-            f"{spec.name!r} is a {spec.type.value}: match takes keywords, bools and ints, nothing else",
+            f"{spec.name!r} is of type {spec.type.value}: match takes keywords, bools and ints, nothing else",
         )
     if bool(condition.any_of) == bool(condition.except_):
         raise InvalidArgument(field, "set exactly one of any_of and except_any")
@@ -160,7 +160,9 @@ def _any_of(values: Sequence[str | bool | int], wanted: type, spec: AttributeSpe
         raise LimitExceeded(field, value=len(values), limit=MATCH_VALUES, unit="values")
     for place, value in enumerate(values):
         if type(value) is not wanted:
-            raise InvalidArgument(f"{field}[{place}]", f"{value!r} is no value of {spec.name!r}, a {spec.type.value}")
+            raise InvalidArgument(
+                f"{field}[{place}]", f"{value!r} is no value of {spec.name!r}, which is of type {spec.type.value}"
+            )
         if wanted is int and value not in _INT64:
             raise InvalidArgument(f"{field}[{place}]", f"{value} is not in [-2**63, 2**63)")
     unique = tuple(sorted(set(values)))
@@ -169,7 +171,7 @@ def _any_of(values: Sequence[str | bool | int], wanted: type, spec: AttributeSpe
 
 def _geo_radius(condition: GeoRadius, spec: AttributeSpec, field: str) -> Predicate:
     if spec.type is not AttributeType.GEO_POINT:
-        raise InvalidArgument(f"{field}.attribute", f"{spec.name!r} is a {spec.type.value}, not a geo_point")
+        raise InvalidArgument(f"{field}.attribute", f"{spec.name!r} is of type {spec.type.value}, not geo_point")
     if not -90 <= condition.center.lat <= 90:
         raise InvalidArgument(f"{field}.center.lat", f"{condition.center.lat} is not in [-90, 90]")
     if not -180 <= condition.center.lon <= 180:

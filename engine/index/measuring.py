@@ -6,7 +6,6 @@ have: no query does both. Filters are random masks, so recall under a filter is 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from engine.backend.protocol import Backend, IvfPqIndex, Vectors
 from engine.dtypes import to_float32
-from engine.index.costs import Costs, pack
+from engine.index.costs import Costs, measured_seconds, pack
 from engine.index.tuning import TARGETS, Band, Setting, monotone
 from engine.types import Float32Array, Int64Array, Uint8Array
 
@@ -43,7 +42,7 @@ _RUNGS_BEYOND = 3
 """More probes than the highest target needs may allow a smaller depth; further up they cannot pay."""
 
 _HOPELESS = 2.0
-"""A first look this many times slower than the best is not measured again."""
+"""What a first look finds this many times slower than the best, or than exact search, is not looked at again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +191,7 @@ def _climb_probes(cell: Cell, top_target: float) -> Iterator[tuple[int, npt.NDAr
         recall = of_queries.mean(axis=0) - error
         yield nprobe, recall
         beyond += recall[-1] >= top_target
-        if beyond > _RUNGS_BEYOND or _first_look(cell, nprobe, cell.depths[0]) > cell.exact_seconds:
+        if beyond > _RUNGS_BEYOND or _first_look(cell, nprobe, cell.depths[0]) > _HOPELESS * cell.exact_seconds:
             return
 
 
@@ -206,7 +205,7 @@ def _rungs(nlist: int) -> list[int]:
 def _least_probes(
     recalls: npt.NDArray[np.float64], nprobes: Sequence[int], depths: Sequence[int], target: float
 ) -> list[tuple[int, int]]:
-    """For each depth the fewest probes [nprobes, depths] that reach the target, but none that a smaller depth needs too."""
+    """(nprobe, depth) by rising depth, each with the fewest probes that reach the target; recalls [nprobes, depths]."""
     pairs: list[tuple[int, int]] = []
     for column, depth in enumerate(depths):
         reached = np.flatnonzero(recalls[:, column] >= target)
@@ -224,43 +223,46 @@ def _quickest(cell: Cell, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _first_look(cell: Cell, nprobe: int, depth: int) -> float:
-    """Seconds of one query in a small batch, once."""
-    return _timed(cell, nprobe, depth, cell.tuned.queries[:8]) / len(cell.tuned.queries[:8])
+    """Seconds of one query in a small batch."""
+    queries = cell.tuned.queries[:8]
+    return measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=2) / len(queries)
 
 
 def _batch_seconds(cell: Cell, nprobe: int, depth: int) -> float:
-    """Seconds a query takes in a batch of 64: the median of some rounds, measured once for each pair."""
+    """Seconds a query takes in a batch of 64, measured once for each pair."""
     known = cell.seconds_at.get((nprobe, depth))
     if known is None:
         queries = np.resize(cell.tuned.queries, (_BATCH, cell.subject.vectors.dimension))
-        rounds = [_timed(cell, nprobe, depth, queries) / _BATCH for _ in range(_ROUNDS)]
-        known = cell.seconds_at[(nprobe, depth)] = float(np.median(rounds))
+        seconds = measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=_ROUNDS)
+        known = cell.seconds_at[(nprobe, depth)] = seconds / _BATCH
     return known
 
 
 def _measured(cell: Cell, nprobe: int, depth: int) -> Setting:
-    alone = [_timed(cell, nprobe, depth, cell.told.queries[i : i + 1]) for i in range(min(_ALONE, len(cell.told.rows)))]
     return Setting(
         nprobe=nprobe,
         depth=depth,
         expected_recall=float(_recalls(cell, cell.told, nprobe, (depth,)).mean()),
-        seconds_b1=float(np.median(alone)),
+        seconds_b1=float(np.mean([_seconds_alone(cell, nprobe, depth, i) for i in range(_ALONE)])),
         seconds_b64=_batch_seconds(cell, nprobe, depth),
     )
 
 
-def _timed(cell: Cell, nprobe: int, depth: int, queries: Float32Array) -> float:
-    """Wall seconds from queries to their top k, as a search does it."""
+def _seconds_alone(cell: Cell, nprobe: int, depth: int, place: int) -> float:
+    one = cell.told.queries[place % len(cell.told.rows)][None, :]
+    return measured_seconds(lambda: _search(cell, nprobe, depth, one), rounds=_ROUNDS)
+
+
+def _search(cell: Cell, nprobe: int, depth: int, queries: Float32Array) -> None:
+    """From queries to their top k, as a search does it."""
     subject = cell.subject
-    began = time.perf_counter()
     candidates = subject.ivfpq.search(queries, nprobe=nprobe, depth=depth, mask=cell.mask)
     subject.backend.rescore(subject.vectors, queries, candidates.rows, k=cell.k)
-    return time.perf_counter() - began
 
 
 def _without_own(rows: Int64Array, own: Int64Array, *others: Float32Array) -> tuple[npt.NDArray[np.int64], ...]:
     """Rows [q, c] as [q, c - 1]: without the query's own row, or without the last where it is not among them."""
-    order = np.argsort(rows == own[:, None], axis=1, kind="stable")[:, :-1]
+    order: Int64Array = np.argsort(rows == own[:, None], axis=1, kind="stable")[:, :-1]
     return tuple(np.take_along_axis(array, order, axis=1) for array in (rows, *others))
 
 

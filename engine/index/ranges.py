@@ -23,7 +23,7 @@ def interval_of(condition: Range, spec: AttributeSpec, field: str) -> Interval:
     bound_of = _BOUND_OF.get(spec.type)
     if bound_of is None:
         raise InvalidArgument(
-            f"{field}.attribute", f"{spec.name!r} is a {spec.type.value}: range takes ints, floats and timestamps"
+            f"{field}.attribute", f"{spec.name!r} is of type {spec.type.value}: range takes ints, floats and timestamps"
         )
     given = {name: bound for name in _BOUNDS if (bound := getattr(condition, name)) is not None}
     if not given:

@@ -64,7 +64,7 @@ class Tokenization:
     def _cut(self, ids: list[int], chunks: int) -> TokenizedText:
         size = self._body_tokens
         ends = min(len(ids), chunks * size)
-        windows = [self._before + ids[at : min(at + size, ends)] + self._after for at in range(0, max(ends, 1), size)]
+        windows = [self._before + ids[at : at + size] + self._after for at in range(0, max(ends, 1), size)]
         return TokenizedText(windows, len(ids) - ends)
 
 

@@ -175,11 +175,11 @@ def test_what_text_cannot_say_is_refused(tree: Filter) -> None:
         ("level in (1 2)", "at character 13: expected ',' or ')', found '2'"),
         ("level in ()", "at character 7: expected one value or more"),
         ("remote = yes", "at character 10: expected true or false, found 'yes'"),
-        ("country < 3", "at character 9: 'country' is a keyword, which takes = != in, not in and is null, not '<'"),
-        ("salary_min = 3", "at character 12: 'salary_min' is a float, which takes < <= > >= between"),
+        ("country < 3", "at character 9: 'country' is of type keyword, which takes = != in, not in and is null"),
+        ("salary_min = 3", "at character 12: 'salary_min' is of type float, which takes < <= > >= between"),
         ("salary_min > nan", "at character 14: expected a number, found 'nan'"),
-        ("place = 3", "at character 7: 'place' is a geo_point, which takes within and is null"),
-        ("level within 3 km of (1, 2)", "at character 7: 'level' is a int"),
+        ("place = 3", "at character 7: 'place' is of type geo_point, which takes within and is null"),
+        ("level within 3 km of (1, 2)", "at character 7: 'level' is of type int"),
         ("place within 3 miles of (1, 2)", "at character 16: expected 'km' or 'm', found 'miles'"),
         ("place within 3 km of 1, 2", "at character 22: expected '(', found '1'"),
         ("published_at > tomorrow", "at character 16: expected an ISO 8601 date or datetime, found 'tomorrow'"),
@@ -211,6 +211,7 @@ WORDS += ["between", "within", "km", "of", "at", "least", "id", "2025-06-01", "-
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join), st.sampled_from([JOBS, None]))
 def test_whatever_is_typed_is_a_filter_or_an_error_with_a_reason(text: str, schema: Schema | None) -> None:
     try:
-        parse_filter(text, schema)
-    except InvalidArgument as error:
-        assert error.message
+        tree = parse_filter(text, schema)
+    except InvalidArgument:
+        return
+    assert format_filter(parse_filter(format_filter(tree), schema)) == format_filter(tree)

@@ -1,4 +1,4 @@
-"""What filters mean, item by item in plain Python, and Hypothesis strategies for schemas' worth of items and filters."""
+"""What filters mean, item by item in plain Python, and Hypothesis strategies for items and filters."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _values() -> dict[str, st.SearchStrategy[Any]]:
 
 
 items: st.SearchStrategy[list[dict[str, AttributeValue]]] = st.lists(
-    st.fixed_dictionaries({}, optional=_values()), max_size=20
+    st.fixed_dictionaries({}, optional=_values()), max_size=12
 )
 
 
@@ -147,10 +147,10 @@ _leaves = st.one_of(
 
 @st.composite
 def _filters_of(draw: st.DrawFn, conditions: st.SearchStrategy[Condition]) -> Filter:
-    some = st.lists(conditions, max_size=3).map(tuple)
-    should = draw(some)
+    some = st.lists(conditions, max_size=2).map(tuple)
+    should = draw(st.lists(conditions, max_size=3).map(tuple))
     minimum = draw(st.none() | st.integers(0, len(should)))
     return Filter(must=draw(some), should=should, must_not=draw(some), min_should=minimum)
 
 
-filters: st.SearchStrategy[Filter] = _filters_of(st.recursive(_leaves, _filters_of, max_leaves=8))
+filters: st.SearchStrategy[Filter] = _filters_of(st.recursive(_leaves, _filters_of, max_leaves=6))

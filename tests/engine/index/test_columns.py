@@ -228,9 +228,9 @@ def test_a_keyword_that_stands_twice_in_a_list_has_its_row_once() -> None:
 )
 def test_a_set_of_ints_has_exactly_its_members(wanted: list[int]) -> None:
     neighbours = {min(max(one + step, -(2**63)), 2**63 - 1) for one in [*wanted, *INTS] for step in (-1, 0, 1)}
-    asked = sorted(neighbours)
+    asked, members = sorted(neighbours), set(wanted)
     flags = membership(wanted)(np.array(asked, np.int64))
-    assert flags.tolist() == [one in set(wanted) for one in asked]
+    assert flags.tolist() == [one in members for one in asked]
 
 
 def test_an_interval_is_found_across_tiles() -> None:

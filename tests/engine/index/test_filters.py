@@ -36,6 +36,8 @@ from tests.engine.index.filter_model import ATTRIBUTES, SCHEMA, filters, items, 
 
 Attributes = Mapping[str, AttributeValue]
 T = TypeVar("T")
+KEYWORD, INT, FLOAT = Match("keyword", ("a",)), Match("int", (1,)), Range("float", gt=1.0)
+HERE = GeoPoint(0.0, 0.0)
 
 
 def columns_of(rows: Sequence[Attributes]) -> Columns:
@@ -63,7 +65,7 @@ def fingerprint(*must: Condition) -> bytes:
     return compile_filter(Filter(must=must), SCHEMA).fingerprint
 
 
-@settings(max_examples=120)
+@settings(max_examples=100)
 @given(items, filters)
 def test_a_row_passes_where_its_item_satisfies_the_filter(rows: list[Attributes], tree: Filter) -> None:
     rows = (rows + [{}] * 10)[: max(10, len(rows))]
@@ -174,7 +176,7 @@ def test_equal_filters_written_differently_have_one_fingerprint(tree: Filter, se
         (Range("float", gt=0.0), Range("float", gt=-0.0)),
         (Filter(must=(Range("int", gte=1), Range("int", lt=9))), Range("int", gte=1, lt=9)),
         (Filter(should=(IsNull("int"), IsNull("bool")), min_should=2), Filter(must=(IsNull("bool"), IsNull("int")))),
-        (Filter(must_not=(Filter(should=(IsNull("int"), IsNull("bool"))),)), Filter(must_not=(IsNull("bool"), IsNull("int")))),
+        (Filter(must_not=(Filter(should=(INT, FLOAT)),)), Filter(must_not=(FLOAT, INT))),
         (Match("bool", except_=(True,)), Filter(must_not=(IsNull("bool"), Match("bool", (True,))))),
     ],
 )  # fmt: skip
@@ -208,9 +210,6 @@ def test_different_filters_have_different_fingerprints() -> None:
 
 # What is refused
 
-KEYWORD, INT, FLOAT = Match("keyword", ("a",)), Match("int", (1,)), Range("float", gt=1.0)
-HERE = GeoPoint(0.0, 0.0)
-
 
 @pytest.mark.parametrize(
     ("tree", "field", "why"),
@@ -221,8 +220,8 @@ HERE = GeoPoint(0.0, 0.0)
         (Filter(must=(Match("int", (True,)),)), "filter.must[0].match.any_of[0]", "True is no value"),
         (Filter(must=(Match("bool", (1,)),)), "filter.must[0].match.any_of[0]", "1 is no value"),
         (Filter(must=(Match("int", except_=(2**63,)),)), "filter.must[0].match.except_any[0]", "not in"),
-        (Filter(should=(Match("float", (1,)),)), "filter.should[0].match.attribute", "is a float"),
-        (Filter(should=(Match("geo_point", (1,)),)), "filter.should[0].match.attribute", "is a geo_point"),
+        (Filter(should=(Match("float", (1,)),)), "filter.should[0].match.attribute", "of type float"),
+        (Filter(should=(Match("geo_point", (1,)),)), "filter.should[0].match.attribute", "of type geo_point"),
         (Filter(must_not=(Range("int"),)), "filter.must_not[0].range", "at least one of"),
         (Filter(must=(KEYWORD, Range("int", gte=1.0))), "filter.must[1].range.gte", "1.0 is not an int"),
         (Filter(must=(Range("int", lt=True),)), "filter.must[0].range.lt", "True is not an int"),
@@ -231,12 +230,12 @@ HERE = GeoPoint(0.0, 0.0)
         (Filter(must=(Range("float", gt=-(2**63) - 1),)), "filter.must[0].range.gt", "is not in"),
         (Filter(must=(Range("float", gt=Timestamp(1)),)), "filter.must[0].range.gt", "not a number"),
         (Filter(must=(Range("timestamp", gt=1),)), "filter.must[0].range.gt", "not a timestamp"),
-        (Filter(must=(Range("keyword", gt=1),)), "filter.must[0].range.attribute", "is a keyword"),
-        (Filter(must=(GeoRadius("int", HERE, 1.0),)), "filter.must[0].geo_radius.attribute", "is a int"),
+        (Filter(must=(Range("keyword", gt=1),)), "filter.must[0].range.attribute", "of type keyword"),
+        (Filter(must=(GeoRadius("int", HERE, 1.0),)), "filter.must[0].geo_radius.attribute", "of type int"),
         (Filter(must=(GeoRadius("geo_point", HERE, -1.0),)), "filter.must[0].geo_radius.radius_m", "-1.0"),
         (Filter(must=(GeoRadius("geo_point", HERE, math.nan),)), "filter.must[0].geo_radius.radius_m", "nan"),
         (Filter(must=(GeoRadius("geo_point", GeoPoint(91, 0), 1),)), "filter.must[0].geo_radius.center.lat", "91"),
-        (Filter(must=(GeoRadius("geo_point", GeoPoint(0, math.nan), 1),)), "filter.must[0].geo_radius.center.lon", "nan"),
+        (Filter(must=(GeoRadius("geo_point", GeoPoint(0, 200), 1),)), "filter.must[0].geo_radius.center.lon", "200"),
         (Filter(must=(HasId((1, "a")),)), "filter.must[0].has_id.ids[1]", "'a'"),
         (Filter(must=(HasId((2**64,)),)), "filter.must[0].has_id.ids[0]", "2**64"),
         (Filter(should=(INT,), min_should=2), "filter.min_should", "2 is more"),

@@ -14,7 +14,7 @@ def test_every_window_is_in_exactly_one_batch(lengths: list[int], call_tokens: f
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
 
 
-@given(lengths=LENGTHS, call_tokens=st.floats(0, 500))
+@given(lengths=LENGTHS | st.lists(st.integers(100, 110), min_size=30, max_size=80), call_tokens=st.floats(0, 5000))
 def test_no_batch_of_several_is_over_its_budget(lengths: list[int], call_tokens: float) -> None:
     for batch in plan_batches(lengths, call_tokens=call_tokens):
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= PADDED_TOKENS

@@ -1,0 +1,158 @@
+"""Which way to answer a query: the cheapest one, by predicted seconds, that meets what was asked. Pure.
+
+Knows nothing of vectors or devices: it compares counts of rows with costs that were measured elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.errors import FailedPrecondition
+from engine.index.tuning import Costs, Setting, Tuning
+from engine.types import Strategy
+
+DEFAULT_RECALL_TARGET = 0.95
+
+_INVERTED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
+_SCANS = (Strategy.EXACT_SCAN, Strategy.MASKED_SCAN)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What one query asks. ``survivors``: live rows that pass its filter, counted; ``strategy``: asked for by name."""
+
+    k: int
+    survivors: int
+    is_filtered: bool
+    exact: bool = False
+    recall_target: float | None = None
+    nprobe: int | None = None
+    rescore_depth: int | None = None
+    strategy: Strategy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """What there is to search. Rows from ``indexed_rows`` on are the tail, always searched exactly.
+
+    ``tuning`` is None, and ``nlist`` 0, where there are no inverted lists.
+    """
+
+    n_rows: int
+    alive_rows: int
+    indexed_rows: int
+    nlist: int
+    dimension: int
+    tuning: Tuning | None
+    costs: Costs
+
+    @property
+    def tail_rows(self) -> int:
+        return self.n_rows - self.indexed_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to answer. ``nprobe`` and ``depth`` are 0 unless lists are probed; ``seconds`` is predicted for B = 1.
+
+    ``expected_recall`` is 1 for exact ways, and 0 where it was never measured.
+    """
+
+    strategy: Strategy
+    nprobe: int
+    depth: int
+    expected_recall: float
+    reason: str
+    seconds: float = 0.0
+
+
+def plan(request: PlanRequest, state: IndexState) -> Plan:
+    """The plan for one query.
+
+    Raises:
+        FailedPrecondition: the strategy asked for cannot answer this query over this index.
+    """
+    if request.survivors == 0:
+        return Plan(Strategy.NONE, 0, 0, 1.0, "no live row passes the filter")
+    if request.strategy is not None:
+        return _as_asked(request, state, request.strategy)
+    if request.exact:
+        return _cheapest(_exact_ways(request, state, "exact search was asked for"))
+    if state.tuning is None or state.indexed_rows == 0:
+        return _cheapest(_exact_ways(request, state, "there are no inverted lists"))
+    if request.nprobe is not None or request.rescore_depth is not None:
+        return _with_settings(request, state, state.tuning, "nprobe or rescore_depth was given")
+    ways = _exact_ways(request, state, "exact search is predicted to be the fastest")
+    setting = state.tuning.lookup(request.k, _selectivity(request, state), _target(request))
+    if setting is not None:
+        ways.append(_probing(request, state, setting, "probing is predicted to be the fastest"))
+    return _cheapest(ways)
+
+
+def _as_asked(request: PlanRequest, state: IndexState, strategy: Strategy) -> Plan:
+    if strategy is Strategy.NONE:
+        raise FailedPrecondition("strategy: none cannot be asked for: it stands for queries that nothing can match")
+    gather, scan = _exact_ways(request, state, "the strategy was asked for")
+    if strategy is Strategy.GATHER:
+        return gather
+    if strategy in _SCANS:
+        return scan
+    if request.exact:
+        raise FailedPrecondition(f"strategy: {strategy.value} is not exact, and exact search was asked for")
+    if state.tuning is None or state.indexed_rows == 0:
+        raise FailedPrecondition(f"strategy: {strategy.value} needs inverted lists, which are not trained yet")
+    return _with_settings(request, state, state.tuning, "the strategy was asked for")
+
+
+def _exact_ways(request: PlanRequest, state: IndexState, reason: str) -> list[Plan]:
+    """A gather and a scan, by the costs measured beside those of the lists where there are any."""
+    costs = state.costs if state.tuning is None else state.tuning.costs
+    gather = costs.gather_seconds(state.n_rows, request.survivors, state.dimension)
+    scan = costs.scan_seconds(state.n_rows, request.survivors, state.dimension)
+    name = Strategy.MASKED_SCAN if request.is_filtered else Strategy.EXACT_SCAN
+    return [Plan(Strategy.GATHER, 0, 0, 1.0, reason, gather), Plan(name, 0, 0, 1.0, reason, scan)]
+
+
+def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reason: str) -> Plan:
+    """Probing, with what the request gives; what it leaves open is tuned, or goes all the way where nothing is."""
+    selectivity = _selectivity(request, state)
+    tuned = tuning.lookup(request.k, selectivity, _target(request)) or tuning.best(request.k, selectivity)
+    if tuned is None:
+        tuned = Setting(state.nlist, tuning.deepest(request.k), 0.0, 0.0, 0.0)
+    nprobe = _within(tuned.nprobe if request.nprobe is None else request.nprobe, state.nlist)
+    depth = tuned.depth if request.rescore_depth is None else request.rescore_depth
+    recall = tuning.recall_at_least(request.k, selectivity, nprobe=nprobe, depth=max(depth, request.k))
+    if request.nprobe is None and request.rescore_depth is None:
+        recall = max(recall, tuned.expected_recall)
+    return _probing(request, state, Setting(nprobe, depth, recall, tuned.seconds_b1, tuned.seconds_b64), reason)
+
+
+def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: str) -> Plan:
+    """Lists, then the tail by an exact scan; probes end with the lists, candidates with the rows but not below k."""
+    costs = state.costs if state.tuning is None else state.tuning.costs
+    survivors_of_tail = round(state.tail_rows * _selectivity(request, state))
+    tail = costs.scan_seconds(state.tail_rows, survivors_of_tail, state.dimension) if state.tail_rows else 0.0
+    return Plan(
+        strategy=Strategy.FILTERED_IVFPQ if request.is_filtered else Strategy.IVFPQ,
+        nprobe=_within(setting.nprobe, state.nlist),
+        depth=max(min(setting.depth, state.indexed_rows), request.k),
+        expected_recall=setting.expected_recall,
+        reason=reason,
+        seconds=setting.seconds_b1 + tail,
+    )
+
+
+def _cheapest(ways: list[Plan]) -> Plan:
+    return min(ways, key=lambda way: way.seconds)
+
+
+def _selectivity(request: PlanRequest, state: IndexState) -> float:
+    return min(1.0, request.survivors / max(state.alive_rows, request.survivors))
+
+
+def _target(request: PlanRequest) -> float:
+    return DEFAULT_RECALL_TARGET if request.recall_target is None else request.recall_target
+
+
+def _within(nprobe: int, nlist: int) -> int:
+    return max(1, min(nprobe, nlist))

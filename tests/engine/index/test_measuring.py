@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from engine.backend import open_backend
+from engine.backend.faiss_build import train_ivfpq
+from engine.backend.protocol import Backend, Candidates, Vectors
+from engine.index import measuring
+from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
+from engine.index.costs import Costs, measure_costs, measure_costs_on, pack, random_mask
+from engine.index.measuring import Subject, fastest, take, tune
+from engine.types import Float32Array, Int64Array, Uint8Array
+
+N, D, NLIST = 6000, 32, 64
+SLOW_EXACT = Costs(1.0, 1e-3, 1e-3, 1e-3, 1.0, 1e-3, 1e-3)
+"""With exact search this slow, no band is left out for being slower than it."""
+
+
+def clustered(n: int = N, seed: int = 2) -> Float32Array:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((40, D))
+    return (centres[rng.integers(0, 40, n)] + 0.5 * rng.standard_normal((n, D))).astype(np.float32)
+
+
+def as_vectors(rows: Float32Array) -> Vectors:
+    return Vectors([rows], len(rows), D, "float32", "l2")
+
+
+@pytest.fixture(scope="module")
+def backend() -> Backend:
+    backend = open_backend("cpu", 1)
+    backend.warm_up(as_vectors(clustered(4)))
+    return backend
+
+
+@pytest.fixture(scope="module")
+def subject(backend: Backend) -> Subject:
+    rows = clustered()
+    index = train_ivfpq(rows, nlist=NLIST, code_bytes=4, metric="l2", seed=1)
+    index.add(rows)
+    alive = np.random.default_rng(4).random(N) < 0.9
+    queries = np.random.default_rng(5).permutation(np.flatnonzero(alive))[:100]
+    return Subject(backend, as_vectors(rows), index, alive, queries)
+
+
+class Listed:
+    """An index that returns what it is told to, best first."""
+
+    n_rows, nlist, code_bytes, memory_bytes = N, NLIST, 4, 0
+
+    def __init__(self, rows: Int64Array) -> None:
+        self._rows = rows
+
+    def add(self, vectors: Float32Array) -> None:
+        raise AssertionError("nothing is added")
+
+    def search(self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None) -> Candidates:
+        return Candidates(self._rows[:, :depth], 0, 0)
+
+
+def brute_force(rows: Float32Array, query_row: int, flags: npt.NDArray[np.bool_], k: int) -> set[int]:
+    distances = ((rows - rows[query_row]) ** 2).sum(axis=1)
+    distances[~flags] = np.inf
+    distances[query_row] = np.inf
+    return set(np.argsort(distances, kind="stable")[:k].tolist())
+
+
+@pytest.mark.parametrize("share", [0.9, 0.2])
+def test_recall_is_what_brute_force_says_with_the_query_left_out(subject: Subject, share: float) -> None:
+    rows, k, depth = subject.vectors.segments[0], 10, 15
+    flags = subject.alive & (np.random.default_rng(6).random(N) < share)
+    cell = measuring._cell(subject, k, flags, SLOW_EXACT)
+    recalls = measuring._recalls(cell, cell.tuned, 3, (depth,))[:, 0]
+    bits = pack(flags)
+    for place, query_row in enumerate(cell.tuned.rows.tolist()):
+        found = subject.ivfpq.search(rows[query_row][None], nprobe=3, depth=depth + 1, mask=bits).rows[0]
+        kept = [row for row in found.tolist() if row != query_row][:depth]
+        right = brute_force(rows, query_row, flags, k)
+        assert recalls[place] == pytest.approx(len(right & set(kept)) / k)
+
+
+def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
+    rows = clustered(200)
+    rows[100:104] = rows[0] + 0.001
+    others = np.array([[0, 100, 101], [0, 102, 103]])
+    subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), np.array([0, 0]))
+    cell = measuring._cell(Subject(backend, subject.vectors, Listed(others), subject.alive, np.zeros(4, np.int64)), 10, subject.alive, SLOW_EXACT)
+    truth = measuring._truth(subject, np.array([0, 0]), None, 2)
+    assert measuring._recalls(cell, truth, 1, (2,))[:, 0].tolist() == [1.0, 1.0]
+    assert measuring._recalls(cell, truth, 1, (1,))[:, 0].tolist() == [0.5, 0.5]
+
+
+def test_padding_is_never_taken_for_a_row(subject: Subject) -> None:
+    nothing = Subject(subject.backend, subject.vectors, Listed(np.full((50, 400), -1)), subject.alive, subject.query_rows)
+    cell = measuring._cell(nothing, 10, subject.alive, SLOW_EXACT)
+    assert not measuring._recalls(cell, cell.tuned, 1, (10, 100)).any()
+
+
+def test_fewer_survivors_than_k_are_all_that_is_wanted(subject: Subject) -> None:
+    flags = np.zeros(N, np.bool_)
+    flags[np.setdiff1d(np.arange(N), subject.query_rows)[:6]] = True
+    cell = measuring._cell(subject, 10, flags, SLOW_EXACT)
+    assert set(cell.tuned.wanted.tolist()) == {6}
+    assert measuring._recalls(cell, cell.tuned, NLIST, (10,)).min() == 1.0
+
+
+def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(subject: Subject) -> None:
+    bands = tune(subject, SLOW_EXACT, seed=3)
+    cells = {(band.k, band.selectivity): dict(band.settings) for band in bands}
+    assert {(10, 1.0), (10, 0.3), (10, 0.1), (100, 1.0)} <= set(cells)
+    rows, others = subject.vectors.segments[0], np.setdiff1d(np.flatnonzero(subject.alive), subject.query_rows)[:120]
+    for selectivity in (1.0, 0.3):
+        flags = subject.alive & (np.random.default_rng(77).random(N) < selectivity)
+        setting = cells[10, selectivity][0.9]
+        found = subject.ivfpq.search(rows[others], nprobe=setting.nprobe, depth=setting.depth + 1, mask=pack(flags))
+        hits = [
+            len(brute_force(rows, row, flags, 10) & set(of_query.tolist())) / 10
+            for row, of_query in zip(others.tolist(), found.rows, strict=True)
+        ]
+        assert np.mean(hits) >= 0.88
+        assert abs(np.mean(hits) - setting.expected_recall) < 0.06
+
+
+def test_a_higher_target_and_a_narrower_filter_take_more_probes(subject: Subject) -> None:
+    cells = {(band.k, band.selectivity): dict(band.settings) for band in tune(subject, SLOW_EXACT, seed=3)}
+    work = [setting.nprobe * setting.depth for _, setting in sorted(cells[10, 1.0].items())]
+    assert work[0] < work[-1]
+    assert cells[10, 0.1][0.9].nprobe > cells[10, 1.0][0.9].nprobe
+
+
+def test_queries_that_tune_never_report(subject: Subject) -> None:
+    cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
+    assert len(cell.tuned.rows) == len(cell.told.rows) == 50
+    assert not set(cell.tuned.rows.tolist()) & set(cell.told.rows.tolist())
+
+
+def test_where_exact_search_is_faster_than_one_probe_nothing_is_tuned_for_long(subject: Subject) -> None:
+    free = Costs(1e-9, 1e-15, 1e-15, 1e-15, 1e-9, 1e-15, 1e-15)
+    assert len(tune(subject, free, seed=3)) <= len(measuring.KS)
+
+
+def test_the_fastest_setting_reaches_its_target(subject: Subject) -> None:
+    setting = fastest(subject, SLOW_EXACT, recall_target=0.9)
+    assert setting is not None
+    assert setting.expected_recall > 0.85
+    assert 0 < setting.seconds_b64
+
+
+def test_rows_are_taken_in_the_order_asked_from_any_segment() -> None:
+    rows = clustered(30)
+    vectors = Vectors([rows[:10].astype(np.float16), rows[10:20].astype(np.float16)], 20, D, "float16", "dot")
+    asked = np.array([15, 3, 19, 0, 10])
+    assert np.array_equal(take(vectors, asked), rows[asked].astype(np.float16).astype(np.float32))
+
+
+def test_a_pilot_is_live_rows_with_the_queries_among_them() -> None:
+    rows, rng = clustered(500), np.random.default_rng(1)
+    live = np.flatnonzero(rng.random(500) < 0.5)
+    queries = rng.permutation(live)[:20]
+    pilot = draw_pilot(as_vectors(rows), live, queries, rng)
+    assert np.array_equal(pilot.rows, live)
+    assert np.array_equal(take(pilot.vectors, pilot.query_rows), rows[queries])
+
+
+def test_a_race_ends_with_the_fastest_shape_and_measures_few(backend: Backend) -> None:
+    class Known(Race):
+        def _measure(self, shape: Shape) -> float:
+            return abs(shape.nlist - 512) + abs(shape.code_bytes - 16)
+
+    rows = clustered(100)
+    pilot = draw_pilot(as_vectors(rows), np.arange(100), np.arange(4), np.random.default_rng(0))
+    race = Known(backend, pilot, SLOW_EXACT, lambda nlist, code: Listed(np.zeros((1, 1), np.int64)), recall_target=0.9)
+    assert choose(race, 60_000, (4, 8, 16, 32)) == Shape(512, 16)
+    assert len(race.found) <= 5
+    assert choose(race, 60_000, (4, 8, 16, 32), nlist=99, code_bytes=7) == Shape(99, 7)
+    assert choose(race, 60_000, (4, 8, 16, 32), code_bytes=7).code_bytes == 7
+
+
+def test_lists_scale_with_the_root_of_the_rows() -> None:
+    assert scaled(512, 60_000, 6_000_000) == 8192
+    assert scaled(256, 60_000, 60_000) == 256
+
+
+def test_costs_are_measured_and_grow_with_what_is_scored(backend: Backend) -> None:
+    for costs in (
+        measure_costs(backend, dimension=D, dtype="float16", metric="cosine"),
+        measure_costs_on(backend, as_vectors(clustered())),
+    ):
+        assert 0 < costs.scan_seconds(1000, 1000, D) < costs.scan_seconds(1_000_000, 1_000_000, D)
+        assert 0 < costs.gather_seconds(1000, 10, D) < costs.gather_seconds(1_000_000, 1000, D)
+
+
+def test_a_random_mask_has_about_the_share_asked_and_nothing_beyond_its_rows() -> None:
+    mask = random_mask(1003, 0.3, np.random.default_rng(0))
+    bits = np.unpackbits(mask, bitorder="little")
+    assert len(mask) % 8 == 0
+    assert not bits[1003:].any()
+    assert 0.25 < bits.mean() < 0.35

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import CorruptData
+from engine.index.tuning import Band, Costs, Setting, Tuning, monotone
+
+COSTS = Costs(7e-5, 1e-10, 1.3e-10, 3e-10, 8e-5, 1e-9, 3e-10)
+
+
+def setting(nprobe: int, depth: int, recall: float = 0.9) -> Setting:
+    return Setting(nprobe, depth, recall, nprobe * 1e-4, nprobe * 1e-5)
+
+
+TUNING = Tuning(
+    [
+        Band(10, 1.0, ((0.9, setting(8, 20, 0.91)), (0.95, setting(16, 40, 0.96)))),
+        Band(100, 1.0, ((0.9, setting(32, 200, 0.92)),)),
+        Band(10, 0.1, ((0.9, setting(64, 30, 0.93)), (0.95, setting(128, 60, 0.95)))),
+        Band(100, 0.1, ((0.9, setting(128, 300, 0.9)),)),
+        Band(10, 0.01, ()),
+    ],
+    COSTS,
+)
+
+
+def test_a_measured_point_is_given_as_measured() -> None:
+    assert TUNING.lookup(10, 1.0, 0.95) == setting(16, 40, 0.96)
+    assert TUNING.lookup(100, 0.1, 0.9) == setting(128, 300, 0.9)
+
+
+def test_a_target_between_two_takes_the_higher_and_one_beyond_takes_none() -> None:
+    assert TUNING.lookup(10, 1.0, 0.93) == setting(16, 40, 0.96)
+    assert TUNING.lookup(10, 1.0, 0.2) == setting(8, 20, 0.91)
+    assert TUNING.lookup(10, 1.0, 0.96) is None
+    assert TUNING.lookup(100, 1.0, 0.95) is None
+
+
+def test_what_lies_beyond_the_table_is_unknown() -> None:
+    assert TUNING.lookup(101, 1.0, 0.9) is None
+    assert TUNING.lookup(10, 0.001, 0.9) is None
+    assert TUNING.lookup(10, 0.05, 0.9) is None
+
+
+def test_a_k_below_the_table_takes_the_smallest() -> None:
+    assert TUNING.lookup(1, 1.0, 0.9) == setting(8, 20, 0.91)
+
+
+def test_between_bands_the_work_lies_between_and_the_recall_is_the_lower() -> None:
+    found = TUNING.lookup(10, math.sqrt(0.1), 0.9)
+    assert found is not None
+    assert (found.nprobe, found.depth, found.expected_recall) == (36, 25, 0.91)
+    assert found.seconds_b1 == pytest.approx(36e-4)
+
+
+def test_a_filter_that_passes_nearly_all_costs_hardly_more_than_none() -> None:
+    found = TUNING.lookup(10, 0.999, 0.95)
+    assert found is not None
+    assert found.nprobe == 17
+
+
+@given(
+    k=st.integers(1, 100),
+    ks=st.integers(0, 90),
+    p=st.floats(0.1, 1.0),
+    ps=st.floats(0.1, 1.0),
+    target=st.sampled_from([0.8, 0.9]),
+)
+def test_more_hits_or_a_narrower_filter_never_get_less_work(
+    k: int, ks: int, p: float, ps: float, target: float
+) -> None:
+    easy = TUNING.lookup(k, p, target)
+    hard = TUNING.lookup(min(100, k + ks), max(0.1, p * ps), target)
+    assert easy is not None
+    assert hard is not None
+    assert hard.nprobe >= easy.nprobe
+    assert hard.depth >= easy.depth
+
+
+def test_the_best_setting_is_that_of_the_highest_target_reached() -> None:
+    assert TUNING.best(10, 1.0) == setting(16, 40, 0.96)
+    assert TUNING.best(100, 1.0) == setting(32, 200, 0.92)
+    assert TUNING.best(1000, 1.0) is None
+
+
+def test_the_deepest_goes_as_far_beyond_k_as_any_setting() -> None:
+    assert TUNING.deepest(1000) == 6000
+
+
+def test_given_work_promises_what_was_measured_with_no_more() -> None:
+    assert TUNING.recall_at_least(10, 1.0, nprobe=15, depth=100) == 0.91
+    assert TUNING.recall_at_least(10, 1.0, nprobe=16, depth=40) == 0.96
+    assert TUNING.recall_at_least(10, 0.5, nprobe=64, depth=40) == 0.93
+    assert TUNING.recall_at_least(10, 1.0, nprobe=7, depth=100) == 0.0
+
+
+def test_a_higher_target_never_gets_less_work() -> None:
+    noisy = [(0.8, setting(9, 10)), (0.9, setting(4, 20)), (0.95, setting(12, 20)), (0.99, setting(11, 10))]
+    cleaned = monotone(noisy)
+    assert [target for target, _ in cleaned] == [0.8, 0.9, 0.95, 0.99]
+    assert [one.nprobe for _, one in cleaned] == [4, 4, 11, 11]
+
+
+def test_a_table_reads_back_as_written() -> None:
+    read = Tuning.from_json(json.loads(json.dumps(TUNING.to_json())))
+    assert (read.bands, read.costs) == (TUNING.bands, TUNING.costs)
+
+
+@pytest.mark.parametrize("stored", [{}, {"bands": [{"k": 1}], "costs": {}}, {"bands": 3, "costs": {}}])
+def test_what_is_no_table_is_refused(stored: dict[str, object]) -> None:
+    with pytest.raises(CorruptData):
+        Tuning.from_json(stored)

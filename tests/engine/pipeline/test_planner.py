@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import FailedPrecondition
+from engine.index.tuning import TARGETS, Band, Costs, Setting, Tuning
+from engine.pipeline.planner import IndexState, Plan, PlanRequest, plan
+from engine.types import Strategy
+
+COSTS = Costs(
+    scan_call=5e-5,
+    scan_row=1e-10,
+    scan_value_dense=1e-10,
+    scan_value_sparse=3e-10,
+    gather_call=5e-5,
+    gather_row=1e-9,
+    gather_value=2e-10,
+)
+PROBED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
+
+
+def band(k: int, selectivity: float) -> Band:
+    work = max(1, round(k / selectivity / 10))
+    return Band(
+        k,
+        selectivity,
+        tuple(
+            (target, Setting(4 * step * work, 3 * k * step, target + 0.005, 1e-4 * step * work, 5e-5 * step * work))
+            for step, target in enumerate(TARGETS, start=1)
+        ),
+    )
+
+
+TUNING = Tuning([band(k, p) for k in (10, 100) for p in (1.0, 0.1)], COSTS)
+EXACT_ONLY = IndexState(1_000_000, 1_000_000, 0, 0, 128, None, COSTS)
+LISTS = IndexState(1_000_000, 1_000_000, 1_000_000, 1024, 128, TUNING, COSTS)
+
+
+def asked(**changes: object) -> PlanRequest:
+    return replace(PlanRequest(k=10, survivors=1_000_000, is_filtered=False, recall_target=0.95), **changes)  # type: ignore[arg-type]
+
+
+def test_where_nothing_passes_nothing_is_searched_whatever_was_asked() -> None:
+    for strategy in (None, Strategy.IVFPQ, Strategy.EXACT_SCAN):
+        assert plan(asked(survivors=0, is_filtered=True, strategy=strategy), EXACT_ONLY).strategy is Strategy.NONE
+
+
+def test_without_lists_every_row_is_scanned() -> None:
+    assert plan(asked(), EXACT_ONLY).strategy is Strategy.EXACT_SCAN
+
+
+def test_without_lists_a_few_survivors_are_gathered_and_many_scanned_under_their_mask() -> None:
+    few, many = asked(survivors=2_000, is_filtered=True), asked(survivors=900_000, is_filtered=True)
+    state = replace(EXACT_ONLY, costs=replace(COSTS, gather_row=1e-10, scan_row=1e-9))
+    assert plan(few, state).strategy is Strategy.GATHER
+    assert plan(many, state).strategy is Strategy.MASKED_SCAN
+
+
+def test_lists_are_probed_where_that_is_faster() -> None:
+    found = plan(asked(), LISTS)
+    assert (found.strategy, found.nprobe, found.depth) == (Strategy.IVFPQ, 12, 90)
+    assert found.expected_recall == pytest.approx(0.955)
+
+
+def test_a_filter_that_leaves_much_is_probed_under_its_mask() -> None:
+    assert plan(asked(survivors=500_000, is_filtered=True), LISTS).strategy is Strategy.FILTERED_IVFPQ
+
+
+def test_a_filter_that_leaves_little_is_answered_exactly_and_a_wider_one_probes_more() -> None:
+    assert plan(asked(survivors=500, is_filtered=True), LISTS).strategy not in PROBED
+    wide, wider = (plan(asked(survivors=n, is_filtered=True, recall_target=0.8), LISTS) for n in (900_000, 200_000))
+    assert wider.nprobe > wide.nprobe
+
+
+def test_exact_is_exact_even_where_probes_are_given() -> None:
+    found = plan(asked(exact=True, nprobe=4), LISTS)
+    assert (found.strategy, found.expected_recall) == (Strategy.EXACT_SCAN, 1.0)
+
+
+def test_a_target_that_was_never_reached_is_answered_exactly() -> None:
+    assert plan(asked(recall_target=0.999), LISTS).strategy is Strategy.EXACT_SCAN
+
+
+def test_a_k_beyond_the_table_is_answered_exactly() -> None:
+    assert plan(asked(k=5000), LISTS).strategy is Strategy.EXACT_SCAN
+
+
+def test_given_probes_and_depth_are_taken_even_where_a_scan_would_be_faster() -> None:
+    found = plan(asked(nprobe=700, rescore_depth=333), LISTS)
+    assert (found.strategy, found.nprobe, found.depth) == (Strategy.IVFPQ, 700, 333)
+    assert found.expected_recall == pytest.approx(0.995)
+
+
+def test_given_probes_alone_take_the_tuned_depth_and_a_given_depth_the_tuned_probes() -> None:
+    assert plan(asked(nprobe=7), LISTS).depth == 90
+    assert plan(asked(rescore_depth=70), LISTS).nprobe == 12
+
+
+def test_probes_that_were_never_measured_promise_no_recall() -> None:
+    assert plan(asked(nprobe=1, rescore_depth=10), LISTS).expected_recall == 0.0
+
+
+def test_given_probes_without_lists_are_answered_exactly() -> None:
+    assert plan(asked(nprobe=7), EXACT_ONLY).strategy is Strategy.EXACT_SCAN
+
+
+def test_the_depth_is_never_below_k_nor_the_probes_beyond_the_lists() -> None:
+    found = plan(asked(k=50, nprobe=5000, rescore_depth=3), LISTS)
+    assert (found.nprobe, found.depth) == (1024, 50)
+
+
+def test_the_depth_is_never_beyond_the_rows_in_lists() -> None:
+    assert plan(asked(rescore_depth=10**9), LISTS).depth == 1_000_000
+
+
+def test_a_long_tail_makes_probing_dear() -> None:
+    assert plan(asked(), replace(LISTS, indexed_rows=1000)).strategy is Strategy.EXACT_SCAN
+
+
+@pytest.mark.parametrize(
+    ("strategy", "is_filtered", "done"),
+    [
+        (Strategy.EXACT_SCAN, False, Strategy.EXACT_SCAN),
+        (Strategy.EXACT_SCAN, True, Strategy.MASKED_SCAN),
+        (Strategy.MASKED_SCAN, True, Strategy.MASKED_SCAN),
+        (Strategy.GATHER, True, Strategy.GATHER),
+        (Strategy.IVFPQ, True, Strategy.FILTERED_IVFPQ),
+        (Strategy.FILTERED_IVFPQ, False, Strategy.IVFPQ),
+    ],
+)
+def test_a_strategy_asked_for_is_used_and_named_by_what_it_does(
+    strategy: Strategy, is_filtered: bool, done: Strategy
+) -> None:
+    assert plan(asked(strategy=strategy, is_filtered=is_filtered, survivors=900), LISTS).strategy is done
+
+
+def test_probing_asked_for_by_name_beyond_the_table_goes_all_the_way() -> None:
+    found = plan(asked(strategy=Strategy.IVFPQ, k=5000), LISTS)
+    assert found.nprobe == 1024
+    assert found.depth >= 5000
+    assert found.expected_recall == 0.0
+
+
+@pytest.mark.parametrize("strategy", PROBED)
+def test_probing_cannot_be_asked_for_without_lists_or_with_exact(strategy: Strategy) -> None:
+    with pytest.raises(FailedPrecondition, match="not trained yet"):
+        plan(asked(strategy=strategy), EXACT_ONLY)
+    with pytest.raises(FailedPrecondition, match="is not exact"):
+        plan(asked(strategy=strategy, exact=True), LISTS)
+
+
+def test_nothing_cannot_be_asked_for() -> None:
+    with pytest.raises(FailedPrecondition, match="none"):
+        plan(asked(strategy=Strategy.NONE), LISTS)
+
+
+REQUESTS = st.builds(
+    PlanRequest,
+    k=st.integers(1, 3000),
+    survivors=st.integers(0, 1_000_000),
+    is_filtered=st.booleans(),
+    exact=st.booleans(),
+    recall_target=st.none() | st.floats(0.01, 1.0),
+    nprobe=st.none() | st.integers(1, 5000),
+    rescore_depth=st.none() | st.integers(1, 5000),
+)
+STATES = st.sampled_from([EXACT_ONLY, LISTS, replace(LISTS, indexed_rows=900_000), replace(LISTS, n_rows=2_000_000)])
+
+
+@given(request=REQUESTS, state=STATES)
+def test_every_plan_can_be_carried_out_and_keeps_its_promises(request: PlanRequest, state: IndexState) -> None:
+    found = plan(request, state)
+    assert (found.strategy is Strategy.NONE) == (request.survivors == 0)
+    if found.strategy in PROBED:
+        assert state.tuning is not None
+        assert not request.exact
+        assert 1 <= found.nprobe <= state.nlist
+        assert found.depth >= request.k
+        assert (found.strategy is Strategy.FILTERED_IVFPQ) == request.is_filtered
+        if request.nprobe is None and request.rescore_depth is None:
+            assert found.expected_recall >= (request.recall_target or 0.95)
+    else:
+        assert (found.nprobe, found.depth, found.expected_recall) == (0, 0, 1.0)
+
+
+@given(request=REQUESTS, state=STATES)
+def test_no_plan_is_slower_than_an_exact_way_unless_it_was_asked_for(request: PlanRequest, state: IndexState) -> None:
+    if request.survivors == 0 or request.nprobe is not None or request.rescore_depth is not None:
+        return
+    exact: Plan = plan(replace(request, exact=True), state)
+    assert plan(request, state).seconds <= exact.seconds
