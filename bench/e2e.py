@@ -46,7 +46,7 @@ def _body(options: Options, report: Report) -> None:
     with prepared(schema, rows, settings={}, trained=False) as ready:
         report.figure("rows", len(rows))
         report.figure("made", ready.made)
-        copy = shutil.copytree(ready.folder, ready.folder.with_name("copy"))
+        copy = shutil.copytree(ready.folder, ready.folder.with_name("copy"), symlinks=True)
         with (
             served(ready.folder) as running,
             EngineProcess(copy) as engine,

@@ -18,7 +18,7 @@ from typing import Any
 from bench.cache import cache_folder, content_key
 from bench.harness import progress, rounded
 from bench.machine import ROOT
-from bench.serving import load_vectors, served, wait_until_settled, wait_until_trained
+from bench.serving import load_vectors, served, wait_until_settled
 from engine.types import Float32Array, Schema
 
 _CODE = ("engine/store", "engine/index", "engine/backend", "engine/ingest", "engine/pipeline", "kernels")
@@ -40,7 +40,7 @@ def prepared(
     """A data directory with the vectors as items 0 to n - 1.
 
     Args:
-        trained: wait until all rows but a tail are in inverted lists, else until upkeep has nothing to do.
+        trained: wait until there are inverted lists, not only until upkeep has nothing to do.
     """
     key = content_key(vectors, repr(schema), repr(sorted(settings.items())), str(trained), code_key())
     kept = cache_folder() / f"{schema.name}-{key}"
@@ -48,7 +48,7 @@ def prepared(
         _make(kept, schema, vectors, settings, trained)
     with tempfile.TemporaryDirectory(prefix="ebr-bench-") as own:
         folder = Path(own) / "server"
-        shutil.copytree(kept, folder)
+        shutil.copytree(kept, folder, symlinks=True)
         yield Prepared(folder, json.loads((kept / "made.json").read_text("utf-8")))
 
 
@@ -67,10 +67,7 @@ def _make(kept: Path, schema: Schema, vectors: Float32Array, settings: Mapping[s
             began = time.perf_counter()
             load_vectors(running.client, schema, vectors)
             loaded = time.perf_counter()
-            if trained:
-                wait_until_trained(running.client, schema.name, rows=len(vectors), seconds=_TRAIN_SECONDS)
-            else:
-                wait_until_settled(running.client, schema.name, seconds=_TRAIN_SECONDS)
+            wait_until_settled(running.client, schema.name, trained=trained, seconds=_TRAIN_SECONDS)
             made = {
                 "load_rows_per_s": rounded(len(vectors) / (loaded - began)),
                 "upkeep_s": rounded(time.perf_counter() - loaded),

@@ -59,14 +59,19 @@ def mnist784(options: Options) -> Task:
     truth = datasets.exact_top("mnist784", rows, metric="l2", k=K)
     if options.quick:
         rows, truth = replace(rows, queries=rows.queries[:2048]), truth[:2048]
-    return Task("mnist784", rows, truth, "l2", 0.95, min_nlist=256, settings={})
+    return Task("mnist784", rows, truth, "l2", 0.95, min_nlist=256, settings=_trained_once(rows.items))
 
 
 def jobs(options: Options, items: Float32Array, queries: Float32Array) -> Task:
-    """Postings and titles as they are embedded. So few rows would never be trained: the setting asks for it."""
+    """Postings and titles as they are embedded. Too few to be trained of its own accord."""
     rows = Rows(items, queries)
     truth = datasets.exact_top("jobs", rows, metric="dot", k=K)
-    return Task("jobs", rows, truth, "cosine", 0.97, min_nlist=1, settings={"min_rows_to_train": len(items) // 2})
+    return Task("jobs", rows, truth, "cosine", 0.97, min_nlist=1, settings=_trained_once(items))
+
+
+def _trained_once(items: Float32Array) -> dict[str, object]:
+    """Train when all is there, and not on the way to it as well."""
+    return {"min_rows_to_train": len(items)}
 
 
 def measure(task: Task, options: Options, report: Report) -> None:
@@ -75,7 +80,7 @@ def measure(task: Task, options: Options, report: Report) -> None:
     schema = vector_schema(task.name, dimension=task.rows.items.shape[1], metric=task.metric)
     with prepared(schema, task.rows.items, settings=task.settings, trained=True) as ready:
         report.figure(f"{task.name}.made", ready.made)
-        copy = shutil.copytree(ready.folder, ready.folder.with_name("copy"))
+        copy = shutil.copytree(ready.folder, ready.folder.with_name("copy"), symlinks=True)
         with (
             served(ready.folder, settings=task.settings) as running,
             EngineProcess(copy, settings=task.settings) as engine,

@@ -289,8 +289,7 @@ class RetrievalClient:
         params: SearchParams | Sequence[SearchParams] = SearchParams(),
         timeout_s: float | None = None,
     ) -> Iterator[BatchResult | EngineError]:
-        """One outcome for each batch, in order; batches are sent ahead of the replies. The stream has no deadline
-        unless one is given."""
+        """One outcome for each batch, in order; batches are sent ahead of the replies. No deadline unless given."""
 
         def requests() -> Iterator[retrieval_pb2.SearchStreamRequest]:
             for tag, queries in enumerate(batches):
@@ -415,7 +414,7 @@ class RetrievalClient:
     # Collections
 
     def create_collection(self, schema: Schema, *, timeout_s: float = _CREATE_SECONDS) -> CollectionInfo:
-        """A new, empty collection. The server opens its encoder first, which for the first of its kind takes a while."""
+        """A new, empty collection. The server opens its encoder first, which takes a while for one not yet in use."""
         request = admin_pb2.CreateCollectionRequest(schema=convert.schema_to(schema))
         return _collection_info(self._call(self._admin.CreateCollection, request, timeout_s).collection)
 
@@ -438,18 +437,14 @@ class RetrievalClient:
         request = admin_pb2.DeleteCollectionRequest(collection=collection)
         self._call(self._admin.DeleteCollection, request, timeout_s)
 
-    def add_attribute(
-        self, collection: str, spec: AttributeSpec, *, timeout_s: float | None = None
-    ) -> CollectionInfo:
+    def add_attribute(self, collection: str, spec: AttributeSpec, *, timeout_s: float | None = None) -> CollectionInfo:
         """A new attribute on the live collection, null for every item so far."""
         request = admin_pb2.AddAttributeRequest(collection=collection, attribute=convert.attribute_to(spec))
         return _collection_info(self._call(self._admin.AddAttribute, request, timeout_s).collection)
 
     def server(self, *, timeout_s: float | None = None) -> admin_pb2.GetServerResponse:
         """What the server is, what it runs on and the limits it enforces."""
-        reply: admin_pb2.GetServerResponse = self._call(
-            self._admin.GetServer, admin_pb2.GetServerRequest(), timeout_s
-        )
+        reply: admin_pb2.GetServerResponse = self._call(self._admin.GetServer, admin_pb2.GetServerRequest(), timeout_s)
         return reply
 
     # Calls

@@ -507,9 +507,7 @@ def schema_from(message: admin_pb2.Schema, field: str) -> types.Schema:
         ),
         text_mode="weighted" if message.text_mode == admin_pb2.TEXT_MODE_WEIGHTED else "joined",
         chunk=message.chunk or 1,
-        attributes=tuple(
-            attribute_from(one, f"{field}.attributes[{i}]") for i, one in enumerate(message.attributes)
-        ),
+        attributes=tuple(attribute_from(one, f"{field}.attributes[{i}]") for i, one in enumerate(message.attributes)),
     )
 
 
@@ -524,9 +522,7 @@ def schema_to(schema: types.Schema) -> admin_pb2.Schema:
         text_fields=[
             admin_pb2.TextField(name=one.name, order=one.order, weight=one.weight) for one in schema.text_fields
         ],
-        text_mode=(
-            admin_pb2.TEXT_MODE_WEIGHTED if schema.text_mode == "weighted" else admin_pb2.TEXT_MODE_JOINED
-        ),
+        text_mode=(admin_pb2.TEXT_MODE_WEIGHTED if schema.text_mode == "weighted" else admin_pb2.TEXT_MODE_JOINED),
         chunk=schema.chunk,
         attributes=[attribute_to(one) for one in schema.attributes],
     )

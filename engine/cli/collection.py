@@ -41,7 +41,7 @@ def list_(as_json: session.JsonOption = False, target: session.TargetOption = se
     if as_json:
         output.print_json([_record(info) for info in found])
         return
-    table = Table("name", "items", "encoder", "d", "metric", "memory", header_style="bold", pad_edge=False)
+    table = output.new_table("name", "items", "encoder", "d", "metric", "memory")
     for info in found:
         version = info.versions[0]
         table.add_row(
@@ -142,7 +142,7 @@ def _index(version: VersionStatus) -> str:
 
 
 def _fields_table(schema: Schema) -> Table:
-    table = Table("field", "type", "", header_style="bold", pad_edge=False)
+    table = output.new_table("field", "type", "")
     for text in sorted(schema.text_fields, key=lambda one: one.order):
         weight = f"weight {text.weight:g}" if schema.text_mode == "weighted" else ""
         table.add_row(text.name, "text", weight)
@@ -164,7 +164,7 @@ def _memory(version: VersionStatus) -> dict[str, int]:
 
 def _memory_table(version: VersionStatus) -> Table:
     n_rows = version.message.memory.row_count
-    table = Table(f"memory of {version.id}", "bytes a row", "in all", header_style="bold", pad_edge=False)
+    table = output.new_table(f"memory of {version.id}", "bytes a row", "in all")
     parts = _memory(version)
     for part, n_bytes in {**parts, f"{n_rows:,} rows": sum(parts.values())}.items():
         table.add_row(part, f"{n_bytes / n_rows:.1f}" if n_rows else "-", output.size(n_bytes))

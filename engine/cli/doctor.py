@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from engine.cli import output, probes, session
@@ -47,7 +46,7 @@ def doctor(
 
 
 def _tell(findings: list[Finding], lacks: list[Finding]) -> None:
-    table = Table("", "", "found", "", header_style="bold", pad_edge=False, show_lines=False)
+    table = output.new_table("", "", "found", "")
     for one in findings:
         word, style = _MARKS[one.state]
         table.add_row(Text(one.area), Text(one.name), Text(one.found), Text(word, style=style))

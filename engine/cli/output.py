@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,10 @@ from engine.types import AttributeValue, Explanation, GeoPoint, Hit, Schema, Sea
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS_SHOWN = 4
+
+
+def new_table(*headers: str) -> Table:
+    return Table(*headers, header_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
 
 
 def plain(value: AttributeValue) -> Any:
@@ -105,19 +110,20 @@ def search_view(result: SearchResult, columns: Sequence[str], *, round_trip_s: f
 
 
 def hits_table(hits: Sequence[Hit], columns: Sequence[str]) -> Table:
-    table = Table("#", "id", "score", *columns, header_style="bold", pad_edge=False)
+    table = new_table("#", "id", "score", *columns)
     for name in ("#", "score"):
         next(one for one in table.columns if one.header == name).justify = "right"
-    for column in table.columns:
-        column.no_wrap, column.overflow = True, "ellipsis"
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for rank, hit in enumerate(hits, 1):
-        values = [Text(_one_line(hit.text.get(name) or cell(hit.attributes.get(name)))) for name in columns]
+        values = [_shortened(hit.text.get(name) or cell(hit.attributes.get(name))) for name in columns]
         table.add_row(str(rank), Text(str(hit.id)), f"{hit.score:.4f}", *values)
     return table
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text[:400].split())
+def _shortened(text: str) -> Text:
+    """On one line. Said of the text and not of its column: a narrow terminal then takes the width from here."""
+    return Text(" ".join(text[:400].split()), no_wrap=True, overflow="ellipsis")
 
 
 def strategy_line(done: Explanation) -> str:
@@ -150,7 +156,7 @@ def milliseconds(seconds: float) -> str:
 
 def explanation_table(done: Explanation) -> Table:
     """Every word of it."""
-    table = Table("what was done", "", header_style="bold", pad_edge=False)
+    table = new_table("what was done", "")
     for name, value in (asdict(done) | {"strategy": done.strategy.value}).items():
         if name != "times":
             table.add_row(name.replace("_", " "), Text(str(value)))
@@ -159,7 +165,7 @@ def explanation_table(done: Explanation) -> Table:
 
 def pairs_table(title: str, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> Table:
     """Two columns: names and values."""
-    table = Table(title, "", header_style="bold", pad_edge=False)
+    table = new_table(title, "")
     for name, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
         table.add_row(name, Text(str(value)))
     return table

@@ -182,4 +182,5 @@ def _tune(work: Work, index: IvfPqIndex) -> Tuning:
     work.report("tuning", 0.0)
     subject = Subject(work.backend, work.vectors, index, work.alive, work.query_rows)
     bands = tune(subject, work.costs, seed=work.job.seed, report=partial(work.report, "tuning"))
+    work.report("tuning", 1.0)
     return Tuning(bands, work.costs)

@@ -36,7 +36,7 @@ _GAIN_TO_TRAIN = 2.0
 
 
 def list_counts(n_live: int) -> tuple[int, ...]:
-    """Numbers of lists worth trying, ascending: powers of two from the root of the rows on, where rows can train them."""
+    """Numbers of lists worth trying, ascending: powers of two from the root of the rows on, if rows can train them."""
     root = 1 << max(0, math.ceil(math.log2(math.sqrt(max(n_live, 1)))))
     trainable = max(1, n_live // _ROWS_PER_CENTROID)
     counts = tuple(root * factor for factor in _LISTS_PER_ROOT if root * factor <= trainable)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -260,10 +261,11 @@ def _search(cell: Cell, nprobe: int, depth: int, queries: Float32Array) -> None:
     subject.backend.rescore(subject.vectors, queries, candidates.rows, k=cell.k)
 
 
-def _without_own(rows: Int64Array, own: Int64Array, *others: Float32Array) -> tuple[npt.NDArray[np.int64], ...]:
+def _without_own(rows: Int64Array, own: Int64Array, *others: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
     """Rows [q, c] as [q, c - 1]: without the query's own row, or without the last where it is not among them."""
     order: Int64Array = np.argsort(rows == own[:, None], axis=1, kind="stable")[:, :-1]
-    return tuple(np.take_along_axis(array, order, axis=1) for array in (rows, *others))
+    arrays: tuple[npt.NDArray[Any], ...] = (rows, *others)
+    return tuple(np.take_along_axis(array, order, axis=1) for array in arrays)
 
 
 def _keys(rows: Int64Array, n_rows: int) -> Int64Array:

@@ -1,6 +1,6 @@
 """One version's index: rows, attribute columns, mapped vectors and the inverted lists, changed only between batches.
 
-The search lane's thread owns it: ``apply``, ``fold`` and every read for a search happen there. Knows nothing of requests.
+The search lane's thread owns it: ``apply``, ``fold`` and every read for a search happen there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Segments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """Inverted lists and what was measured of them, switched in as one; ``live_rows`` were alive when they were built."""
+    """Inverted lists and what was measured of them, switched in as one; they were built over ``live_rows``."""
 
     ivfpq: IvfPqIndex
     tuning: Tuning

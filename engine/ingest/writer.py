@@ -1,4 +1,4 @@
-"""The write path of a collection: validate, encode what changed, commit in groups, apply to the index, in that order."""
+"""The write path of a collection: validate, encode what changed, commit in groups, then apply to the index."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ class Writer:
             drafts = [draft for draft in again if draft.place not in refused]
 
     async def _commit(self, request: WriteRequest, deadline: float | None) -> WriteOutcome:
-        """In the commit lane, and shielded: what was handed over is committed whether or not the caller waits."""
+        """In the commit lane; a caller that leaves before its group forms writes nothing."""
         done = await self._commit_lane.submit(
             Commit(self, request), group=id(self.store), cost=max(1, len(request.ops)), deadline=deadline
         )

@@ -53,7 +53,7 @@ class Dropped(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """``entries`` at most, and ``cost`` in all; an entry that is dearer than ``cost`` alone forms a batch of its own."""
+    """``entries`` at most, and ``cost`` in all; an entry that costs more by itself forms a batch of its own."""
 
     entries: int
     cost: float

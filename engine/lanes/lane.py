@@ -270,7 +270,10 @@ class Lane(Generic[P, R]):
         self._count(tickets, seconds)
         self._deliver(
             [
-                (ticket, out if isinstance(out, EngineError) else Done(out, began - ticket.enqueued, seconds, len(tickets)))
+                (
+                    ticket,
+                    out if isinstance(out, EngineError) else Done(out, began - ticket.enqueued, seconds, len(tickets)),
+                )
                 for ticket, out in zip(tickets, outcomes, strict=True)
             ]
         )

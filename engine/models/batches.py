@@ -9,7 +9,7 @@ import numpy as np
 from engine.types import Int64Array
 
 PADDED_TOKENS = 2048
-"""Of one batch at most. Time a token is flat from 256 to 4096 and rises beyond, as does memory (bench/encoder.py)."""
+"""Of one batch at most. Time a token is the same from 256 on (bench/encoder.py), while memory grows with the batch."""
 
 
 def plan_batches(lengths: Sequence[int], *, call_tokens: float) -> list[list[int]]:

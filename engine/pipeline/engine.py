@@ -174,7 +174,7 @@ class Engine:
         if encoder is not None and encoder.version != version.encoder_version:
             raise VersionMismatch(
                 f"collection {name!r} was built with encoder {version.encoder_version}, but "
-                f"{store.schema.encoder!r} is now {encoder.version}: restore that encoder, or load into a new collection",
+                f"{store.schema.encoder!r} is now {encoder.version}: restore that encoder, or load a new collection",
                 collection=name,
                 index_encoder=version.encoder_version,
                 encoder=encoder.version,
@@ -261,4 +261,3 @@ def _open_lanes(settings: Settings, backend: Backend) -> Lanes:
             on_failure=lambda error: SearchFailed(f"the write failed: {error}"),
         ),
     )
-

@@ -7,55 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend, TopK
-from engine.errors import EngineError, ItemNotFound
+from engine.errors import EngineError
 from engine.index.filters import FilterProgram
 from engine.index.version_index import VersionIndex
-from engine.pipeline.planner import IndexState, Plan, PlanRequest, plan
-from engine.types import (
-    Explanation,
-    Float32Array,
-    Int64Array,
-    ItemId,
-    SearchParams,
-    StageTimes,
-    Strategy,
-    Uint8Array,
-)
+from engine.pipeline.cohorts import Batch, Cohort, CompiledParams, SearchJob, cohorts_of, mask_of, rows_in
+from engine.types import Explanation, Float32Array, StageTimes, Strategy
+
+__all__ = ["CompiledParams", "JobResult", "SearchJob", "count", "matching_ids", "search_jobs"]
 
 _INVERTED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CompiledParams:
-    """A query's parameters with its filter compiled; shared by the queries of a call that has one for all."""
-
-    params: SearchParams
-    program: FilterProgram
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SearchJob:
-    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted.
-
-    ``compiled``: one for all queries or one for each.
-    """
-
-    index: VersionIndex
-    compiled: Sequence[CompiledParams]
-    vectors: Float32Array | None = None
-    item_ids: Sequence[ItemId] = ()
-    explain: bool = False
-
-    @property
-    def n_queries(self) -> int:
-        return len(self.item_ids) if self.vectors is None else len(self.vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +39,6 @@ class JobResult:
 
 
 @dataclass(eq=False, slots=True)
-class _Mask:
-    """Live rows that pass a filter, as bits, and how many they are."""
-
-    bits: Uint8Array
-    survivors: int
-    passes_all: bool
-
-
-@dataclass(eq=False, slots=True)
-class _Cohort:
-    """Consecutive queries of one job that share parameters and mask, and so the plan: float32 [m, d]."""
-
-    job: int
-    first_place: int
-    vectors: Float32Array
-    compiled: CompiledParams
-    mask: _Mask
-    plan: Plan
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-
-@dataclass(eq=False, slots=True)
 class _Found:
     """A cohort's rows int64 [m, k] and scores, best first, and what was scanned for one query on average."""
 
@@ -106,23 +49,11 @@ class _Found:
     second_pass: bool = False
 
 
-@dataclass(eq=False, slots=True)
-class _Batch:
-    """The state of one batch over one index."""
-
-    backend: Backend
-    index: VersionIndex
-    jobs: Sequence[SearchJob]
-    masks: dict[bytes, _Mask] = field(default_factory=dict)
-    plans: dict[tuple[int, int], Plan] = field(default_factory=dict)
-    errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
-
-
 def search_jobs(backend: Backend, jobs: Sequence[SearchJob]) -> list[JobResult | EngineError]:
     """Answer jobs over one index; one outcome for each. A query that cannot be answered fails alone."""
-    batch = _Batch(backend, jobs[0].index, jobs)
+    batch = Batch(backend, jobs[0].index, jobs)
     began = time.perf_counter()
-    cohorts = [cohort for number in range(len(jobs)) for cohort in _cohorts(batch, number)]
+    cohorts = [cohort for number in range(len(jobs)) for cohort in cohorts_of(batch, number)]
     filtered = time.perf_counter()
     found = _run(batch, cohorts)
     searched = time.perf_counter()
@@ -137,125 +68,20 @@ def search_jobs(backend: Backend, jobs: Sequence[SearchJob]) -> list[JobResult |
 
 def count(index: VersionIndex, program: FilterProgram) -> int:
     """Live items that pass the filter."""
-    return len(matching_ids(index, program)) if index.schema.chunk > 1 else _mask_of(index, program).survivors
+    return len(matching_ids(index, program)) if index.schema.chunk > 1 else mask_of(index, program).survivors
 
 
 def matching_ids(index: VersionIndex, program: FilterProgram) -> npt.NDArray[Any]:
     """The ids of live items that pass the filter, in the order of their rows."""
-    rows = _rows_in(_mask_of(index, program).bits)
+    rows = rows_in(mask_of(index, program).bits)
     ids: npt.NDArray[Any] = index.rows.ids[rows[index.rows.first_rows[rows] == rows]]
     return ids
-
-
-# Masks and plans
-
-
-def _cohorts(batch: _Batch, number: int) -> list[_Cohort]:
-    job = batch.jobs[number]
-    if len(job.compiled) == 1 and job.vectors is not None:
-        spans = [(0, len(job.vectors))]
-    else:
-        spans = [(place, 1) for place in range(job.n_queries)]
-    cohorts = []
-    for place, size in spans:
-        try:
-            cohorts.append(_cohort(batch, number, place, size))
-        except EngineError as error:
-            batch.errors.update({(number, place + i): error for i in range(size)})
-    return cohorts
-
-
-def _cohort(batch: _Batch, number: int, place: int, size: int) -> _Cohort:
-    job, index = batch.jobs[number], batch.index
-    compiled = job.compiled[place if len(job.compiled) > 1 else 0]
-    mask = _shared_mask(batch, compiled.program)
-    if job.vectors is not None:
-        vectors = job.vectors[place : place + size]
-    else:
-        own = job.item_ids[place]
-        vectors = _vector_of(index, own)
-        mask = _without(index, mask, [own])
-    if len(compiled.params.exclude_ids):
-        mask = _without(index, mask, compiled.params.exclude_ids)
-    return _Cohort(number, place, vectors, compiled, mask, _plan_of(batch, compiled, mask))
-
-
-def _shared_mask(batch: _Batch, program: FilterProgram) -> _Mask:
-    """The mask of a filter, evaluated once for the batch."""
-    mask = batch.masks.get(program.fingerprint)
-    if mask is None:
-        mask = batch.masks[program.fingerprint] = _mask_of(batch.index, program)
-    return mask
-
-
-def _mask_of(index: VersionIndex, program: FilterProgram) -> _Mask:
-    rows = index.rows
-    if program.is_pass_all:
-        return _Mask(rows.alive, rows.n_alive, passes_all=rows.n_alive == rows.n_rows)
-    bits = program.evaluate(index.columns, index.rows_of) & rows.alive
-    return _Mask(bits, _popcount(bits), passes_all=False)
-
-
-def _without(index: VersionIndex, mask: _Mask, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> _Mask:
-    rows = index.rows.rows_of(ids)
-    bits = mask.bits.copy()
-    np.bitwise_and.at(bits, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
-    return _Mask(bits, _popcount(bits), passes_all=False)
-
-
-def _popcount(bits: Uint8Array) -> int:
-    return int(np.bitwise_count(bits.view(np.uint64)).sum())
-
-
-def _rows_in(bits: Uint8Array) -> Int64Array:
-    return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
-
-
-def _vector_of(index: VersionIndex, item_id: ItemId) -> Float32Array:
-    vector = index.vector_of(item_id)
-    if vector is None:
-        raise ItemNotFound(item_id)
-    return vector[None, :]
-
-
-def _plan_of(batch: _Batch, compiled: CompiledParams, mask: _Mask) -> Plan:
-    key = (id(compiled), mask.survivors)
-    known = batch.plans.get(key)
-    if known is None:
-        known = batch.plans[key] = plan(_request(batch.index, compiled, mask), _state(batch.index))
-    return known
-
-
-def _request(index: VersionIndex, compiled: CompiledParams, mask: _Mask) -> PlanRequest:
-    params = compiled.params
-    return PlanRequest(
-        k=params.k * index.schema.chunk,
-        survivors=mask.survivors,
-        is_filtered=not compiled.program.is_pass_all or len(params.exclude_ids) > 0,
-        exact=params.exact,
-        recall_target=params.recall_target,
-        nprobe=params.nprobe,
-        rescore_depth=params.rescore_depth,
-        strategy=params.strategy,
-    )
-
-
-def _state(index: VersionIndex) -> IndexState:
-    return IndexState(
-        n_rows=index.rows.n_rows,
-        alive_rows=index.rows.n_alive,
-        indexed_rows=index.indexed_rows,
-        nlist=index.lists.ivfpq.nlist if index.lists else 0,
-        dimension=index.version.dimension,
-        tuning=index.lists.tuning if index.lists else None,
-        costs=index.costs,
-    )
 
 
 # Scans
 
 
-def _run(batch: _Batch, cohorts: Sequence[_Cohort]) -> list[_Found]:
+def _run(batch: Batch, cohorts: Sequence[Cohort]) -> list[_Found]:
     """What was found for each cohort; cohorts that one backend call can answer share it."""
     found: dict[int, _Found] = {}
     for members in _grouped(cohorts):
@@ -264,7 +90,7 @@ def _run(batch: _Batch, cohorts: Sequence[_Cohort]) -> list[_Found]:
     return [found[position] for position in range(len(cohorts))]
 
 
-def _grouped(cohorts: Sequence[_Cohort]) -> list[list[int]]:
+def _grouped(cohorts: Sequence[Cohort]) -> list[list[int]]:
     """A scan or a gather takes any masks, inverted lists take one."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, cohort in enumerate(cohorts):
@@ -275,7 +101,7 @@ def _grouped(cohorts: Sequence[_Cohort]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _answer(batch: _Batch, group: Sequence[_Cohort]) -> list[_Found]:
+def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:
     strategy = group[0].plan.strategy
     k = max(_rows_wanted(batch.index, cohort) for cohort in group)
     vectors = group[0].vectors if len(group) == 1 else np.concatenate([cohort.vectors for cohort in group])
@@ -290,12 +116,12 @@ def _answer(batch: _Batch, group: Sequence[_Cohort]) -> list[_Found]:
     return found
 
 
-def _rows_wanted(index: VersionIndex, cohort: _Cohort) -> int:
+def _rows_wanted(index: VersionIndex, cohort: Cohort) -> int:
     """k, or enough rows that k items are among them however many chunks each has."""
     return max(1, min(cohort.compiled.params.k * index.schema.chunk, cohort.mask.survivors))
 
 
-def _scan(batch: _Batch, group: Sequence[_Cohort], vectors: Float32Array, k: int) -> list[_Found]:
+def _scan(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
     masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
     top = batch.backend.masked_scan(batch.index.vectors, vectors, masks, k=k)
     return [
@@ -304,8 +130,8 @@ def _scan(batch: _Batch, group: Sequence[_Cohort], vectors: Float32Array, k: int
     ]
 
 
-def _gather(batch: _Batch, group: Sequence[_Cohort], vectors: Float32Array, k: int) -> list[_Found]:
-    rows_of_mask = {id(cohort.mask): _rows_in(cohort.mask.bits) for cohort in group}
+def _gather(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
+    rows_of_mask = {id(cohort.mask): rows_in(cohort.mask.bits) for cohort in group}
     rows = [rows_of_mask[id(cohort.mask)] for cohort in group for _ in range(len(cohort))]
     top = batch.backend.gather(batch.index.vectors, vectors, rows, k=k)
     return [
@@ -314,7 +140,7 @@ def _gather(batch: _Batch, group: Sequence[_Cohort], vectors: Float32Array, k: i
     ]
 
 
-def _probe(batch: _Batch, group: Sequence[_Cohort], vectors: Float32Array, k: int) -> list[_Found]:
+def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
     """Inverted lists, exact rescoring of what they gave, and the exact tail; one mask for the whole group."""
     index, plan_, mask = batch.index, group[0].plan, group[0].mask
     assert index.lists is not None
@@ -323,7 +149,9 @@ def _probe(batch: _Batch, group: Sequence[_Cohort], vectors: Float32Array, k: in
     rows, tail_rows = candidates.rows, index.rows.n_rows - index.indexed_rows
     if tail_rows:
         masks = [mask.bits] * len(vectors)
-        tail = batch.backend.masked_scan(index.vectors, vectors, masks, k=min(k, tail_rows), first_row=index.indexed_rows)
+        tail = batch.backend.masked_scan(
+            index.vectors, vectors, masks, k=min(k, tail_rows), first_row=index.indexed_rows
+        )
         rows = np.concatenate([rows, tail.rows], axis=1)
     top = batch.backend.rescore(index.vectors, vectors, rows, k=k)
     short = (top.rows >= 0).sum(axis=1) < min(k, mask.survivors)
@@ -343,7 +171,7 @@ def _probe(batch: _Batch, group: Sequence[_Cohort], vectors: Float32Array, k: in
 
 
 def _second_pass(
-    batch: _Batch, cohort: _Cohort, vectors: Float32Array, top: TopK, short: npt.NDArray[np.bool_], k: int
+    batch: Batch, cohort: Cohort, vectors: Float32Array, top: TopK, short: npt.NDArray[np.bool_], k: int
 ) -> TopK:
     """Exact search for the queries whose probes met fewer rows than there are survivors to return."""
     masks = [cohort.mask.bits] * int(short.sum())
@@ -353,7 +181,7 @@ def _second_pass(
     return TopK(rows, scores)
 
 
-def _split(top: TopK, group: Sequence[_Cohort]) -> list[TopK]:
+def _split(top: TopK, group: Sequence[Cohort]) -> list[TopK]:
     ends = np.cumsum([len(cohort) for cohort in group])[:-1]
     if not len(ends):
         return [top]
@@ -367,7 +195,7 @@ def _empty(n_queries: int) -> TopK:
 # Results
 
 
-def _best_items(index: VersionIndex, cohort: _Cohort, found: _Found) -> TopK:
+def _best_items(index: VersionIndex, cohort: Cohort, found: _Found) -> TopK:
     """The k best items: an item's score is its best row's, and its first row stands for it."""
     k = cohort.compiled.params.k
     top = found.top
@@ -384,9 +212,7 @@ def _best_items(index: VersionIndex, cohort: _Cohort, found: _Found) -> TopK:
     return TopK(rows, scores)
 
 
-def _result_of(
-    batch: _Batch, number: int, own: Sequence[tuple[_Cohort, _Found, TopK]], times: StageTimes
-) -> JobResult:
+def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, TopK]], times: StageTimes) -> JobResult:
     job, index = batch.jobs[number], batch.index
     counts = np.zeros(job.n_queries, np.uint32)
     rows, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
@@ -412,7 +238,7 @@ def _result_of(
     )
 
 
-def _explain(batch: _Batch, cohort: _Cohort, found: _Found, times: StageTimes) -> Explanation:
+def _explain(batch: Batch, cohort: Cohort, found: _Found, times: StageTimes) -> Explanation:
     index = batch.index
     return Explanation(
         strategy=cohort.plan.strategy,

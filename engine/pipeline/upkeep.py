@@ -17,7 +17,7 @@ from engine.backend.protocol import Backend, IvfPqIndex
 from engine.config import Settings
 from engine.errors import CorruptData, EngineError
 from engine.index.build import BuildJob, BuildProcess, remove_leftovers, start
-from engine.index.ivfpq import IvfPqImage, image_ids, index_path, min_rows_to_train, read_image, remove_image
+from engine.index.ivfpq import IvfPqImage, image_ids, index_path, read_image, remove_image
 from engine.index.version_index import Lists, VersionIndex
 from engine.store import CollectionStore
 

@@ -54,9 +54,7 @@ class AdminServicer:
         await self._engine.delete(request.collection)
         return admin_pb2.DeleteCollectionResponse()
 
-    async def add_attribute(
-        self, request: admin_pb2.AddAttributeRequest, call: Call
-    ) -> admin_pb2.AddAttributeResponse:
+    async def add_attribute(self, request: admin_pb2.AddAttributeRequest, call: Call) -> admin_pb2.AddAttributeResponse:
         collection = self._engine.collection(request.collection)
         await collection.add_attribute(convert.attribute_from(request.attribute, "attribute"))
         return admin_pb2.AddAttributeResponse(collection=_collection(collection))

@@ -84,7 +84,8 @@ class IngestServicer:
         found = await collection.get(ids, vectors=request.vectors)
         missing = [one for one, item in zip(ids, found, strict=True) if item is None]
         return ingest_pb2.GetResponse(
-            items=[_stored(item, collection) for item in found if item is not None], missing=convert.item_ids_to(missing)
+            items=[_stored(item, collection) for item in found if item is not None],
+            missing=convert.item_ids_to(missing),
         )
 
     async def count(self, request: ingest_pb2.CountRequest, call: Call) -> ingest_pb2.CountResponse:
@@ -166,4 +167,3 @@ def _after(token: str, collection: Collection) -> ItemId | None:
     if not isinstance(last, wanted) or isinstance(last, bool):
         raise InvalidArgument("page_token", "is not one that this collection's Scroll gave")
     return last
-

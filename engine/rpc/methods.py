@@ -142,7 +142,7 @@ async def _abort(context: grpc.aio.ServicerContext, error: EngineError) -> None:
 
 
 async def in_order(tasks: AsyncIterator[asyncio.Task[Any]], *, ahead: int) -> AsyncIterator[Any]:
-    """Results of tasks in their order, with at most ``ahead`` of them under way; what is left is cancelled at the end."""
+    """Results of tasks in their order, at most ``ahead`` of them under way; what is left at the end is cancelled."""
     queue: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(ahead)
 
     async def feed() -> None:

@@ -176,9 +176,7 @@ def _columns(answer: SearchAnswer) -> retrieval_pb2.SearchBatchResponse:
     )
 
 
-async def _hits(
-    collection: Collection, answer: SearchAnswer, fields: retrieval_pb2.ReturnFields
-) -> Sequence[Hit]:
+async def _hits(collection: Collection, answer: SearchAnswer, fields: retrieval_pb2.ReturnFields) -> Sequence[Hit]:
     """Hits with what the caller asked to be returned; an item deleted since the search has none of it."""
     ids: list[ItemId] = answer.ids.tolist()
     stored: list[StoredItem | None] = [None] * len(ids)
@@ -207,4 +205,3 @@ def _hit(
     }
     text = {name: value for name, value in item.text.items() if "*" in fields.text_fields or name in fields.text_fields}
     return Hit(item_id, score, attributes, text, item.vectors)
-

@@ -103,7 +103,9 @@ class Server:
         lanes = self.engine.lanes
         self.metrics.gauge("ebr_encode_waiting_seconds", "Encoding that waits", lambda: lanes.encode.lane.waiting_cost)
         self.metrics.gauge("ebr_search_waiting_queries", "Queries that wait", lambda: lanes.search.waiting_cost)
-        self.metrics.gauge("ebr_commit_waiting_items", "Items that wait to be committed", lambda: lanes.commit.waiting_cost)
+        self.metrics.gauge(
+            "ebr_commit_waiting_items", "Items that wait to be committed", lambda: lanes.commit.waiting_cost
+        )
 
     def _collection_health(self, name: str, serving: bool) -> None:
         state = SERVING if serving else NOT_SERVING
@@ -154,4 +156,3 @@ async def _serve(settings: Settings, import_seconds: float) -> None:
         waiting.cancel()
         logger.info("draining")
         await server.stop()
-

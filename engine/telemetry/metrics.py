@@ -35,7 +35,9 @@ class Metrics:
             "ebr_stage_seconds", "Wall time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
         )
         self._truncated = Counter(
-            "ebr_truncated_items", "Items whose text was longer than the encoder reads", ["collection"],
+            "ebr_truncated_items",
+            "Items whose text was longer than the encoder reads",
+            ["collection"],
             registry=self.registry,
         )
 

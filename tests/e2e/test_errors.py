@@ -48,7 +48,11 @@ PROVOKED: dict[str, tuple[Callable[[RetrievalClient], Any], type[EngineError], s
     "wrong dimension": (lambda c: c.search("points", np.zeros(5, np.float32)), InvalidArgument, "5 dimensions"),
     "NaN in a query": (lambda c: c.search("points", np.full(4, np.nan, np.float32)), InvalidArgument, "NaN"),
     "k of 0": (lambda c: c.search("points", POINT, params=SearchParams(k=0)), InvalidArgument, "params.k"),
-    "k beyond the limit": (lambda c: c.search("points", POINT, params=SearchParams(k=100_001)), LimitExceeded, "100000"),
+    "k beyond the limit": (
+        lambda c: c.search("points", POINT, params=SearchParams(k=100_001)),
+        LimitExceeded,
+        "100000",
+    ),
     "recall target of 2": (
         lambda c: c.search("points", POINT, params=SearchParams(recall_target=2.0)),
         InvalidArgument,

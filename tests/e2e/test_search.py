@@ -47,7 +47,9 @@ def test_a_hit_returns_what_was_asked_for_and_never_what_is_not_stored(client: R
 
 
 def test_the_reply_says_how_it_was_found(client: RetrievalClient) -> None:
-    told = client.search("things", "red", params=SearchParams(filter=Filter(must=(Match("colour", ("red",)),)))).explanation
+    told = client.search(
+        "things", "red", params=SearchParams(filter=Filter(must=(Match("colour", ("red",)),)))
+    ).explanation
     assert told.index_version == "v1"
     assert told.encoder_version == "words-1"
     assert told.strategy in (Strategy.GATHER, Strategy.MASKED_SCAN)

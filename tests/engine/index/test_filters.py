@@ -102,9 +102,19 @@ def test_except_on_a_list_wants_a_value_and_none_of_these() -> None:
 
 def test_min_should_counts_a_condition_as_often_as_it_stands_there() -> None:
     columns = columns_of([{"bool": True}, {"bool": False}])
-    twice = (Match("bool", (True,)), Match("bool", (True,)), IsNull("keyword_list"))
+    twice = (Match("bool", (True,)), Match("bool", (True,)), IsNull("bool"))
     assert rows_passing(Filter(should=twice, min_should=2), columns) == [0]
     assert rows_passing(Filter(should=twice, min_should=0), columns) == [0, 1]
+
+
+def test_min_should_wants_so_many_of_several() -> None:
+    columns = columns_of([{"bool": True}, {"bool": True, "int": 1}, {"bool": True, "int": 1, "float": 2.0}, {}])
+    three = (Match("bool", (True,)), INT, FLOAT)
+    for minimum, rows in ((None, [0, 1, 2]), (1, [0, 1, 2]), (2, [1, 2]), (3, [2])):
+        assert rows_passing(Filter(should=three, min_should=minimum), columns) == rows
+        assert rows_passing(Filter(must_not=(Filter(should=three, min_should=minimum),)), columns) == sorted(
+            {0, 1, 2, 3} - set(rows)
+        )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +133,8 @@ def test_contradictory_bounds_match_nothing() -> None:
 
 def test_a_mask_is_the_caller_s_to_change() -> None:
     columns = columns_of([{"bool": True, "keyword": "a", "geo_point": GeoPoint(0, 0)}] * 9)
-    for condition in (Match("bool", (True,)), IsNull("int"), GeoRadius("geo_point", GeoPoint(0, 0), 3e7)):
+    has_value = Filter(must_not=(IsNull("keyword"),))
+    for condition in (Match("bool", (True,)), IsNull("int"), has_value, GeoRadius("geo_point", HERE, 3e7)):
         program = compile_filter(Filter(must=(condition,)), SCHEMA)
         program.evaluate(columns, own_rows)[:] = 0
         assert program.evaluate(columns, own_rows).any()
@@ -177,6 +188,7 @@ def test_equal_filters_written_differently_have_one_fingerprint(tree: Filter, se
         (Filter(must=(Range("int", gte=1), Range("int", lt=9))), Range("int", gte=1, lt=9)),
         (Filter(should=(IsNull("int"), IsNull("bool")), min_should=2), Filter(must=(IsNull("bool"), IsNull("int")))),
         (Filter(must_not=(Filter(should=(INT, FLOAT)),)), Filter(must_not=(FLOAT, INT))),
+        (Range("int", gt=2**63 - 1), HasId(())),
         (Match("bool", except_=(True,)), Filter(must_not=(IsNull("bool"), Match("bool", (True,))))),
     ],
 )  # fmt: skip

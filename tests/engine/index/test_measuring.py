@@ -11,6 +11,7 @@ from engine.index import measuring
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs, measure_costs_on, pack, random_mask
 from engine.index.measuring import Subject, fastest, take, tune
+from engine.index.tuning import Band
 from engine.types import Float32Array, Int64Array, Uint8Array
 
 N, D, NLIST = 6000, 32, 64
@@ -43,6 +44,11 @@ def subject(backend: Backend) -> Subject:
     alive = np.random.default_rng(4).random(N) < 0.9
     queries = np.random.default_rng(5).permutation(np.flatnonzero(alive))[:100]
     return Subject(backend, as_vectors(rows), index, alive, queries)
+
+
+@pytest.fixture(scope="module")
+def bands(subject: Subject) -> list[Band]:
+    return tune(subject, SLOW_EXACT, seed=3)
 
 
 class Listed:
@@ -85,15 +91,16 @@ def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
     rows = clustered(200)
     rows[100:104] = rows[0] + 0.001
     others = np.array([[0, 100, 101], [0, 102, 103]])
-    subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), np.array([0, 0]))
-    cell = measuring._cell(Subject(backend, subject.vectors, Listed(others), subject.alive, np.zeros(4, np.int64)), 10, subject.alive, SLOW_EXACT)
+    subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), np.zeros(4, np.int64))
+    cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
     truth = measuring._truth(subject, np.array([0, 0]), None, 2)
     assert measuring._recalls(cell, truth, 1, (2,))[:, 0].tolist() == [1.0, 1.0]
     assert measuring._recalls(cell, truth, 1, (1,))[:, 0].tolist() == [0.5, 0.5]
 
 
 def test_padding_is_never_taken_for_a_row(subject: Subject) -> None:
-    nothing = Subject(subject.backend, subject.vectors, Listed(np.full((50, 400), -1)), subject.alive, subject.query_rows)
+    padding = Listed(np.full((50, 400), -1))
+    nothing = Subject(subject.backend, subject.vectors, padding, subject.alive, subject.query_rows)
     cell = measuring._cell(nothing, 10, subject.alive, SLOW_EXACT)
     assert not measuring._recalls(cell, cell.tuned, 1, (10, 100)).any()
 
@@ -106,8 +113,9 @@ def test_fewer_survivors_than_k_are_all_that_is_wanted(subject: Subject) -> None
     assert measuring._recalls(cell, cell.tuned, NLIST, (10,)).min() == 1.0
 
 
-def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(subject: Subject) -> None:
-    bands = tune(subject, SLOW_EXACT, seed=3)
+def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(
+    subject: Subject, bands: list[Band]
+) -> None:
     cells = {(band.k, band.selectivity): dict(band.settings) for band in bands}
     assert {(10, 1.0), (10, 0.3), (10, 0.1), (100, 1.0)} <= set(cells)
     rows, others = subject.vectors.segments[0], np.setdiff1d(np.flatnonzero(subject.alive), subject.query_rows)[:120]
@@ -123,11 +131,11 @@ def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(subj
         assert abs(np.mean(hits) - setting.expected_recall) < 0.06
 
 
-def test_a_higher_target_and_a_narrower_filter_take_more_probes(subject: Subject) -> None:
-    cells = {(band.k, band.selectivity): dict(band.settings) for band in tune(subject, SLOW_EXACT, seed=3)}
-    work = [setting.nprobe * setting.depth for _, setting in sorted(cells[10, 1.0].items())]
+def test_a_higher_target_takes_more_work(bands: list[Band]) -> None:
+    settings = dict(next(band for band in bands if (band.k, band.selectivity) == (10, 1.0)).settings)
+    work = [setting.nprobe * setting.depth for _, setting in sorted(settings.items())]
+    assert len(work) >= 3
     assert work[0] < work[-1]
-    assert cells[10, 0.1][0.9].nprobe > cells[10, 1.0][0.9].nprobe
 
 
 def test_queries_that_tune_never_report(subject: Subject) -> None:
@@ -138,14 +146,14 @@ def test_queries_that_tune_never_report(subject: Subject) -> None:
 
 def test_where_exact_search_is_faster_than_one_probe_nothing_is_tuned_for_long(subject: Subject) -> None:
     free = Costs(1e-9, 1e-15, 1e-15, 1e-15, 1e-9, 1e-15, 1e-15)
-    assert len(tune(subject, free, seed=3)) <= len(measuring.KS)
+    assert {band.selectivity for band in tune(subject, free, seed=3)} <= {1.0, 0.3}
 
 
 def test_the_fastest_setting_reaches_its_target(subject: Subject) -> None:
     setting = fastest(subject, SLOW_EXACT, recall_target=0.9)
     assert setting is not None
     assert setting.expected_recall > 0.85
-    assert 0 < setting.seconds_b64
+    assert setting.seconds_b64 > 0
 
 
 def test_rows_are_taken_in_the_order_asked_from_any_segment() -> None:

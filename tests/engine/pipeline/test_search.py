@@ -108,7 +108,9 @@ class World:
         return float(-((query - vector) ** 2).sum() if self.metric == "l2" else query @ vector)
 
 
-def ask(world: World, queries: Sequence[np.ndarray], params: Sequence[SearchParams], *, jobs: int = 1) -> list[JobResult]:
+def ask(
+    world: World, queries: Sequence[np.ndarray], params: Sequence[SearchParams], *, jobs: int = 1
+) -> list[JobResult]:
     compiled = [CompiledParams(one, compile_filter(one.filter, world.schema)) for one in params]
     job = SearchJob(world.index, compiled, vectors=np.array(queries, np.float32), explain=True)
     results = search_jobs(backend(), [job] * jobs)
@@ -124,9 +126,7 @@ def hits(result: JobResult) -> list[list[tuple[str, float]]]:
 
 names = st.sampled_from([f"i{n}" for n in range(12)])
 small = st.lists(st.integers(-3, 3), min_size=D, max_size=D).map(lambda v: np.array(v, np.float32))
-attributes = st.fixed_dictionaries(
-    {}, optional={"colour": st.sampled_from(["red", "blue"]), "size": st.integers(0, 5)}
-)
+attributes = st.fixed_dictionaries({}, optional={"colour": st.sampled_from(["red", "blue"]), "size": st.integers(0, 5)})
 FILTERS: list[tuple[Filter, object]] = [
     (Filter(), lambda name, a: True),
     (Filter(must=(Match("colour", any_of=("red",)),)), lambda name, a: a.get("colour") == "red"),
@@ -149,7 +149,9 @@ def worlds(draw: st.DrawFn) -> World:
     return world
 
 
-@given(worlds(), st.lists(st.tuples(small, st.integers(0, len(FILTERS) - 1), st.integers(1, 8)), min_size=1, max_size=6))
+@given(
+    worlds(), st.lists(st.tuples(small, st.integers(0, len(FILTERS) - 1), st.integers(1, 8)), min_size=1, max_size=6)
+)
 def test_a_batch_of_mixed_queries_equals_brute_force(world: World, asked: list[tuple[np.ndarray, int, int]]) -> None:
     params = [SearchParams(k=k, filter=FILTERS[which][0]) for _, which, k in asked]
     (result,) = ask(world, [query for query, _, _ in asked], params)

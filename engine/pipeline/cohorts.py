@@ -1,0 +1,183 @@
+"""The queries of a batch in cohorts: those of a job that share parameters and mask, and so are planned and run as one.
+
+Masks are evaluated once for each distinct filter of the batch. Knows nothing of how a plan is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend.protocol import Backend
+from engine.errors import EngineError, ItemNotFound
+from engine.index.filters import FilterProgram
+from engine.index.version_index import VersionIndex
+from engine.pipeline.planner import IndexState, Plan, PlanRequest, plan
+from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledParams:
+    """A query's parameters with its filter compiled; shared by the queries of a call that has one for all."""
+
+    params: SearchParams
+    program: FilterProgram
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchJob:
+    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted.
+
+    ``compiled``: one for all queries or one for each.
+    """
+
+    index: VersionIndex
+    compiled: Sequence[CompiledParams]
+    vectors: Float32Array | None = None
+    item_ids: Sequence[ItemId] = ()
+    explain: bool = False
+
+    @property
+    def n_queries(self) -> int:
+        return len(self.item_ids) if self.vectors is None else len(self.vectors)
+
+
+@dataclass(eq=False, slots=True)
+class Mask:
+    """Live rows that pass a filter, as bits, and how many they are."""
+
+    bits: Uint8Array
+    survivors: int
+    passes_all: bool
+
+
+@dataclass(eq=False, slots=True)
+class Cohort:
+    """Consecutive queries of one job that share parameters and mask, and so the plan: float32 [m, d]."""
+
+    job: int
+    first_place: int
+    vectors: Float32Array
+    compiled: CompiledParams
+    mask: Mask
+    plan: Plan
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """The state of one batch over one index."""
+
+    backend: Backend
+    index: VersionIndex
+    jobs: Sequence[SearchJob]
+    masks: dict[bytes, Mask] = field(default_factory=dict)
+    plans: dict[tuple[int, int], Plan] = field(default_factory=dict)
+    errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
+
+
+def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
+    job = batch.jobs[number]
+    if len(job.compiled) == 1 and job.vectors is not None:
+        spans = [(0, len(job.vectors))]
+    else:
+        spans = [(place, 1) for place in range(job.n_queries)]
+    cohorts = []
+    for place, size in spans:
+        try:
+            cohorts.append(_cohort(batch, number, place, size))
+        except EngineError as error:
+            batch.errors.update({(number, place + i): error for i in range(size)})
+    return cohorts
+
+
+def _cohort(batch: Batch, number: int, place: int, size: int) -> Cohort:
+    job, index = batch.jobs[number], batch.index
+    compiled = job.compiled[place if len(job.compiled) > 1 else 0]
+    mask = _shared_mask(batch, compiled.program)
+    if job.vectors is not None:
+        vectors = job.vectors[place : place + size]
+    else:
+        own = job.item_ids[place]
+        vectors = _vector_of(index, own)
+        mask = _without(index, mask, [own])
+    if len(compiled.params.exclude_ids):
+        mask = _without(index, mask, compiled.params.exclude_ids)
+    return Cohort(number, place, vectors, compiled, mask, _plan_of(batch, compiled, mask))
+
+
+def _shared_mask(batch: Batch, program: FilterProgram) -> Mask:
+    """The mask of a filter, evaluated once for the batch."""
+    mask = batch.masks.get(program.fingerprint)
+    if mask is None:
+        mask = batch.masks[program.fingerprint] = mask_of(batch.index, program)
+    return mask
+
+
+def mask_of(index: VersionIndex, program: FilterProgram) -> Mask:
+    rows = index.rows
+    if program.is_pass_all:
+        return Mask(rows.alive, rows.n_alive, passes_all=rows.n_alive == rows.n_rows)
+    bits = program.evaluate(index.columns, index.rows_of) & rows.alive
+    return Mask(bits, _popcount(bits), passes_all=False)
+
+
+def _without(index: VersionIndex, mask: Mask, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Mask:
+    rows = index.rows.rows_of(ids)
+    bits = mask.bits.copy()
+    np.bitwise_and.at(bits, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
+    return Mask(bits, _popcount(bits), passes_all=False)
+
+
+def _popcount(bits: Uint8Array) -> int:
+    return int(np.bitwise_count(bits.view(np.uint64)).sum())
+
+
+def rows_in(bits: Uint8Array) -> Int64Array:
+    return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+
+
+def _vector_of(index: VersionIndex, item_id: ItemId) -> Float32Array:
+    vector = index.vector_of(item_id)
+    if vector is None:
+        raise ItemNotFound(item_id)
+    return vector[None, :]
+
+
+def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:
+    key = (id(compiled), mask.survivors)
+    known = batch.plans.get(key)
+    if known is None:
+        known = batch.plans[key] = plan(_request(batch.index, compiled, mask), _state(batch.index))
+    return known
+
+
+def _request(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> PlanRequest:
+    params = compiled.params
+    return PlanRequest(
+        k=params.k * index.schema.chunk,
+        survivors=mask.survivors,
+        is_filtered=not compiled.program.is_pass_all or len(params.exclude_ids) > 0,
+        exact=params.exact,
+        recall_target=params.recall_target,
+        nprobe=params.nprobe,
+        rescore_depth=params.rescore_depth,
+        strategy=params.strategy,
+    )
+
+
+def _state(index: VersionIndex) -> IndexState:
+    return IndexState(
+        n_rows=index.rows.n_rows,
+        alive_rows=index.rows.n_alive,
+        indexed_rows=index.indexed_rows,
+        nlist=index.lists.ivfpq.nlist if index.lists else 0,
+        dimension=index.version.dimension,
+        tuning=index.lists.tuning if index.lists else None,
+        costs=index.costs,
+    )

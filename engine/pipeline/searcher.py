@@ -1,0 +1,292 @@
+"""The read path of a collection: check a call, encode its texts, search, put every query's outcome in its place.
+
+Runs on the event loop and computes nothing itself. What is wrong with one query fails it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import EngineError, InvalidArgument, LimitExceeded, NoEncoder, VersionNotFound
+from engine.index.filters import compile_filter
+from engine.index.version_index import VersionIndex
+from engine.ingest.texts import normalised
+from engine.items import validate_id
+from engine.lanes.encode import EncodedText, EncodeLane
+from engine.lanes.lane import Done, Lane
+from engine.limits import Limits
+from engine.models.protocol import Encoder
+from engine.pipeline.calls import (
+    SearchAnswer,
+    SearchCall,
+    check_call,
+    check_params,
+    check_vectors,
+    field_of,
+    unsound_vectors,
+)
+from engine.pipeline.search import CompiledParams, JobResult, SearchJob
+from engine.types import (
+    Explanation,
+    Float32Array,
+    ItemId,
+    Priority,
+    Schema,
+    SearchParams,
+    StageTimes,
+    Strategy,
+    VersionInfo,
+)
+
+SearchLane = Lane[SearchJob, JobResult]
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Query vectors float32 [B, d] (zeros where a text failed), and what encoding told of each query."""
+
+    vectors: Float32Array
+    errors: Mapping[int, EngineError]
+    truncated: Sequence[int]
+    queue_seconds: float
+    encode_seconds: float
+
+
+class Searcher:
+    """Searches one version: its index with its encoder.
+
+    Args:
+        recall_target: of queries that name none.
+        visible: waits until a sequence number is searchable, or a deadline passes.
+    """
+
+    def __init__(
+        self,
+        index: VersionIndex,
+        encoder: Encoder | None,
+        *,
+        encode_lane: EncodeLane,
+        search_lane: SearchLane,
+        limits: Limits,
+        recall_target: float,
+        visible: Callable[[int, float | None], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._index = index
+        self._encoder = encoder
+        self._encode_lane = encode_lane
+        self._search_lane = search_lane
+        self._limits = limits
+        self._recall_target = recall_target
+        self._visible = visible
+
+    async def search(self, call: SearchCall) -> SearchAnswer:
+        """Answer every query of the call, each on its own; what is wrong with the call as a whole is raised."""
+        check_call(call, self._limits)
+        self._check_version(call.version)
+        compiled, errors = self._compile(call)
+        if call.min_sequence is not None:
+            await self._visible(call.min_sequence, call.deadline)
+        encoded = await self._vectors_of(call, errors)
+        errors = {**errors, **encoded.errors}
+        if call.vectors is None and not call.texts:
+            errors |= self._unsound_ids(call.item_ids)
+        places = [place for place in range(call.n_queries) if place not in errors] if errors else None
+        if places is not None and not places:
+            return self._unanswered(call, errors)
+        job = self._job(call, compiled, encoded.vectors, places)
+        done = await self._search_lane.submit(
+            job,
+            group=id(self._index),
+            cost=job.n_queries,
+            priority=call.priority,
+            deadline=call.deadline,
+            max_queue_delay=call.max_queue_delay,
+        )
+        return self._answer(call, done, encoded, errors, places)
+
+    async def encode(
+        self, texts: Sequence[str], *, version: str = "", priority: Priority, deadline: float | None
+    ) -> list[EncodedText | EngineError]:
+        """One outcome for each text; vectors float32 [1, d] as the query side encodes them."""
+        self._check_version(version)
+        return await self._encode_queries(texts, priority=priority, deadline=deadline, max_queue_delay=None)
+
+    @property
+    def _version(self) -> VersionInfo:
+        return self._index.version
+
+    @property
+    def _schema(self) -> Schema:
+        return self._index.schema
+
+    def _check_version(self, version: str) -> None:
+        if version and version != self._version.id:
+            raise VersionNotFound(self._schema.name, version)
+
+    def _unsound_ids(self, ids: Sequence[ItemId]) -> dict[int, EngineError]:
+        errors: dict[int, EngineError] = {}
+        for place, one in enumerate(ids):
+            try:
+                validate_id(one, self._schema, f"{field_of('query', place, len(ids))}.item_id")
+            except InvalidArgument as error:
+                errors[place] = error
+        return errors
+
+    def _compile(self, call: SearchCall) -> tuple[list[CompiledParams | None], dict[int, EngineError]]:
+        """Parameters with their filters compiled; what is wrong with those of one query fails it alone."""
+        compiled: list[CompiledParams | None] = []
+        errors: dict[int, EngineError] = {}
+        for place, params in enumerate(call.params):
+            try:
+                compiled.append(self._compile_one(params, field_of("params", place, len(call.params))))
+            except EngineError as error:
+                if len(call.params) == 1:
+                    raise
+                compiled.append(None)
+                errors[place] = error
+        return compiled, errors
+
+    def _compile_one(self, params: SearchParams | EngineError, field: str) -> CompiledParams:
+        if isinstance(params, EngineError):
+            raise params
+        check_params(params, self._limits, field)
+        for one in params.exclude_ids[:1]:
+            validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
+        if params.recall_target is None:
+            params = replace(params, recall_target=self._recall_target)
+        return CompiledParams(params, compile_filter(params.filter, self._schema))
+
+    async def _vectors_of(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
+        if call.texts:
+            return await self._encoded(call, errors)
+        if call.vectors is None:
+            return _Encoded(np.zeros((0, 0), np.float32), {}, (), 0.0, 0.0)
+        check_vectors(call.vectors, self._version)
+        unsound = unsound_vectors(call.vectors, self._version)
+        return _Encoded(self._as_stored(call.vectors), unsound, (), 0.0, 0.0)
+
+    async def _encoded(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
+        outcomes = await self._encode_queries(
+            call.texts, priority=call.priority, deadline=call.deadline, max_queue_delay=call.max_queue_delay
+        )
+        vectors = np.zeros((len(outcomes), self._version.dimension), np.float32)
+        failed: dict[int, EngineError] = {}
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, EngineError):
+                failed[place] = outcome
+            else:
+                vectors[place] = outcome.vectors[0]
+        good = [one for one in outcomes if isinstance(one, EncodedText)]
+        return _Encoded(
+            self._as_stored(vectors),
+            failed,
+            [one.truncated_tokens if isinstance(one, EncodedText) else 0 for one in outcomes],
+            max((one.queue_seconds for one in good), default=0.0),
+            max((one.encode_seconds for one in good), default=0.0),
+        )
+
+    async def _encode_queries(
+        self, texts: Sequence[str], *, priority: Priority, deadline: float | None, max_queue_delay: float | None
+    ) -> list[EncodedText | EngineError]:
+        """Empty and oversized texts fail alone, before they cost anything."""
+        if self._encoder is None:
+            raise NoEncoder(f"collection {self._schema.name!r} has no encoder: search it with vectors or item ids")
+        outcomes: list[EncodedText | EngineError | None] = [
+            self._text_error(f"{field_of('query', place, len(texts))}.text", text) for place, text in enumerate(texts)
+        ]
+        sound = [place for place, outcome in enumerate(outcomes) if outcome is None]
+        encoded = await self._encode_lane.encode(
+            self._encoder,
+            [texts[place] for place in sound],
+            role="query",
+            priority=priority,
+            deadline=deadline,
+            max_queue_delay=max_queue_delay,
+        )
+        for place, one in zip(sound, encoded, strict=True):
+            outcomes[place] = one
+        return [one for one in outcomes if one is not None]
+
+    def _text_error(self, field: str, text: str) -> EngineError | None:
+        if not text.strip():
+            return InvalidArgument(field, "is empty")
+        size = len(text.encode())
+        if size > self._limits.text_bytes:
+            return LimitExceeded(field, value=size, limit=self._limits.text_bytes, unit="bytes")
+        return None
+
+    def _as_stored(self, vectors: Float32Array) -> Float32Array:
+        return normalised(vectors) if self._version.metric == "cosine" else vectors
+
+    def _job(
+        self,
+        call: SearchCall,
+        compiled: Sequence[CompiledParams | None],
+        vectors: Float32Array,
+        places: Sequence[int] | None,
+    ) -> SearchJob:
+        """The call's sound queries; ``places`` None where all are."""
+        is_by_id = call.vectors is None and not call.texts
+        chosen = range(call.n_queries) if places is None else places
+        of_each = compiled if len(compiled) == 1 else [compiled[place] for place in chosen]
+        return SearchJob(
+            self._index,
+            [one for one in of_each if one is not None],
+            vectors=None if is_by_id else vectors if places is None else vectors[list(places)],
+            item_ids=[call.item_ids[place] for place in chosen] if is_by_id else (),
+            explain=call.explain,
+        )
+
+    def _answer(
+        self,
+        call: SearchCall,
+        done: Done[JobResult],
+        encoded: _Encoded,
+        errors: Mapping[int, EngineError],
+        places: Sequence[int] | None,
+    ) -> SearchAnswer:
+        """The job's result with the queries that were left out back in their places."""
+        result = done.result
+        times = replace(
+            result.times,
+            queue=done.queue_seconds + encoded.queue_seconds,
+            encode=encoded.encode_seconds,
+        )
+        chosen = range(call.n_queries) if places is None else places
+        told = [
+            replace(one, times=times, truncated_tokens=encoded.truncated[place] if encoded.truncated else 0)
+            for place, one in zip(chosen, result.explanations, strict=bool(result.explanations))
+        ]
+        of_job = {chosen[i]: error for i, error in enumerate(result.errors) if error is not None}
+        all_errors = {**errors, **of_job}
+        if places is None:
+            counts, explanations = result.counts, told
+        else:
+            counts = np.zeros(call.n_queries, np.uint32)
+            counts[list(places)] = result.counts
+            spread = dict(zip(places, told, strict=False))
+            nothing = Explanation(Strategy.NONE, index_version=self._version.id, times=StageTimes())
+            explanations = [spread.get(place, nothing) for place in range(call.n_queries)] if call.explain else []
+        listed = [all_errors.get(place) for place in range(call.n_queries)] if all_errors else ()
+        return SearchAnswer(
+            counts, result.ids, result.scores, listed, explanations, self._version, result.sequence, times
+        )
+
+    def _unanswered(self, call: SearchCall, errors: Mapping[int, EngineError]) -> SearchAnswer:
+        nothing = Explanation(Strategy.NONE, index_version=self._version.id)
+        ids: npt.NDArray[Any] = np.zeros(0, np.uint64 if self._schema.id_type == "uint64" else object)
+        return SearchAnswer(
+            counts=np.zeros(call.n_queries, np.uint32),
+            ids=ids,
+            scores=np.zeros(0, np.float32),
+            errors=[errors.get(place) for place in range(call.n_queries)],
+            explanations=[nothing] * call.n_queries if call.explain else (),
+            version=self._version,
+            sequence=self._index.sequence,
+            times=StageTimes(),
+        )
