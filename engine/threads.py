@@ -35,7 +35,7 @@ def configure(compute_threads: int | None, cache_dir: Path) -> int:
     """Size the pools of this process and of the children it starts; the number of threads, all available where None.
 
     Threads that wait sleep (OMP_WAIT_POLICY=PASSIVE): two lanes share the cores, and one that spins takes them from the
-    other. Machine code that numba compiles is kept in ``cache_dir``.
+    other. Machine code that numba compiles is kept in ``cache_dir``, unless NUMBA_CACHE_DIR says where.
     """
     global _compute_threads
     threads = available_threads() if compute_threads is None else compute_threads
@@ -44,7 +44,7 @@ def configure(compute_threads: int | None, cache_dir: Path) -> int:
         _log.warning("thread pools are sized too late for %s, loaded before", ", ".join(early))
     os.environ.update(dict.fromkeys(_POOL_SIZES, str(threads)))
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ["NUMBA_CACHE_DIR"] = str(cache_dir)
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _compute_threads = threads
     size_torch()

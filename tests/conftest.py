@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from engine import threads
+
 ROOT = Path(__file__).parents[1]
+
+# Before any test loads a library that has threads; kernels are compiled once for all tests and the processes they start.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".numba-cache"))
+threads.configure(None, ROOT / ".numba-cache")
 
 # The same examples each time, and no wall-clock limit per example: a busy machine is no failure.
 settings.register_profile("ebr", deadline=None, derandomize=True, max_examples=60, database=None)

@@ -17,6 +17,7 @@ from engine.errors import (
     Loading,
     NoEncoder,
     QueueFull,
+    Unavailable,
     UnknownAttribute,
 )
 from engine.types import Filter, ItemId, Schema
@@ -48,6 +49,7 @@ _HINTS: Sequence[tuple[type[EngineError], str]] = (
     (NoEncoder, "search it with --vector-file or --like"),
     (UnknownAttribute, "`ebr collection get NAME` shows the attributes there are"),
     (QueueFull, "the server has all it can do: try again in a moment"),
+    (Unavailable, "the connection to the server broke: its log says why; start it again with `ebr serve`"),
     (DeadlineExceeded, "the server did not answer in time: try again, or see `ebr doctor`"),
 )
 
@@ -63,7 +65,7 @@ def tell_error(error: EngineError) -> None:
     """One line on stderr, and below it what to do next where that is known."""
     tell_failure(error.message)
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
-    if hint:
+    if hint and "`ebr " not in error.message:
         err.print(Text(hint))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.backend.protocol import SEGMENT_ROWS, Backend, Vectors
 from engine.dtypes import to_stored
-from engine.types import Float32Array, Metric, Uint8Array, VectorDtype
+from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
 
 _BEYOND_CACHE_BYTES = 32 << 20
 """Vectors to measure on: more than a core's caches hold, so that memory's speed shows."""
@@ -68,22 +70,19 @@ def measure_costs_on(backend: Backend, vectors: Vectors) -> Costs:
     return Costs(*scan, *gather)
 
 
-def measured_seconds(call: Callable[[], object], *, rounds: int = _ROUNDS) -> float:
-    """Least wall time of ``call`` over some rounds: whatever else the machine does can only add to it."""
+def measured_seconds(
+    call: Callable[[], object], *, rounds: int = _ROUNDS, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Least time of ``call`` over some rounds: whatever else the machine does can only add to it."""
     seconds = []
     for _ in range(rounds):
-        began = time.perf_counter()
+        began = clock()
         call()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return min(seconds)
 
 
-def random_mask(n_rows: int, share: float, rng: np.random.Generator) -> Uint8Array:
-    """Packed bits over ``n_rows`` rows, each set with probability ``share``."""
-    return pack(rng.random(n_rows) < share)
-
-
-def pack(flags: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Uint8Array:
+def pack(flags: npt.NDArray[np.bool_]) -> Uint8Array:
     """Bools [n] as packed bits, a multiple of 8 bytes."""
     bits = np.zeros(-(-len(flags) // 64) * 8, np.uint8)
     packed = np.packbits(flags, bitorder="little")
@@ -99,32 +98,34 @@ def _scan_seconds(
     def seconds(mask: Uint8Array, end_row: int) -> float:
         return measured_seconds(lambda: backend.masked_scan(vectors, query, [mask], k=10, end_row=end_row))
 
-    sparse = random_mask(n_rows, _SPARSE, np.random.default_rng(0))
+    masks = _disjoint_masks(n_rows)
     call = seconds(np.full(8, 255, np.uint8), 1)
-    row = _rest(seconds(np.zeros_like(sparse), n_rows), call) / n_rows
-    dense_rest = _rest(seconds(np.full_like(sparse, 255), n_rows), call + row * n_rows)
-    sparse_rest = _rest(seconds(sparse, n_rows), call + row * n_rows)
-    survivors = int(np.bitwise_count(sparse).sum())
-    return (
-        call,
-        row,
-        dense_rest / (n_rows * vectors.dimension),
-        sparse_rest / (max(survivors, 1) * vectors.dimension),
-    )
+    row = _rest(seconds(np.zeros_like(masks[0]), n_rows), call) / n_rows
+    dense = _rest(seconds(np.full_like(masks[0], 255), n_rows), call + row * n_rows) / n_rows
+    every = cycle(masks)
+    scattered = measured_seconds(lambda: backend.masked_scan(vectors, query, [next(every)], k=10, end_row=n_rows))
+    sparse = _rest(scattered, call + row * n_rows) / (n_rows * _SPARSE)
+    return call, row, dense / vectors.dimension, sparse / vectors.dimension
 
 
 def _gather_seconds(backend: Backend, vectors: Vectors, query: Float32Array, n_rows: int) -> tuple[float, float, float]:
     """(call, row of the mask, value)."""
-    mask = random_mask(n_rows, _SPARSE, np.random.default_rng(1))
+    masks = _disjoint_masks(n_rows)
+    listing = measured_seconds(lambda: _listed(masks[0]))
+    every = cycle([_listed(mask) for mask in masks])
+    call = measured_seconds(lambda: backend.gather(vectors, query, [next(every)[:1]], k=10))
+    scored = measured_seconds(lambda: backend.gather(vectors, query, [next(every)], k=10))
+    return call, listing / n_rows, _rest(scored, call) / (n_rows * _SPARSE * vectors.dimension)
 
-    def listed() -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        return np.flatnonzero(np.unpackbits(mask, bitorder="little"))
 
-    rows = listed()
-    listing = measured_seconds(listed)
-    call = measured_seconds(lambda: backend.gather(vectors, query, [rows[:1]], k=10))
-    scored = measured_seconds(lambda: backend.gather(vectors, query, [rows], k=10))
-    return call, listing / n_rows, _rest(scored, call) / (max(len(rows), 1) * vectors.dimension)
+def _disjoint_masks(n_rows: int) -> list[Uint8Array]:
+    """Random masks that share no row, so that none finds the rows of another in a cache."""
+    owner = np.random.default_rng(0).integers(0, round(1 / _SPARSE), n_rows)
+    return [pack(owner == one) for one in range(round(1 / _SPARSE))]
+
+
+def _listed(mask: Uint8Array) -> Int64Array:
+    return np.flatnonzero(np.unpackbits(mask, bitorder="little"))
 
 
 def _rest(seconds: float, already: float) -> float:

@@ -6,6 +6,7 @@ have: no query does both. Filters are random masks, so recall under a filter is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,10 +38,13 @@ _ROWS_PER_K = 4
 """With fewer survivors than this for each hit, lists cannot beat a gather."""
 
 _BATCH = 64
-_ALONE = 16
+_ALONE = 32
 _ROUNDS = 3
 _RUNGS_BEYOND = 3
 """More probes than the highest target needs may allow a smaller depth; further up they cannot pay."""
+
+_SURE = 1.645
+"""Standard errors by which a recall must be beyond its target, so that chance alone seldom takes it there: 1 in 20."""
 
 _HOPELESS = 2.0
 """What a first look finds this many times slower than the best, or than exact search, is not looked at again."""
@@ -184,12 +188,12 @@ def _recalls(cell: Cell, truth: Truth, nprobe: int, depths: Sequence[int]) -> np
 
 
 def _climb_probes(cell: Cell, top_target: float) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-    """(nprobe, recall [depths] less one standard error), by rising nprobe until more of it cannot pay."""
+    """(nprobe, the recall [depths] it is sure to have), by rising nprobe until more of it cannot pay."""
     beyond = 0
     for nprobe in _rungs(cell.subject.ivfpq.nlist):
         of_queries = _recalls(cell, cell.tuned, nprobe, cell.depths)
         error = of_queries.std(axis=0) / np.sqrt(len(of_queries))
-        recall = of_queries.mean(axis=0) - error
+        recall = of_queries.mean(axis=0) - _SURE * error
         yield nprobe, recall
         beyond += recall[-1] >= top_target
         if beyond > _RUNGS_BEYOND or _first_look(cell, nprobe, cell.depths[0]) > _HOPELESS * cell.exact_seconds:
@@ -224,34 +228,35 @@ def _quickest(cell: Cell, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _first_look(cell: Cell, nprobe: int, depth: int) -> float:
-    """Seconds of one query in a small batch."""
+    """Processor seconds of one query in a small batch."""
     queries = cell.tuned.queries[:8]
-    return measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=2) / len(queries)
+    look = measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=2, clock=time.process_time)
+    return look / len(queries)
 
 
 def _batch_seconds(cell: Cell, nprobe: int, depth: int) -> float:
-    """Seconds a query takes in a batch of 64, measured once for each pair."""
+    """Processor seconds a query takes in a batch of 64, measured once for each pair."""
     known = cell.seconds_at.get((nprobe, depth))
     if known is None:
         queries = np.resize(cell.tuned.queries, (_BATCH, cell.subject.vectors.dimension))
-        seconds = measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=_ROUNDS)
-        known = cell.seconds_at[(nprobe, depth)] = seconds / _BATCH
+        batch = measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=_ROUNDS, clock=time.process_time)
+        known = cell.seconds_at[(nprobe, depth)] = batch / _BATCH
     return known
 
 
 def _measured(cell: Cell, nprobe: int, depth: int) -> Setting:
+    """The median over different queries alone: one that is repeated would find its rows in the caches."""
+    alone = [
+        measured_seconds(lambda one=one: _search(cell, nprobe, depth, one[None, :]), rounds=1)  # type: ignore[misc]
+        for one in np.resize(cell.told.queries, (_ALONE, cell.subject.vectors.dimension))
+    ]
     return Setting(
         nprobe=nprobe,
         depth=depth,
         expected_recall=float(_recalls(cell, cell.told, nprobe, (depth,)).mean()),
-        seconds_b1=float(np.mean([_seconds_alone(cell, nprobe, depth, i) for i in range(_ALONE)])),
+        seconds_b1=float(np.median(alone)),
         seconds_b64=_batch_seconds(cell, nprobe, depth),
     )
-
-
-def _seconds_alone(cell: Cell, nprobe: int, depth: int, place: int) -> float:
-    one = cell.told.queries[place % len(cell.told.rows)][None, :]
-    return measured_seconds(lambda: _search(cell, nprobe, depth, one), rounds=_ROUNDS)
 
 
 def _search(cell: Cell, nprobe: int, depth: int, queries: Float32Array) -> None:

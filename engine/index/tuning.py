@@ -20,7 +20,11 @@ TARGETS = (0.8, 0.9, 0.95, 0.97, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How to search the lists, the recall that queries not used for tuning had, and seconds a query alone or of 64."""
+    """How to search the lists, and the recall that queries not used for tuning had.
+
+    ``seconds_b1`` is the wall time of a query alone, to compare with ``Costs``. ``seconds_b64`` is the processor time,
+    over all threads, of one query of 64: settings compete by it, for busy neighbours disturb it less.
+    """
 
     nprobe: int
     depth: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,3 +112,10 @@ def vector_schema(name: str = "points", dimension: int = 4, **changes: Any) -> S
         attributes=(AttributeSpec("group", AttributeType.KEYWORD), AttributeSpec("rank", AttributeType.INT)),
     )
     return replace(schema, **changes)
+
+
+def wait_for(holds: Callable[[], bool], *, seconds: float = 10) -> None:
+    """Ask until something that another thread or process does has happened."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never happened"

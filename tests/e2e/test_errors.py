@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from engine.limits import Limits
 from engine.types import Filter, HasId, Item, Match, Range, SearchParams, Visibility
 from engine.v1 import admin_pb2, common_pb2, ingest_pb2, retrieval_pb2
 from tests.e2e.conftest import fill
-from tests.e2e.serving import Serving, a_client, serving, text_schema
+from tests.e2e.serving import Serving, a_client, serving, text_schema, wait_for
 
 POINT = np.zeros(4, np.float32)
 
@@ -325,13 +324,6 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    """Spin until something that another thread does has happened."""
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end, "it never happened"
 
 
 def test_the_hand_made_nesting_is_what_it_claims_to_be() -> None:

@@ -18,13 +18,23 @@ def _in_a_new_process(code: str) -> Any:
 
 def test_every_pool_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
     code = (
-        "import json; from engine import threads; from pathlib import Path; "
+        "import json, os; from engine import threads; from pathlib import Path; "
+        "os.environ.pop('NUMBA_CACHE_DIR', None); "
         f"threads.configure(1, Path({str(tmp_path)!r})); "
-        "import numba, os, sys, torch; "
+        "import numba, sys, torch; "
         "print(json.dumps([torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, numba.config.CACHE_DIR, "
         "os.environ['OMP_WAIT_POLICY'], os.environ['RAYON_NUM_THREADS'], sys.getswitchinterval()]))"
     )
     assert _in_a_new_process(code) == [1, 1, str(tmp_path), "PASSIVE", "1", threads.SWITCH_INTERVAL_S]
+
+
+def test_a_cache_for_kernels_that_the_environment_names_is_kept(tmp_path: Path) -> None:
+    code = (
+        "import json, os; from engine import threads; from pathlib import Path; "
+        "os.environ['NUMBA_CACHE_DIR'] = 'chosen'; threads.configure(1, Path('other')); "
+        "print(json.dumps(os.environ['NUMBA_CACHE_DIR']))"
+    )
+    assert _in_a_new_process(code) == "chosen"
 
 
 def test_torch_loaded_before_is_sized_all_the_same_and_the_lateness_is_logged() -> None:

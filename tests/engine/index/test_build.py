@@ -17,7 +17,8 @@ from engine.backend import open_backend
 from engine.backend.protocol import SEGMENT_ROWS
 from engine.dtypes import numpy_dtype, to_stored
 from engine.errors import FailedPrecondition, TrainingFailed
-from engine.index import build as building_side
+from engine.index import build as parent_side
+from engine.index import building
 from engine.index.build import BuildJob, BuildProcess, Progress, remove_leftovers, start
 from engine.index.building import build
 from engine.index.costs import pack
@@ -142,7 +143,8 @@ def test_the_shape_is_chosen_by_measurement_where_the_job_leaves_it_open(job: Bu
     assert image_path(job.folder, "t1").exists()
 
 
-def test_the_same_job_gives_the_same_lists(job: BuildJob) -> None:
+def test_the_same_job_gives_the_same_lists(job: BuildJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "tune", lambda subject, costs, *, seed, report: [])
     job.alive_path.write_bytes(pack(alive_flags()).tobytes())
     first, second = (build(replace(job, id=name), lambda stage, fraction: None) for name in _same_mask(job, "a", "b"))
     assert first.index_sha256 == second.index_sha256
@@ -168,7 +170,7 @@ def test_importing_the_parent_s_side_loads_no_heavy_library() -> None:
 
 
 def test_a_child_whose_parent_is_gone_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    reporter = building_side._Reporter()
+    reporter = parent_side._Reporter()
     reporter("adding", 0.5)
     monkeypatch.setattr(os, "getppid", lambda: 1)
     with pytest.raises(SystemExit, match="is gone"):

@@ -9,7 +9,7 @@ from engine.backend.faiss_build import train_ivfpq
 from engine.backend.protocol import Backend, Candidates, Vectors
 from engine.index import measuring
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
-from engine.index.costs import Costs, measure_costs, measure_costs_on, pack, random_mask
+from engine.index.costs import Costs, measure_costs, measure_costs_on, pack
 from engine.index.measuring import Subject, fastest, take, tune
 from engine.index.tuning import Band
 from engine.types import Float32Array, Int64Array, Uint8Array
@@ -200,9 +200,11 @@ def test_costs_are_measured_and_grow_with_what_is_scored(backend: Backend) -> No
         assert 0 < costs.gather_seconds(1000, 10, D) < costs.gather_seconds(1_000_000, 1000, D)
 
 
-def test_a_random_mask_has_about_the_share_asked_and_nothing_beyond_its_rows() -> None:
-    mask = random_mask(1003, 0.3, np.random.default_rng(0))
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 1003])
+def test_packed_flags_are_whole_words_with_nothing_beyond_the_rows(n: int) -> None:
+    flags = np.random.default_rng(0).random(n) < 0.5
+    mask = pack(flags)
     bits = np.unpackbits(mask, bitorder="little")
     assert len(mask) % 8 == 0
-    assert not bits[1003:].any()
-    assert 0.25 < bits.mean() < 0.35
+    assert np.array_equal(bits[:n], flags)
+    assert not bits[n:].any()

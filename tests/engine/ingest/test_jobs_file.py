@@ -22,7 +22,7 @@ def test_every_posting_fits_the_schema_of_the_example() -> None:
     schema = read_schema(ROOT / "examples" / "jobs.toml")
     records = open_records(JOBS)
     fields = map_fields(schema)
-    read = set()
+    read: set[str] = set()
     for record in records:
         try:
             item = validate_item(to_item(record.fields, schema, fields), schema, 384, Limits())

@@ -1,0 +1,113 @@
+"""Inverted lists come, are used, outlive a restart, and are done without where they are damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.client import CollectionInfo, RetrievalClient
+from engine.errors import FailedPrecondition
+from engine.types import Filter, Float32Array, Item, Range, SearchParams, Strategy, Visibility
+from tests.e2e.serving import a_client, serving, vector_schema, wait_for
+
+ROWS, D = 3000, 16
+pytestmark = pytest.mark.timeout(300)
+
+
+def clustered(rows: int, seed: int) -> Float32Array:
+    rng = np.random.default_rng(seed)
+    centers = np.random.default_rng(1).normal(size=(40, D)) * 4
+    return (centers[rng.integers(0, 40, rows)] + rng.normal(size=(rows, D))).astype(np.float32)
+
+
+VECTORS = clustered(ROWS, 2)
+
+
+def load(client: RetrievalClient, vectors: Float32Array = VECTORS, first: int = 0) -> None:
+    items = [Item(first + n, {}, {"rank": n}, vector) for n, vector in enumerate(vectors)]
+    client.upsert("points", items, visibility=Visibility.SEARCHABLE)
+
+
+def trained(client: RetrievalClient, rows: int = ROWS) -> CollectionInfo:
+    found: list[CollectionInfo] = []
+
+    def is_trained() -> bool:
+        found[:] = [client.get_collection("points")]
+        return found[0].message.versions[0].ivfpq.rows >= rows
+
+    wait_for(is_trained, seconds=120)
+    return found[0]
+
+
+def recall(client: RetrievalClient, params: SearchParams) -> float:
+    """Of the items found, the share that exact search finds too."""
+    queries = clustered(40, 3)
+    exact = client.search_batch("points", queries, params=SearchParams(k=10, filter=params.filter, exact=True))
+    found = client.search_batch("points", queries, params=params)
+    pairs = [(set(found.rows(i)[0]), set(exact.rows(i)[0])) for i in range(len(queries))]
+    return float(np.mean([len(one & other) / len(other) for one, other in pairs]))
+
+
+def test_lists_are_trained_used_and_kept_over_a_restart(tmp_path: Path) -> None:
+    params = SearchParams(k=10, strategy=Strategy.IVFPQ)
+    filtered = SearchParams(k=10, strategy=Strategy.IVFPQ, filter=Filter(must=(Range("rank", lt=ROWS // 3),)))
+    with serving(tmp_path, min_rows_to_train=ROWS) as first, a_client(first) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:10])
+        with pytest.raises(FailedPrecondition, match="not trained"):
+            client.search("points", VECTORS[0], params=params)
+        load(client)
+        index = trained(client).message.versions[0].ivfpq
+        assert index.nlist > 1
+        assert index.code_bytes > 0
+        result = client.search("points", VECTORS[0], params=params)
+        assert result.explanation.strategy is Strategy.IVFPQ
+        assert 0 < result.explanation.nprobe <= index.nlist
+        assert recall(client, params) >= 0.85
+        assert recall(client, filtered) >= 0.85
+        assert client.search("points", VECTORS[0], params=filtered).explanation.strategy is Strategy.FILTERED_IVFPQ
+    with serving(tmp_path, min_rows_to_train=10**9) as second, a_client(second) as client:
+        assert trained(client).message.versions[0].ivfpq.nlist == index.nlist
+        assert recall(client, params) >= 0.85
+
+
+def test_new_items_are_found_at_once_and_deleted_ones_never_with_lists_trained(tmp_path: Path) -> None:
+    with serving(tmp_path, min_rows_to_train=ROWS) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client)
+        trained(client)
+        params = SearchParams(k=1, strategy=Strategy.IVFPQ)
+        load(client, VECTORS[:5] + 100, first=ROWS)
+        assert client.search("points", VECTORS[3] + 100, params=params).hits[0].id == ROWS + 3
+        client.delete("points", [ROWS + 3, 7], visibility=Visibility.SEARCHABLE)
+        everything = client.search_batch("points", VECTORS[:8], params=SearchParams(k=50, strategy=Strategy.IVFPQ))
+        assert not {ROWS + 3, 7} & set(everything.ids.tolist())  # type: ignore[union-attr]
+
+
+def test_a_damaged_image_is_passed_over_and_search_stays_exact(tmp_path: Path) -> None:
+    with serving(tmp_path, min_rows_to_train=ROWS) as first, a_client(first) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client)
+        trained(client)
+        exact = client.search_batch("points", VECTORS[:20], params=SearchParams(exact=True))
+    (lists,) = tmp_path.glob("collections/points/versions/*/ivfpq-*.faiss")
+    content = bytearray(lists.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    lists.write_bytes(content)
+    with serving(tmp_path, min_rows_to_train=10**9) as second, a_client(second) as client:
+        assert client.get_collection("points").message.versions[0].ivfpq.rows == 0
+        found = client.search_batch("points", VECTORS[:20])
+        np.testing.assert_array_equal(found.ids, exact.ids)
+
+
+def test_a_collection_can_be_deleted_and_a_server_stopped_while_lists_are_trained(tmp_path: Path) -> None:
+    with serving(tmp_path, min_rows_to_train=ROWS) as running, a_client(running) as client:
+        for again in range(2):
+            client.create_collection(vector_schema(dimension=D))
+            load(client)
+            wait_for(lambda: client.get_collection("points").message.versions[0].upkeep != "", seconds=30)
+            if again == 0:
+                client.delete_collection("points")
+    assert not list(tmp_path.glob("collections/points/versions/*/build-*"))
