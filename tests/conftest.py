@@ -12,7 +12,7 @@ from engine import threads
 
 ROOT = Path(__file__).parents[1]
 
-# Before any test loads a library that has threads; kernels are compiled once for all tests and the processes they start.
+# Before any test loads a library that has threads; kernels are compiled once, for the processes that tests start too.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".numba-cache"))
 threads.configure(None, ROOT / ".numba-cache")
 
