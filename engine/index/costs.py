@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -17,7 +17,8 @@ from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDty
 _BEYOND_CACHE_BYTES = 32 << 20
 """Vectors to measure on: more than a core's caches hold, so that memory's speed shows."""
 
-_SPARSE = 1 / 16
+_SPARSE = 1 / 8
+_EMPTY_SEGMENTS = (8, 64)
 _ROUNDS = 5
 
 
@@ -95,17 +96,29 @@ def _scan_seconds(
 ) -> tuple[float, float, float, float]:
     """(call, row, dense value, sparse value)."""
 
-    def seconds(mask: Uint8Array, end_row: int) -> float:
-        return measured_seconds(lambda: backend.masked_scan(vectors, query, [mask], k=10, end_row=end_row))
+    def seconds(masks: Sequence[Uint8Array]) -> float:
+        turns = cycle(masks)
+        return measured_seconds(lambda: backend.masked_scan(vectors, query, [next(turns)], k=10, end_row=n_rows))
 
     masks = _disjoint_masks(n_rows)
-    call = seconds(np.full(8, 255, np.uint8), 1)
-    row = _rest(seconds(np.zeros_like(masks[0]), n_rows), call) / n_rows
-    dense = _rest(seconds(np.full_like(masks[0], 255), n_rows), call + row * n_rows) / n_rows
-    every = cycle(masks)
-    scattered = measured_seconds(lambda: backend.masked_scan(vectors, query, [next(every)], k=10, end_row=n_rows))
-    sparse = _rest(scattered, call + row * n_rows) / (n_rows * _SPARSE)
+    call, row = _empty_scan_seconds(backend, vectors, query)
+    dense = _rest(seconds([np.full_like(masks[0], 255)]), call + row * n_rows) / n_rows
+    sparse = _rest(seconds(masks), call + row * n_rows) / (n_rows * _SPARSE)
     return call, row, dense / vectors.dimension, sparse / vectors.dimension
+
+
+def _empty_scan_seconds(backend: Backend, vectors: Vectors, query: Float32Array) -> tuple[float, float]:
+    """(call with all its threads, row) of scans that no row passes, over segments that are never read or written."""
+    segment = np.empty((SEGMENT_ROWS, vectors.dimension), vectors.segments[0].dtype)
+    few, many = (
+        Vectors([segment] * n, n * SEGMENT_ROWS, vectors.dimension, vectors.dtype, vectors.metric)
+        for n in _EMPTY_SEGMENTS
+    )
+    mask = np.zeros(many.n_rows // 8, np.uint8)
+    of_few = measured_seconds(lambda: backend.masked_scan(few, query, [mask], k=10))
+    of_many = measured_seconds(lambda: backend.masked_scan(many, query, [mask], k=10))
+    row = _rest(of_many, of_few) / (many.n_rows - few.n_rows)
+    return _rest(of_few, row * few.n_rows), row
 
 
 def _gather_seconds(backend: Backend, vectors: Vectors, query: Float32Array, n_rows: int) -> tuple[float, float, float]:

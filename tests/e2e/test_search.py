@@ -24,7 +24,7 @@ from tests.e2e.conftest import DAY, THINGS
 from tests.e2e.serving import Serving
 
 
-def ids_where(client: RetrievalClient, **conditions: object) -> list[object]:
+def ids_where(client: RetrievalClient, **conditions: object) -> list[str]:
     params = SearchParams(k=10, filter=Filter(**conditions))  # type: ignore[arg-type]
     return sorted(str(hit.id) for hit in client.search("things", "red sweet garden", params=params).hits)
 

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from engine.index.rows import NEVER, Rows
 
-steps = st.lists(
-    st.tuples(st.sampled_from(["add", "kill", "skip"]), st.integers(0, 9), st.integers(1, 3)), max_size=60
-)
+steps = st.lists(st.tuples(st.sampled_from(["add", "kill", "skip"]), st.integers(0, 9), st.integers(1, 3)), max_size=60)
 
 
 def mask_of(rows: Rows) -> list[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ class Change:
     n_rows: int
     dead_first_row: int
     dead_n_rows: int
-    attributes: dict[str, object]
+    attributes: dict[str, Any]
     in_place: bool = False
 
 
@@ -62,7 +63,7 @@ class World:
 
     metric: Metric = "dot"
     chunk: int = 1
-    items: dict[str, tuple[np.ndarray, dict[str, object], int]] = field(default_factory=dict)
+    items: dict[str, tuple[np.ndarray, dict[str, Any], int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stored = np.zeros((SEGMENT_ROWS, D), np.float16)
@@ -76,7 +77,7 @@ class World:
     def arrays(self, n_rows: int) -> list[StoredArray]:
         return [self.stored]
 
-    def put(self, name: str, vectors: np.ndarray, attributes: dict[str, object]) -> None:
+    def put(self, name: str, vectors: np.ndarray, attributes: dict[str, Any]) -> None:
         first, old = self.next_row, self.items.pop(name, None)
         self.stored[first : first + len(vectors)] = vectors
         self.next_row += len(vectors)
@@ -88,7 +89,7 @@ class World:
         if old is not None:
             self._apply(name, 0, 0, old, {})
 
-    def _apply(self, name: str, first: int, n_rows: int, old: object, attributes: dict[str, object]) -> None:
+    def _apply(self, name: str, first: int, n_rows: int, old: object, attributes: dict[str, Any]) -> None:
         self.sequence += 1
         dead = len(old[0]) if old else 0  # type: ignore[index]
         change = Change(self.sequence, name, first, n_rows, old[2] if old else 0, dead, attributes)  # type: ignore[index]
