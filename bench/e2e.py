@@ -30,6 +30,8 @@ from engine.types import Explanation, Float32Array, Schema, TextField
 
 N_ROWS = 60_000
 NOISE = 0.5
+_SETTINGS = {"min_rows_to_train": N_ROWS}
+"""Train when all rows are there, and not on the way to it as well."""
 _VECTOR_RATE = 80.0
 _STAGES = ("queue", "encode", "filter", "search", "fuse")
 
@@ -43,13 +45,13 @@ def _body(options: Options, report: Report) -> None:
     e2e_null.measure(pace.rounds, pace.seconds, report)
     rows, queries = _rows_and_queries(options)
     schema = Schema(COLLECTION, id_type="uint64", encoder="minilm", text_fields=(TextField("title"),))
-    with prepared(schema, rows, settings={}, trained=False) as ready:
+    with prepared(schema, rows, settings=_SETTINGS, trained=True) as ready:
         report.figure("rows", len(rows))
         report.figure("made", ready.made)
         copy = shutil.copytree(ready.folder, ready.folder.with_name("copy"), symlinks=True)
         with (
-            served(ready.folder) as running,
-            EngineProcess(copy) as engine,
+            served(ready.folder, settings=_SETTINGS) as running,
+            EngineProcess(copy, settings=_SETTINGS) as engine,
             LoadProcess() as load,
             LoadProcess() as background,
         ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -132,6 +133,8 @@ def run(
     options = _options(name, arguments, argv)
     report = Report(name)
     progress.print(f"[bold]{name}[/bold]{' --quick' if options.quick else ''}")
+    # As an exception, so that whatever the bench started is stopped.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     watch = MachineWatch()
     began = time.perf_counter()
     body(options, report)

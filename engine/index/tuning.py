@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from engine.errors import CorruptData
@@ -58,19 +59,21 @@ class Tuning:
         self._by_selectivity: dict[float, list[Band]] = {}
         for band in self.bands:
             self._by_selectivity.setdefault(band.selectivity, []).append(band)
+        self._selectivities = tuple(self._by_selectivity)
+        self._of_k = lru_cache(maxsize=1024)(self._interpolate_over_k)
 
     def lookup(self, k: int, selectivity: float, recall_target: float) -> Setting | None:
         """The cheapest setting for that recall; None where none was measured to reach it, or k or filter lie beyond.
 
         Between bands nprobe, depth and seconds are interpolated over the logarithms of k and selectivity.
         """
-        below, above = _around(list(self._by_selectivity), min(selectivity, 1.0))
+        below, above = _around(self._selectivities, min(selectivity, 1.0))
         if below is None or above is None:
             return None
-        hard = _of_k(self._by_selectivity[below], k, recall_target)
+        hard = self._of_k(below, k, recall_target)
         if below == above or hard is None:
             return hard
-        easy = _of_k(self._by_selectivity[above], k, recall_target)
+        easy = self._of_k(above, k, recall_target)
         return hard if easy is None else _between(easy, hard, _share(above, below, selectivity))
 
     def best(self, k: int, selectivity: float) -> Setting | None:
@@ -85,10 +88,21 @@ class Tuning:
 
     def recall_at_least(self, k: int, selectivity: float, *, nprobe: int, depth: int) -> float:
         """The best recall measured with no more probes and depth, at no smaller k and selectivity; 0 where unknown."""
-        below, _ = _around(list(self._by_selectivity), min(selectivity, 1.0))
+        below, _ = _around(self._selectivities, min(selectivity, 1.0))
         harder = [] if below is None else [band for band in self._by_selectivity[below] if band.k >= k]
         settings = (setting for band in harder[:1] for _, setting in band.settings)
         return max((s.expected_recall for s in settings if s.nprobe <= nprobe and s.depth <= depth), default=0.0)
+
+    def _interpolate_over_k(self, selectivity: float, k: int, recall_target: float) -> Setting | None:
+        """The setting for k at a selectivity that was measured."""
+        bands = self._by_selectivity[selectivity]
+        reaching = {band.k: setting for band in bands if (setting := band.reaching(recall_target))}
+        below, above = _around(tuple(reaching), k)
+        if above is None:
+            return None
+        if below is None or below == above:
+            return reaching[above]
+        return _between(reaching[below], reaching[above], _share(below, above, k))
 
     def to_json(self) -> dict[str, Any]:
         return {"costs": asdict(self.costs), "bands": [asdict(band) for band in self.bands]}
@@ -118,17 +132,6 @@ def monotone(settings: Sequence[tuple[float, Setting]]) -> tuple[tuple[float, Se
 def _band(stored: Mapping[str, Any]) -> Band:
     settings = tuple((float(target), Setting(**one)) for target, one in stored["settings"])
     return Band(int(stored["k"]), float(stored["selectivity"]), settings)
-
-
-def _of_k(bands: Sequence[Band], k: int, recall_target: float) -> Setting | None:
-    """Bands of one selectivity, ascending by k."""
-    reaching = {band.k: setting for band in bands if (setting := band.reaching(recall_target))}
-    below, above = _around(list(reaching), k)
-    if above is None:
-        return None
-    if below is None or below == above:
-        return reaching[above]
-    return _between(reaching[below], reaching[above], _share(below, above, k))
 
 
 def _around(ascending: Sequence[float], value: float) -> tuple[Any, Any]:

@@ -98,10 +98,12 @@ def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
     assert measuring._recalls(cell, truth, 1, (1,))[:, 0].tolist() == [0.5, 0.5]
 
 
-def test_padding_is_never_taken_for_a_row(subject: Subject) -> None:
-    padding = Listed(np.full((50, 400), -1))
-    nothing = Subject(subject.backend, subject.vectors, padding, subject.alive, subject.query_rows)
-    cell = measuring._cell(nothing, 10, subject.alive, SLOW_EXACT)
+def test_padding_is_never_taken_for_a_row_not_even_for_the_last_one(backend: Backend) -> None:
+    rows = clustered(200)
+    rows[199] = rows[0] + 0.001
+    padding = Listed(np.full((2, 400), -1))
+    subject = Subject(backend, as_vectors(rows), padding, np.ones(200, np.bool_), np.array([0, 50, 0, 50]))
+    cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
     assert not measuring._recalls(cell, cell.tuned, 1, (10, 100)).any()
 
 
