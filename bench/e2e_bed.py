@@ -27,7 +27,7 @@ class Pace:
 
     @staticmethod
     def of(options: Options) -> Pace:
-        return Pace(3, 0.7) if options.quick else Pace(7, 3.0)
+        return Pace(3, 0.45) if options.quick else Pace(7, 3.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from bench.machine import ROOT
 from bench.serving import load_vectors, served, wait_until_settled
 from engine.types import Float32Array, Schema
 
-_CODE = ("engine/store", "engine/index", "engine/backend", "engine/ingest", "engine/pipeline", "kernels")
+_CODE = ("engine/store", "engine/index", "engine/backend", "kernels")
 _TRAIN_SECONDS = 3600.0
 
 

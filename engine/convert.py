@@ -6,7 +6,7 @@ Raises ``InvalidArgument`` naming the field for what a well-formed message can s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from engine.dtypes import to_float32
 from engine.errors import InvalidArgument
 from engine.types import AttributeType, Float32Array, ItemId
 from engine.v1 import admin_pb2, common_pb2, retrieval_pb2
+
+T = TypeVar("T")
 
 _DTYPE_NAMES: dict[int, types.VectorDtype] = {
     common_pb2.DTYPE_UNSPECIFIED: "float32",
@@ -44,6 +46,16 @@ METRIC_NAMES: dict[int, types.Metric] = {
     common_pb2.METRIC_COSINE: "cosine",
     common_pb2.METRIC_DOT: "dot",
     common_pb2.METRIC_L2: "l2",
+}
+_ID_TYPES: dict[int, types.IdType] = {
+    admin_pb2.ID_TYPE_UNSPECIFIED: "string",
+    admin_pb2.ID_TYPE_STRING: "string",
+    admin_pb2.ID_TYPE_UINT64: "uint64",
+}
+_TEXT_MODES: dict[int, Literal["joined", "weighted"]] = {
+    admin_pb2.TEXT_MODE_UNSPECIFIED: "joined",
+    admin_pb2.TEXT_MODE_JOINED: "joined",
+    admin_pb2.TEXT_MODE_WEIGHTED: "weighted",
 }
 _STRATEGY_NAMES = {strategy: f"STRATEGY_{strategy.name}" for strategy in types.Strategy}
 _STRATEGIES: dict[int, types.Strategy] = {
@@ -354,6 +366,8 @@ def _range_to(condition: types.Range) -> common_pb2.Range:
 
 def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.SearchParams:
     numbers = uint64_ids_from(message.exclude_ids, f"{field}.exclude_ids")
+    if numbers.size and message.exclude_ids.texts:
+        raise InvalidArgument(f"{field}.exclude_ids", "has numbers and texts: one collection's ids are of one kind")
     if message.strategy not in _STRATEGIES and message.strategy != retrieval_pb2.STRATEGY_UNSPECIFIED:
         raise InvalidArgument(f"{field}.strategy", f"unknown strategy {message.strategy}")
     return types.SearchParams(
@@ -496,19 +510,26 @@ def schema_from(message: admin_pb2.Schema, field: str) -> types.Schema:
     """The schema as asked for; cosine where no metric is given."""
     return types.Schema(
         name=message.name,
-        id_type="uint64" if message.id_type == admin_pb2.ID_TYPE_UINT64 else "string",
-        metric=METRIC_NAMES.get(message.metric, "cosine"),
-        dtype="float16" if message.dtype == common_pb2.DTYPE_UNSPECIFIED else _DTYPE_NAMES[message.dtype],
+        id_type=_known(_ID_TYPES, message.id_type, f"{field}.id_type"),
+        metric=_known({**METRIC_NAMES, common_pb2.METRIC_UNSPECIFIED: "cosine"}, message.metric, f"{field}.metric"),
+        dtype=_known({**_DTYPE_NAMES, common_pb2.DTYPE_UNSPECIFIED: "float16"}, message.dtype, f"{field}.dtype"),
         encoder=message.encoder or None,
         dimension=message.dimension or None,
         text_fields=tuple(
             types.TextField(one.name, one.order, one.weight if one.HasField("weight") else 1.0)
             for one in message.text_fields
         ),
-        text_mode="weighted" if message.text_mode == admin_pb2.TEXT_MODE_WEIGHTED else "joined",
+        text_mode=_known(_TEXT_MODES, message.text_mode, f"{field}.text_mode"),
         chunk=message.chunk or 1,
         attributes=tuple(attribute_from(one, f"{field}.attributes[{i}]") for i, one in enumerate(message.attributes)),
     )
+
+
+def _known(names: Mapping[int, T], value: int, field: str) -> T:
+    """What an enum's number stands for; one of a newer client's must not be taken for the default."""
+    if value not in names:
+        raise InvalidArgument(field, f"unknown value {value}")
+    return names[value]
 
 
 def schema_to(schema: types.Schema) -> admin_pb2.Schema:

@@ -19,11 +19,13 @@ def texts_of(item: Item, schema: Schema) -> list[str]:
 
 
 def weights_of(item: Item, schema: Schema) -> Float32Array:
-    """float32 [texts]: the weight of each text of ``texts_of``."""
+    """float32 [texts]: the weight of each text of ``texts_of`` beside the largest of them, which is 1."""
     if schema.text_mode == "joined":
         return np.ones(1, np.float32)
     ordered = sorted(schema.text_fields, key=lambda one: one.order)
-    return np.array([one.weight for one in ordered if item.text.get(one.name, "").strip()], np.float32)
+    weights = np.array([one.weight for one in ordered if item.text.get(one.name, "").strip()], np.float64)
+    # Relative ones always fit: a float32 would make infinity of 1e300 and zero of 1e-300, and both NaN of the mean.
+    return (weights / weights.max()).astype(np.float32) if len(weights) else weights.astype(np.float32)
 
 
 def text_hash(item: Item, schema: Schema) -> bytes:

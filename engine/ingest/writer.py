@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engine.errors import EngineError, InvalidArgument
+from engine.ingest.replies import Refusal, Written, decode_reply, encode_reply
 from engine.ingest.texts import normalised, text_hash, texts_of, weights_of
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Lane
 from engine.models.protocol import Encoder
 from engine.store import CollectionStore, DeleteOp, UpsertOp, WriteOutcome, WriteRequest
 from engine.types import Float32Array, Item, ItemId, Priority, Schema, Visibility
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One item of a request that was not written, and why; ``index`` is its place in the request."""
-
-    index: int
-    id: ItemId | None
-    error: EngineError
-
-
-@dataclass(slots=True)
-class Written:
-    """What became of a request; ``sequence`` is that of its last change."""
-
-    sequence: int = 0
-    accepted: int = 0
-    deleted: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
-    truncated_items: int = 0
-    truncated_tokens: int = 0
-    unchanged_texts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +89,7 @@ class Writer:
         refused = {refusal.index for refusal in written.refusals}
         drafts = [draft for draft in drafts if draft.place not in refused]
         written.unchanged_texts = sum(draft.vectors is None for draft in drafts)
-        await self._commit_drafts(drafts, written, visibility, request_id, priority, deadline)
-        written.accepted = len(drafts) - len({r.index for r in written.refusals} - refused)
-        written.refusals.sort(key=lambda refusal: refusal.index)
-        return written
+        return await self._commit_drafts(drafts, written, visibility, request_id, priority, deadline)
 
     async def delete(
         self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
@@ -121,6 +97,8 @@ class Writer:
         """Delete items; ids that do not exist are no error."""
         durable = visibility >= Visibility.DURABLE
         outcome = await self._commit(WriteRequest([DeleteOp(one) for one in ids], durable, request_id), deadline)
+        if outcome.reply:
+            raise _other_kind("an upsert")
         return Written(sequence=outcome.sequence, deleted=outcome.deleted)
 
     def _draft(self, place: int, item: Item | Refusal, written: Written) -> _Draft | None:
@@ -203,19 +181,29 @@ class Writer:
         request_id: str,
         priority: Priority,
         deadline: float | None,
-    ) -> None:
-        """Commit; items whose stored text changed since it was compared are encoded and committed in a second round."""
-        durable = visibility >= Visibility.DURABLE
+    ) -> Written:
+        """Commit; items whose stored text changed since it was compared are encoded and committed in a second round.
+
+        Beside a stale item everything for the same id goes again, so that the last of them still wins. A request id
+        seen before is answered as it was then, for nothing of this request was applied.
+        """
+        durable, n_items = visibility >= Visibility.DURABLE, len(drafts) + len(written.refusals)
         while True:
+            written.accepted = n_items - len(written.refusals)
+            written.refusals.sort(key=lambda refusal: refusal.index)
             ops = [UpsertOp(draft.item, draft.hash, draft.vectors) for draft in drafts]
-            outcome = await self._commit(WriteRequest(ops, durable, request_id), deadline)
+            reply = encode_reply(written) if request_id else b""
+            outcome = await self._commit(WriteRequest(ops, durable, request_id, reply), deadline)
+            if outcome.replayed:
+                return _replayed(outcome)
             written.sequence = max(written.sequence, outcome.sequence)
             if not outcome.stale:
-                return
+                return written
             stale = [drafts[place] for place in outcome.stale]
             await self._encode(stale, written, priority=priority, deadline=deadline)
             refused = {refusal.index for refusal in written.refusals}
-            again = drafts if request_id else stale
+            ids = {draft.item.id for draft in stale}
+            again = drafts if request_id else [draft for draft in drafts if draft.item.id in ids]
             drafts = [draft for draft in again if draft.place not in refused]
 
     async def _commit(self, request: WriteRequest, deadline: float | None) -> WriteOutcome:
@@ -224,3 +212,13 @@ class Writer:
             Commit(self, request), group=id(self.store), cost=max(1, len(request.ops)), deadline=deadline
         )
         return done.result
+
+
+def _replayed(outcome: WriteOutcome) -> Written:
+    if not outcome.reply:
+        raise _other_kind("a delete")
+    return decode_reply(outcome.reply, sequence=outcome.sequence)
+
+
+def _other_kind(of: str) -> InvalidArgument:
+    return InvalidArgument("request_id", f"is that of {of}: a retry repeats the request it belongs to")

@@ -15,6 +15,7 @@ from engine.backend.protocol import Backend
 from engine.errors import EngineError, ItemNotFound
 from engine.index.filters import FilterProgram
 from engine.index.version_index import VersionIndex
+from engine.ingest.texts import normalised
 from engine.pipeline.planner import IndexState, Plan, PlanRequest, plan
 from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 
@@ -77,6 +78,7 @@ class Batch:
     index: VersionIndex
     jobs: Sequence[SearchJob]
     masks: dict[bytes, Mask] = field(default_factory=dict)
+    reduced: dict[int, Mask] = field(default_factory=dict)
     plans: dict[tuple[int, int], Plan] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
 
@@ -99,24 +101,27 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
 def _cohort(batch: Batch, number: int, place: int, size: int) -> Cohort:
     job, index = batch.jobs[number], batch.index
     compiled = job.compiled[place if len(job.compiled) > 1 else 0]
-    mask = _shared_mask(batch, compiled.program)
+    mask = _shared_mask(batch, compiled)
     if job.vectors is not None:
         vectors = job.vectors[place : place + size]
     else:
         own = job.item_ids[place]
         vectors = _vector_of(index, own)
         mask = _without(index, mask, [own])
-    if len(compiled.params.exclude_ids):
-        mask = _without(index, mask, compiled.params.exclude_ids)
     return Cohort(number, place, vectors, compiled, mask, _plan_of(batch, compiled, mask))
 
 
-def _shared_mask(batch: Batch, program: FilterProgram) -> Mask:
-    """The mask of a filter, evaluated once for the batch."""
+def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
+    """The mask of a filter, evaluated once for the batch, less the excluded items, looked up once for a call."""
+    program, excluded = compiled.program, compiled.params.exclude_ids
     mask = batch.masks.get(program.fingerprint)
     if mask is None:
         mask = batch.masks[program.fingerprint] = mask_of(batch.index, program)
-    return mask
+    if not len(excluded):
+        return mask
+    if id(compiled) not in batch.reduced:
+        batch.reduced[id(compiled)] = _without(batch.index, mask, excluded)
+    return batch.reduced[id(compiled)]
 
 
 def mask_of(index: VersionIndex, program: FilterProgram) -> Mask:
@@ -146,7 +151,8 @@ def _vector_of(index: VersionIndex, item_id: ItemId) -> Float32Array:
     vector = index.vector_of(item_id)
     if vector is None:
         raise ItemNotFound(item_id)
-    return vector[None, :]
+    # The mean of several unit vectors is shorter than one, and a score by it would be no cosine.
+    return normalised(vector[None, :]) if index.version.metric == "cosine" else vector[None, :]
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:

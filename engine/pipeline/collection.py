@@ -9,14 +9,16 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import DeadlineExceeded, EngineError, LimitExceeded
+from engine.errors import CollectionNotFound, DeadlineExceeded, EngineError, LimitExceeded
 from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
-from engine.ingest.writer import CommitLane, Writer, Written
+from engine.ingest.replies import Written
+from engine.ingest.writer import CommitLane, Writer
 from engine.items import validate_id, validate_item
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
@@ -75,6 +77,7 @@ class Collection:
         self._changed = changed
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ticket = itertools.count()
+        self._is_retired = False
         self._writer = Writer(
             store,
             encoder,
@@ -109,7 +112,8 @@ class Collection:
 
     async def search(self, call: SearchCall) -> SearchAnswer:
         """See ``Searcher.search``."""
-        return await self._searcher.search(call)
+        with self._while_served():
+            return await self._searcher.search(call)
 
     async def encode(
         self, texts: Sequence[str], *, version: str = "", priority: Priority, deadline: float | None
@@ -118,7 +122,8 @@ class Collection:
         return await self._searcher.encode(texts, version=version, priority=priority, deadline=deadline)
 
     async def get(self, ids: Sequence[ItemId], *, vectors: bool = False) -> list[StoredItem | None]:
-        return await asyncio.to_thread(self.store.get, ids, vectors=vectors)
+        with self._while_served():
+            return await asyncio.to_thread(self.store.get, ids, vectors=vectors)
 
     async def count(self, tree: Filter) -> tuple[int, int]:
         """Live items that pass the filter, and the sequence number this holds for."""
@@ -134,7 +139,8 @@ class Collection:
             program = compile_filter(tree, self.schema)
             ids = await self.lanes.search.call(lambda: matching_ids(self.index, program))
             passing = set(ids.tolist())
-        return await asyncio.to_thread(self._scroll, after, passing, limit, vectors)
+        with self._while_served():
+            return await asyncio.to_thread(self._scroll, after, passing, limit, vectors)
 
     def _scroll(
         self, after: ItemId | None, passing: set[ItemId] | None, limit: int, vectors: bool
@@ -168,9 +174,10 @@ class Collection:
         """Items (or refusals the caller made already); see ``Writer.upsert``."""
         if len(items) > self.limits.upsert_items:
             raise LimitExceeded("items", value=len(items), limit=self.limits.upsert_items, unit="items a call")
-        written = await self._writer.upsert(
-            items, visibility=visibility, request_id=request_id, priority=priority, deadline=deadline
-        )
+        with self._while_served():
+            written = await self._writer.upsert(
+                items, visibility=visibility, request_id=request_id, priority=priority, deadline=deadline
+            )
         self.truncated_items += written.truncated_items
         if visibility is Visibility.SEARCHABLE:
             await self.visible(written.sequence, deadline)
@@ -181,7 +188,8 @@ class Collection:
     ) -> Written:
         for place, one in enumerate(ids):
             validate_id(one, self.schema, f"ids[{place}]")
-        written = await self._writer.delete(ids, visibility=visibility, request_id=request_id, deadline=deadline)
+        with self._while_served():
+            written = await self._writer.delete(ids, visibility=visibility, request_id=request_id, deadline=deadline)
         if visibility is Visibility.SEARCHABLE:
             await self.visible(written.sequence, deadline)
         return written
@@ -219,9 +227,12 @@ class Collection:
 
         Raises:
             DeadlineExceeded: the deadline passed first.
+            CollectionNotFound: the collection was deleted first.
         """
         if self.index.sequence >= sequence:
             return
+        if self._is_retired:
+            raise CollectionNotFound(self.name)
         future: asyncio.Future[None] = self._loop.create_future()
         heapq.heappush(self._waiters, (sequence, next(self._ticket), future))
         try:
@@ -229,6 +240,16 @@ class Collection:
                 await future
         except TimeoutError:
             raise DeadlineExceeded(f"sequence {sequence} was not searchable within the deadline") from None
+        finally:
+            self._forget_given_up()
+
+    def retire(self) -> None:
+        """The collection is being deleted: nobody waits for what will not come, and what fails now says why."""
+        self._is_retired = True
+        for _, _, future in self._waiters:
+            if not future.done():
+                future.set_exception(CollectionNotFound(self.name))
+        self._waiters.clear()
 
     def close(self) -> None:
         self.store.close()
@@ -243,6 +264,22 @@ class Collection:
             self._loop.call_soon_threadsafe(self._wake)
 
         self.lanes.search.post(apply)
+
+    @contextmanager
+    def _while_served(self) -> Iterator[None]:
+        try:
+            yield
+        except (EngineError, OSError) as error:
+            if self._is_retired:
+                raise CollectionNotFound(self.name) from error
+            raise
+
+    def _forget_given_up(self) -> None:
+        """Drop waiters that left, once they are most of all: a sequence that is never reached would keep them."""
+        waiting = [one for one in self._waiters if not one[2].done()]
+        if len(self._waiters) > 2 * len(waiting) + 16:
+            heapq.heapify(waiting)
+            self._waiters = waiting
 
     def _wake(self) -> None:
         while self._waiters and self._waiters[0][0] <= self.index.sequence:

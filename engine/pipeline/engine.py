@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,10 +31,11 @@ from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.upkeep import Upkeep
 from engine.schema_file import validate_schema
 from engine.store import CollectionStore, DirectoryLock, delete_collection_folder, list_collections, remove_leftovers
-from engine.types import Filter, Schema, SearchParams, VectorDtype, VersionInfo
+from engine.types import Filter, Metric, Schema, SearchParams, VectorDtype, VersionInfo
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
 OpenEncoder = Callable[..., Encoder]
 
@@ -65,6 +67,7 @@ class Engine:
         self._open_encoder = open_encoder
         self._loop = asyncio.get_running_loop()
         self._creating = asyncio.Lock()
+        self._changes: set[asyncio.Task[Any]] = set()
         self._costs: dict[tuple[int, str, str], Costs] = {}
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._root = settings.data_dir / "collections"
@@ -86,7 +89,8 @@ class Engine:
         if found is not None:
             return found
         if name in self._failed:
-            raise self._failed[name]
+            # Without what earlier raises have left on it, which grows and keeps every caller's frame.
+            raise self._failed[name].with_traceback(None)
         if not self.is_loaded:
             raise Loading("the server is loading its collections")
         raise CollectionNotFound(name)
@@ -103,18 +107,55 @@ class Engine:
             except EngineError as error:
                 logger.error("collection %s cannot be served: %s", name, error)
                 self._failed[name] = error
+                self._health(name, False)
             else:
                 self._serve(collection)
         self.is_loaded = True
 
     async def create(self, schema: Schema) -> Collection:
-        """A new, empty collection with its first version.
+        """A new, empty collection with its first version; a caller that goes away does not stop it halfway.
 
         Raises:
             CollectionExists: the name is taken.
             InvalidArgument: the schema is unusable.
             ConfigError: its encoder cannot be opened.
         """
+        return await self._to_its_end(self._create_and_serve(schema))
+
+    async def own_metric(self, schema: Schema) -> Metric:
+        """What the schema's encoder was trained for; cosine without one.
+
+        Raises:
+            ConfigError: the encoder cannot be opened.
+        """
+        encoder = await asyncio.to_thread(self._encoder, schema, self.settings.encoder_dtype)
+        return encoder.metric if encoder else "cosine"
+
+    async def delete(self, name: str) -> None:
+        """Take the collection out of service, then remove what it stored; one that could not be opened too.
+
+        A caller that goes away does not stop it halfway.
+        """
+        await self._to_its_end(self._delete(name))
+
+    async def close(self) -> None:
+        """Finish what waits in the lanes, then close the stores."""
+        await asyncio.gather(*self._changes, return_exceptions=True)
+        await self.upkeep.stop()
+        await asyncio.to_thread(self.lanes.encode.drain)
+        await asyncio.to_thread(self.lanes.commit.drain)
+        await asyncio.to_thread(self.lanes.search.drain)
+        for collection in self.collections.values():
+            await asyncio.to_thread(collection.close)
+        self._lock.release()
+
+    async def _to_its_end(self, change: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.get_running_loop().create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+    async def _create_and_serve(self, schema: Schema) -> Collection:
         async with self._creating:
             if not self.is_loaded:
                 raise Loading("the server is loading its collections")
@@ -124,26 +165,17 @@ class Engine:
             self._serve(collection)
             return collection
 
-    async def delete(self, name: str) -> None:
-        """Take the collection out of service, then remove what it stored."""
+    async def _delete(self, name: str) -> None:
         async with self._creating:
-            collection = self.collection(name)
-            del self.collections[name]
-            self._health(name, False)
-            await self.upkeep.forget(collection)
-            await self.lanes.commit.call(lambda: None)
-            await asyncio.to_thread(collection.close)
+            if self._failed.pop(name, None) is None:
+                collection = self.collection(name)
+                del self.collections[name]
+                collection.retire()
+                self._health(name, False)
+                await self.upkeep.forget(collection)
+                await self.lanes.commit.call(lambda: None)
+                await asyncio.to_thread(collection.close)
             await asyncio.to_thread(delete_collection_folder, self._root / name)
-
-    async def close(self) -> None:
-        """Finish what waits in the lanes, then close the stores."""
-        await self.upkeep.stop()
-        await asyncio.to_thread(self.lanes.encode.drain)
-        await asyncio.to_thread(self.lanes.commit.drain)
-        await asyncio.to_thread(self.lanes.search.drain)
-        for collection in self.collections.values():
-            await asyncio.to_thread(collection.close)
-        self._lock.release()
 
     def _serve(self, collection: Collection) -> None:
         self.collections[collection.name] = collection
@@ -167,6 +199,13 @@ class Engine:
 
     def _open(self, name: str) -> Collection:
         store = CollectionStore.open(self._root / name)
+        try:
+            return self._opened(name, store)
+        except BaseException:
+            store.close()
+            raise
+
+    def _opened(self, name: str, store: CollectionStore) -> Collection:
         began = time.perf_counter()
         version = store.versions[0]
         encoder = self._encoder(store.schema, version.encoder_dtype)

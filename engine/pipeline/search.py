@@ -84,21 +84,29 @@ def matching_ids(index: VersionIndex, program: FilterProgram) -> npt.NDArray[Any
 def _run(batch: Batch, cohorts: Sequence[Cohort]) -> list[_Found]:
     """What was found for each cohort; cohorts that one backend call can answer share it."""
     found: dict[int, _Found] = {}
-    for members in _grouped(cohorts):
+    for members in _grouped(batch.index, cohorts):
         group = [cohorts[member] for member in members]
         found.update(zip(members, _answer(batch, group), strict=True))
     return [found[position] for position in range(len(cohorts))]
 
 
-def _grouped(cohorts: Sequence[Cohort]) -> list[list[int]]:
-    """A scan or a gather takes any masks, inverted lists take one."""
+def _grouped(index: VersionIndex, cohorts: Sequence[Cohort]) -> list[list[int]]:
+    """A scan or a gather takes any masks, inverted lists take one; all keep as many rows a query as one wants."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, cohort in enumerate(cohorts):
-        key: tuple[object, ...] = (cohort.plan.strategy,)
+        key: tuple[object, ...] = (cohort.plan.strategy, _size_class(_rows_wanted(index, cohort)))
         if cohort.plan.strategy in _INVERTED:
             key = (*key, cohort.plan.nprobe, cohort.plan.depth, id(cohort.mask))
         groups.setdefault(key, []).append(position)
     return list(groups.values())
+
+
+def _size_class(rows: int) -> int:
+    """Queries that want up to 1024 rows share a call, larger ones only with their like.
+
+    Otherwise one query for 100,000 hits would have a megabyte kept for each of its neighbours.
+    """
+    return max(10, (rows - 1).bit_length())
 
 
 def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:

@@ -117,9 +117,11 @@ class Upkeep:
 
     def _fold(self, collection: Collection, watched: _Watched) -> bool:
         """In the search lane's thread, when it is idle; True while there is more to fold."""
-        more = collection.index.fold()
-        if not more:
-            watched.is_folding = False
+        more = False
+        try:
+            more = collection.index.fold()
+        finally:
+            watched.is_folding = more
         return more
 
     async def _train(self, collection: Collection, watched: _Watched) -> None:

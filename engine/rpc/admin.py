@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 
 from engine import convert
@@ -12,7 +12,7 @@ from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
 from engine.rpc.methods import Call
 from engine.types import VersionInfo
-from engine.v1 import admin_pb2
+from engine.v1 import admin_pb2, common_pb2
 
 _LIBRARIES = ("numpy", "torch", "faiss-cpu", "numba", "grpcio", "protobuf", "tokenizers", "pyroaring", "pyarrow")
 
@@ -27,6 +27,8 @@ class AdminServicer:
         self, request: admin_pb2.CreateCollectionRequest, call: Call
     ) -> admin_pb2.CreateCollectionResponse:
         schema = convert.schema_from(request.schema, "schema")
+        if request.schema.metric == common_pb2.METRIC_UNSPECIFIED:
+            schema = replace(schema, metric=await self._engine.own_metric(schema))
         collection = await self._engine.create(schema)
         return admin_pb2.CreateCollectionResponse(collection=_collection(collection))
 

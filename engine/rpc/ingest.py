@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import numpy as np
 
 from engine import convert
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
-from engine.ingest.writer import Refusal, Written
+from engine.ingest.replies import Refusal, Written
+from engine.items import validate_id
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
 from engine.rpc.methods import Call
@@ -20,6 +21,11 @@ from engine.types import Filter, Item, ItemId, Priority, StoredItem, Visibility
 from engine.v1 import common_pb2, ingest_pb2
 
 _DEFAULT_PAGE = 100
+_PRIORITIES: Mapping[int, Priority] = {
+    ingest_pb2.WRITE_PRIORITY_UNSPECIFIED: Priority.WRITE,
+    ingest_pb2.WRITE_PRIORITY_NORMAL: Priority.WRITE,
+    ingest_pb2.WRITE_PRIORITY_BULK: Priority.BULK,
+}
 
 
 class IngestServicer:
@@ -38,7 +44,7 @@ class IngestServicer:
             [_item(message, place) for place, message in enumerate(request.items)],
             visibility=_visibility(request.visibility),
             request_id=request.request_id,
-            priority=Priority.BULK if request.priority == ingest_pb2.WRITE_PRIORITY_BULK else Priority.WRITE,
+            priority=_priority(request.priority),
             deadline=call.deadline,
         )
         self._metrics.truncated_items(collection.name, written.truncated_items)
@@ -121,6 +127,12 @@ def _visibility(value: int) -> Visibility:
         raise InvalidArgument("visibility", f"unknown visibility {value}") from None
 
 
+def _priority(value: int) -> Priority:
+    if value not in _PRIORITIES:
+        raise InvalidArgument("priority", f"unknown value {value}")
+    return _PRIORITIES[value]
+
+
 def _filter(request: ingest_pb2.CountRequest | ingest_pb2.ScrollRequest) -> Filter:
     return convert.filter_from(request.filter) if request.HasField("filter") else Filter()
 
@@ -160,10 +172,8 @@ def _after(token: str, collection: Collection) -> ItemId | None:
     if not token:
         return None
     try:
-        last = json.loads(base64.urlsafe_b64decode(token))
-    except ValueError:
-        last = None
-    wanted = int if collection.schema.id_type == "uint64" else str
-    if not isinstance(last, wanted) or isinstance(last, bool):
-        raise InvalidArgument("page_token", "is not one that this collection's Scroll gave")
+        last: ItemId = json.loads(base64.urlsafe_b64decode(token))
+        validate_id(last, collection.schema, "page_token")
+    except (ValueError, RecursionError, InvalidArgument):
+        raise InvalidArgument("page_token", "is not one that this collection's Scroll gave") from None
     return last

@@ -138,7 +138,7 @@ def _as_engine_error(error: Exception, name: str) -> EngineError:
 
 async def _abort(context: grpc.aio.ServicerContext, error: EngineError) -> None:  # type: ignore[type-arg]
     status = status_of(error)
-    await context.abort(grpc_code(error), error.message, trailers_of(status))
+    await context.abort(grpc_code(error), status.message, trailers_of(status))
 
 
 async def in_order(tasks: AsyncIterator[asyncio.Task[Any]], *, ahead: int) -> AsyncIterator[Any]:

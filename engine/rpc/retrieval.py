@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ from engine.types import Hit, ItemId, Priority, SearchParams, StoredItem
 from engine.v1 import retrieval_pb2
 
 _STREAM_AHEAD = 16
+_PRIORITIES: Mapping[int, Priority] = {
+    retrieval_pb2.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
+    retrieval_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    retrieval_pb2.PRIORITY_BULK: Priority.BULK,
+}
 
 
 class RetrievalServicer:
@@ -151,7 +156,9 @@ def _params(message: retrieval_pb2.SearchParams, field: str) -> SearchParams:
 
 
 def _priority(value: int) -> Priority:
-    return Priority.BULK if value == retrieval_pb2.PRIORITY_BULK else Priority.INTERACTIVE
+    if value not in _PRIORITIES:
+        raise InvalidArgument("priority", f"unknown value {value}")
+    return _PRIORITIES[value]
 
 
 def _max_queue_delay(request: retrieval_pb2.SearchRequest | retrieval_pb2.SearchBatchRequest) -> float | None:

@@ -12,17 +12,24 @@ from engine.errors import EngineError, QueueFull
 DOMAIN = "ebr"
 OK = status_pb2.Status(code=code_pb2.OK)
 _TRAILER = "grpc-status-details-bin"
+_MESSAGE_BYTES = 768
+_VALUE_BYTES = 256
+_VIOLATIONS = 4
+"""Messages repeat what the caller sent, and gRPC drops trailers beyond 8 KiB: nobody would learn what was wrong."""
 
 
 def status_of(error: EngineError) -> status_pb2.Status:
     """Code, message and details: ErrorInfo always, BadRequest and RetryInfo where they apply."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=_cut(error.message, _MESSAGE_BYTES))
+    metadata = {name: _cut(value, _VALUE_BYTES) for name, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     _pack(status, info)
     if error.violations:
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=one.field, description=one.description)
-            for one in error.violations
+            error_details_pb2.BadRequest.FieldViolation(
+                field=_cut(one.field, _VALUE_BYTES), description=_cut(one.description, _VALUE_BYTES)
+            )
+            for one in error.violations[:_VIOLATIONS]
         ]
         _pack(status, error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, QueueFull):
@@ -37,6 +44,14 @@ def grpc_code(error: EngineError) -> grpc.StatusCode:
 
 def trailers_of(status: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
     return ((_TRAILER, status.SerializeToString()),)
+
+
+def _cut(text: str, n_bytes: int) -> str:
+    """The text, or as much of its beginning as ``n_bytes`` of UTF-8 hold, with dots where something is left out."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= n_bytes:
+        return encoded.decode()
+    return f"{encoded[: n_bytes - 3].decode(errors='ignore')}..."
 
 
 def _pack(status: status_pb2.Status, detail: object) -> None:

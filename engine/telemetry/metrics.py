@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from engine.errors import ConfigError
 from engine.types import StageTimes
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -69,9 +70,16 @@ class Metrics:
         Gauge(name, documentation, registry=self.registry).set_function(read)
 
     def serve(self, address: str) -> Callable[[], None]:
-        """Answer HTTP scrapes at ``host:port``; returns how to stop."""
+        """Answer HTTP scrapes at ``host:port``; returns how to stop.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
         host, _, port = address.rpartition(":")
-        server, thread = start_http_server(int(port), addr=host or "127.0.0.1", registry=self.registry)
+        try:
+            server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=self.registry)
+        except OSError as error:
+            raise ConfigError(f"cannot serve metrics on {address}: {error}", metrics_listen=address) from error
 
         def stop() -> None:
             server.shutdown()

@@ -76,7 +76,7 @@ class RetrievalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchStream(self, request_iterator, context):
-        """A long-lived stream of batches; replies carry the request's tag and may come back in another order.
+        """A long-lived stream of batches; replies come in the order of the requests and carry their tags.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from engine.types import (
     TextField,
     Visibility,
 )
+from engine.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from tests.e2e.conftest import THINGS, fill
 from tests.e2e.serving import Serving, a_client, serving, text_schema, vector_schema
 
@@ -198,3 +200,15 @@ def test_a_deleted_collection_is_gone_and_its_name_is_free(own_server: Serving) 
         assert not client.is_serving("things")
         client.create_collection(text_schema())
         assert client.count("things") == 0
+
+
+def test_a_schema_without_a_metric_takes_the_encoders_own(own_server: Serving) -> None:
+    own_server.encoder.metric = "dot"
+    with grpc.insecure_channel(own_server.target) as channel:
+        stub = admin_pb2_grpc.AdminServiceStub(channel)
+        schema = admin_pb2.Schema(name="own", encoder="words", text_fields=[admin_pb2.TextField(name="title")])
+        made = stub.CreateCollection(admin_pb2.CreateCollectionRequest(schema=schema), timeout=60).collection
+        plain = admin_pb2.Schema(name="plain", dimension=3)
+        other = stub.CreateCollection(admin_pb2.CreateCollectionRequest(schema=plain), timeout=60).collection
+    assert made.versions[0].metric == common_pb2.METRIC_DOT
+    assert other.versions[0].metric == common_pb2.METRIC_COSINE

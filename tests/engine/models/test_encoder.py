@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import sys
-import threading
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,35 +63,6 @@ def test_estimates_add_up_and_grow_with_the_length(encoder: Encoder) -> None:
     parts = [encoder.estimate_seconds([length]) for length in (2, 5, 16)]
     assert 0 < parts[0] < parts[1] < parts[2]
     assert encoder.estimate_seconds([2, 5, 16]) == pytest.approx(sum(parts))
-
-
-def test_a_forward_beside_a_spinning_thread_waits_for_the_gil_a_few_times_only(folder: Path, encoder: Encoder) -> None:
-    """An operator at a time would wait a hundred times; counted in switch intervals, not in seconds."""
-    module = towers.TowerModule(load_weights(read_folder(folder)), towers.torch.float32)
-    ids, lengths = towers.torch.tensor([[7, 8, 9]]), towers.torch.tensor([3])
-    assert _gil_waits(lambda: encoder.forward([[7, 8, 9]])) < 8 < _gil_waits(lambda: module(ids, lengths))
-
-
-def _gil_waits(action: Callable[[], object]) -> float:
-    action()
-    interval, before = 0.02, sys.getswitchinterval()
-    done = threading.Event()
-    spinner = threading.Thread(target=_spin, args=[done])
-    sys.setswitchinterval(interval)
-    spinner.start()
-    try:
-        began = time.perf_counter()
-        action()
-        return (time.perf_counter() - began) / interval
-    finally:
-        done.set()
-        spinner.join()
-        sys.setswitchinterval(before)
-
-
-def _spin(done: threading.Event) -> None:
-    while not done.is_set():
-        pass
 
 
 def test_without_torchscript_torch_still_computes(
