@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench import datasets, e2e_null
+from bench.awake import cores_awake
 from bench.e2e_bed import BATCH, COLLECTION, CORES, Bed, CpuWatch, Pace, Queries
 from bench.echo_server import METHOD, echoing
 from bench.harness import SEED, Options, Report, interleaved, percentiles, run
@@ -41,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(options: Options, report: Report) -> None:
+    with cores_awake():
+        _measure(options, report)
+
+
+def _measure(options: Options, report: Report) -> None:
     pace = Pace.of(options)
+    report.figure("cores_kept_awake", True)
     e2e_null.measure(pace.rounds, pace.seconds, report)
     rows, queries = _rows_and_queries(options)
     schema = Schema(COLLECTION, id_type="uint64", encoder="minilm", text_fields=(TextField("title"),))

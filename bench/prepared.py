@@ -43,9 +43,13 @@ def prepared(
         trained: wait until there are inverted lists, not only until upkeep has nothing to do.
     """
     key = content_key(vectors, repr(schema), repr(sorted(settings.items())), str(trained), code_key())
-    kept = cache_folder() / f"{schema.name}-{key}"
+    name = f"{schema.name}-{'trained' if trained else 'plain'}"
+    kept = cache_folder() / f"{name}-{key}"
     if not kept.is_dir():
         _make(kept, schema, vectors, settings, trained)
+        for older in kept.parent.glob(f"{name}-*"):
+            if older.is_dir() and older != kept:
+                shutil.rmtree(older)
     with tempfile.TemporaryDirectory(prefix="ebr-bench-") as own:
         folder = Path(own) / "server"
         shutil.copytree(kept, folder, symlinks=True)
@@ -73,7 +77,4 @@ def _make(kept: Path, schema: Schema, vectors: Float32Array, settings: Mapping[s
                 "upkeep_s": rounded(time.perf_counter() - loaded),
             }
         (folder / "made.json").write_text(json.dumps(made), "utf-8")
-        for older in kept.parent.glob(f"{schema.name}-*"):
-            if older.is_dir():
-                shutil.rmtree(older)
         folder.rename(kept)

@@ -38,6 +38,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _body(options: Options, report: Report) -> None:
     encoder = datasets.minilm(threads=len(os.sched_getaffinity(0)))
     report.figure("encoder_version", encoder.version)
+    report.figure("cores_kept_awake", True)
     if "scifact" in options.extra.only:
         _judge("scifact", datasets.scifact(options.data), encoder, options, report)
     if "onet" in options.extra.only:
@@ -56,7 +57,7 @@ def _jobs_task(encoder: Encoder, options: Options) -> recall.Task:
     sample = np.random.default_rng(SEED).choice(len(titles), size=2048, replace=False)
     items = datasets.embeddings("jobs", encoder, texts, role="item")
     queries = datasets.embeddings("onet-alternate", encoder, [titles[i] for i in sample], role="query")
-    return recall.jobs(options, items, queries)
+    return recall.jobs(items, queries)
 
 
 # Judged sets

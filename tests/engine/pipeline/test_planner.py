@@ -41,7 +41,8 @@ LISTS = IndexState(1_000_000, 1_000_000, 1_000_000, 1024, 128, TUNING, COSTS)
 
 
 def asked(**changes: object) -> PlanRequest:
-    return replace(PlanRequest(k=10, survivors=1_000_000, is_filtered=False, recall_target=0.95), **changes)  # type: ignore[arg-type]
+    """A request for .9, for which the settings of .95 are taken."""
+    return replace(PlanRequest(k=10, survivors=1_000_000, is_filtered=False, recall_target=0.9), **changes)  # type: ignore[arg-type]
 
 
 def test_where_nothing_passes_nothing_is_searched_whatever_was_asked() -> None:
@@ -64,6 +65,11 @@ def test_lists_are_probed_where_that_is_faster() -> None:
     found = plan(asked(), LISTS)
     assert (found.strategy, found.nprobe, found.depth) == (Strategy.IVFPQ, 12, 90)
     assert found.expected_recall == pytest.approx(0.955)
+
+
+def test_settings_are_those_that_miss_half_of_what_may_be_missed_up_to_the_highest_tuned() -> None:
+    found = [plan(asked(recall_target=target), LISTS).expected_recall for target in (0.8, 0.9, 0.95, 0.99)]
+    assert found == pytest.approx([0.905, 0.955, 0.995, 0.995])
 
 
 def test_a_filter_that_leaves_much_is_probed_under_its_mask() -> None:
