@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.backend.protocol import Backend, IvfPqIndex, TopK, Vectors
 from engine.errors import CorruptData
-from engine.types import Float32Array, Int64Array, Uint8Array
+from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 
 PROGRAM = ("-m", "bench.null_server")
 
@@ -23,6 +24,9 @@ class NullBackend:
     @property
     def device(self) -> str:
         return "cpu"
+
+    def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+        return queries, np.ones(len(queries), np.bool_)
 
     def masked_scan(
         self,

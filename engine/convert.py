@@ -115,6 +115,8 @@ def _decode(content: bytes, dtype: int, field: str) -> Float32Array:
 
 def duration(seconds: float) -> Duration:
     nanos = round(seconds * 1e9)
+    if 0 <= nanos < 1_000_000_000:
+        return Duration(nanos=nanos)
     return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
 
 
@@ -365,21 +367,25 @@ def _range_to(condition: types.Range) -> common_pb2.Range:
 
 
 def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.SearchParams:
-    numbers = uint64_ids_from(message.exclude_ids, f"{field}.exclude_ids")
-    if numbers.size and message.exclude_ids.texts:
-        raise InvalidArgument(f"{field}.exclude_ids", "has numbers and texts: one collection's ids are of one kind")
     if message.strategy not in _STRATEGIES and message.strategy != retrieval_pb2.STRATEGY_UNSPECIFIED:
         raise InvalidArgument(f"{field}.strategy", f"unknown strategy {message.strategy}")
     return types.SearchParams(
         k=message.k if message.HasField("k") else 10,
         filter=filter_from(message.filter, f"{field}.filter") if message.HasField("filter") else types.Filter(),
-        exclude_ids=numbers if numbers.size else tuple(message.exclude_ids.texts),
+        exclude_ids=_excluded(message.exclude_ids, f"{field}.exclude_ids") if message.HasField("exclude_ids") else (),
         exact=message.exact,
         recall_target=message.recall_target if message.HasField("recall_target") else None,
         nprobe=message.nprobe if message.HasField("nprobe") else None,
         rescore_depth=message.rescore_depth if message.HasField("rescore_depth") else None,
         strategy=_STRATEGIES.get(message.strategy),
     )
+
+
+def _excluded(message: common_pb2.ItemIds, field: str) -> tuple[ItemId, ...] | npt.NDArray[np.uint64]:
+    numbers = uint64_ids_from(message, field)
+    if numbers.size and message.texts:
+        raise InvalidArgument(field, "has numbers and texts: one collection's ids are of one kind")
+    return numbers if numbers.size else tuple(message.texts)
 
 
 def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
@@ -456,6 +462,24 @@ def explanation_from(message: retrieval_pb2.Explanation) -> types.Explanation:
             seconds(times.fuse),
         ),
     )
+
+
+def explanations_to(explanations: Sequence[types.Explanation]) -> list[retrieval_pb2.Explanation]:
+    """One message for each; one that stands for several queries is made once."""
+    made = {id(one): one for one in explanations}
+    messages = {key: explanation_to(one) for key, one in made.items()}
+    return [messages[id(one)] for one in explanations]
+
+
+def add_hits(response: retrieval_pb2.SearchResponse, ids: npt.NDArray[Any], scores: Float32Array) -> None:
+    """Hits of ids and scores alone; several times quicker than ``hit_to`` of each."""
+    is_number = ids.dtype == np.uint64
+    for item_id, score in zip(ids.tolist(), scores.tolist(), strict=True):
+        hit = response.hits.add(score=score)
+        if is_number:
+            hit.id.number = item_id
+        else:
+            hit.id.text = item_id
 
 
 def hit_to(hit: types.Hit) -> retrieval_pb2.Hit:

@@ -12,17 +12,29 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels._cpu_addresses import kind_of, mask_address, segment_addresses, whole_words
 from kernels._cpu_lists import Lists, score_lists_parallel, score_lists_serial
 from kernels._cpu_masks import count_bits, list_bits
 from kernels._cpu_panel import pack_queries
+from kernels._cpu_queries import scale_rows, square_lengths
 from kernels._cpu_scan import Scan, scan_parallel, scan_serial
 from kernels._cpu_threads import all_threads, claim_threads, use_threads
 from kernels._cpu_topk import Heaps, merge, new_heaps
 from kernels.arrays import Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
 
-__all__ = ["gather", "masked_scan", "merge_topk", "popcount", "rescore", "rows_of_mask", "use_threads", "warm_up"]
+__all__ = [
+    "gather",
+    "masked_scan",
+    "merge_topk",
+    "popcount",
+    "rescore",
+    "rows_of_mask",
+    "unit_queries",
+    "use_threads",
+    "warm_up",
+]
 
 _HEAP_BYTES = 256 << 20
 """Queries are taken in groups whose heaps fit in this: only a large k makes more than one group."""
@@ -31,6 +43,25 @@ _HIT_BYTES = 12
 
 _SCATTERED = 3
 """A listed row takes about three times as long as a scanned one (measured), for it lies anywhere in memory."""
+
+
+def unit_queries(queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+    """Queries float32 [B, d] of length 1 for cosine, as they are else; and which are sound, bool [B].
+
+    One with a NaN or an infinity is not sound, nor is one of zeros for cosine: it becomes zeros, which every search
+    bears. The array given comes back where nothing had to be changed.
+    """
+    given = np.ascontiguousarray(queries, np.float32)
+    squares = np.empty(len(given), np.float64)
+    square_lengths(given, squares)
+    is_sound = np.isfinite(squares)
+    if metric != "cosine":
+        if is_sound.all():
+            return given, is_sound
+        return np.where(is_sound[:, None], given, np.float32(0)), is_sound
+    units = np.empty_like(given)
+    scale_rows(given, squares, units)
+    return units, is_sound & (squares > 0)
 
 
 def masked_scan(
@@ -128,6 +159,7 @@ def warm_up(dtype: np.dtype[Any]) -> None:
         with spread():
             masked_scan(segments, queries, [mask], metric="dot", k=1, first_row=0, end_row=1)
             rescore(segments, queries, np.zeros((1, 1), np.int64), metric="dot", k=1, end_row=1)
+    unit_queries(queries, metric="cosine")
     merge_topk([(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))], k=1)
     rows_of_mask(mask, end_row=1)
     popcount(frozen, end_row=1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.arrays import SEGMENT_ROWS, Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
 
@@ -39,6 +40,19 @@ def select(rows: Int64Array, scores: Float32Array, k: int) -> Selection:
 def take(segments: Sequence[StoredArray], rows: Int64Array) -> StoredArray:
     """The stored vectors [n, d] of rows [n]."""
     return np.stack([segments[row // SEGMENT_ROWS][row % SEGMENT_ROWS] for row in rows.tolist()])
+
+
+def unit_queries(queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+    """Queries float32 [B, d] of length 1 for cosine, as they are else; and which are sound, bool [B].
+
+    One with a NaN or an infinity is not sound, nor is one of zeros for cosine: it becomes zeros, which every search
+    bears.
+    """
+    squares = np.sum(queries.astype(np.float64) ** 2, axis=1)
+    is_sound = np.isfinite(squares) & ((squares > 0) | (metric != "cosine"))
+    lengths = np.sqrt(np.where(is_sound & (squares > 0), squares, 1))[:, None] if metric == "cosine" else 1.0
+    units = np.where(is_sound[:, None], np.where(is_sound[:, None], queries, 0) / lengths, 0)
+    return units.astype(np.float32), is_sound
 
 
 def masked_scan(

@@ -7,6 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.backend.faiss_ivfpq import FaissIvfPq
 from engine.backend.protocol import TopK, Vectors
 from engine.dtypes import numpy_dtype
@@ -36,6 +39,10 @@ class CpuBackend:
     @property
     def device(self) -> str:
         return "cpu"
+
+    def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+        """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
+        return kernels.unit_queries(queries, metric=metric)
 
     def masked_scan(
         self,

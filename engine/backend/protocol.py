@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.dtypes import StoredArray
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
 
@@ -87,6 +90,10 @@ class Backend(Protocol):
     @property
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
+        ...
+
+    def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+        """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
         ...
 
     def masked_scan(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
-from engine.types import Explanation, Float32Array, ItemId, Priority, SearchParams, StageTimes, VersionInfo
+from engine.types import Explanation, Float32Array, ItemId, Metric, Priority, SearchParams, StageTimes, VersionInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +107,10 @@ def field_of(name: str, place: int, n_queries: int) -> str:
     return name if n_queries == 1 else f"{name}[{place}]"
 
 
-def unsound_vectors(vectors: Float32Array, version: VersionInfo) -> dict[int, EngineError]:
-    """Queries that no search can answer, by their place: NaN, infinite, or zero where the metric is cosine."""
-    errors: dict[int, EngineError] = {}
-    lengths = np.einsum("bd,bd->b", vectors, vectors, dtype=np.float64)
-    if np.isfinite(lengths).all() and (version.metric != "cosine" or lengths.all()):
-        return errors
-    for place in np.flatnonzero(~np.isfinite(lengths)).tolist():
-        at = int(np.argmin(np.isfinite(vectors[place])))
-        field = field_of("query", place, len(vectors))
-        errors[place] = InvalidArgument(f"{field}.vector", f"value {at} is NaN or infinite")
-    if version.metric == "cosine":
-        for place in np.flatnonzero(lengths == 0).tolist():
-            field = field_of("query", place, len(vectors))
-            errors[place] = InvalidArgument(f"{field}.vector", "is zero, which has no cosine")
-    return errors
+def unsound_vector(vector: Float32Array, metric: Metric, field: str) -> EngineError:
+    """Why no search can answer this query: NaN, infinite, or zero where the metric is cosine."""
+    is_finite = np.isfinite(vector)
+    if is_finite.all():
+        assert metric == "cosine"
+        return InvalidArgument(f"{field}.vector", "is zero, which has no cosine")
+    return InvalidArgument(f"{field}.vector", f"value {int(np.argmin(is_finite))} is NaN or infinite")

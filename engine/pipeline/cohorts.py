@@ -15,24 +15,29 @@ from engine.backend.protocol import Backend
 from engine.errors import EngineError, ItemNotFound
 from engine.index.filters import FilterProgram
 from engine.index.version_index import VersionIndex
-from engine.ingest.texts import normalised
+from engine.pipeline.calls import field_of, unsound_vector
 from engine.pipeline.planner import IndexState, Plan, PlanRequest, plan
 from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledParams:
-    """A query's parameters with its filter compiled; shared by the queries of a call that has one for all."""
+    """A query's parameters with its filter compiled; shared by the queries of a call that has one for all.
+
+    ``default_recall_target`` holds where the parameters name none.
+    """
 
     params: SearchParams
     program: FilterProgram
+    default_recall_target: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchJob:
     """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted.
 
-    ``compiled``: one for all queries or one for each.
+    ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
+    job has all of the call's.
     """
 
     index: VersionIndex
@@ -40,10 +45,14 @@ class SearchJob:
     vectors: Float32Array | None = None
     item_ids: Sequence[ItemId] = ()
     explain: bool = False
+    fields: Sequence[str] = ()
 
     @property
     def n_queries(self) -> int:
         return len(self.item_ids) if self.vectors is None else len(self.vectors)
+
+    def field(self, place: int) -> str:
+        return self.fields[place] if self.fields else field_of("query", place, self.n_queries)
 
 
 @dataclass(eq=False, slots=True)
@@ -85,30 +94,48 @@ class Batch:
 
 def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
     job = batch.jobs[number]
-    if len(job.compiled) == 1 and job.vectors is not None:
-        spans = [(0, len(job.vectors))]
-    else:
-        spans = [(place, 1) for place in range(job.n_queries)]
+    if job.vectors is None:
+        return _cohorts_by_id(batch, number)
+    metric = batch.index.version.metric
+    vectors, is_sound = batch.backend.unit_queries(job.vectors, metric=metric)
+    for place in np.flatnonzero(~is_sound).tolist():
+        batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
     cohorts = []
-    for place, size in spans:
+    for first, end in _spans(is_sound, each=len(job.compiled) > 1):
+        compiled = job.compiled[first if len(job.compiled) > 1 else 0]
         try:
-            cohorts.append(_cohort(batch, number, place, size))
+            mask = _shared_mask(batch, compiled)
+            plan_ = _plan_of(batch, compiled, mask)
         except EngineError as error:
-            batch.errors.update({(number, place + i): error for i in range(size)})
+            batch.errors.update({(number, place): error for place in range(first, end)})
+        else:
+            cohorts.append(Cohort(number, first, vectors[first:end], compiled, mask, plan_))
     return cohorts
 
 
-def _cohort(batch: Batch, number: int, place: int, size: int) -> Cohort:
+def _spans(is_sound: npt.NDArray[np.bool_], *, each: bool) -> list[tuple[int, int]]:
+    """Runs of sound queries as (first, end), or every sound query by itself."""
+    if each:
+        return [(place, place + 1) for place in np.flatnonzero(is_sound).tolist()]
+    if is_sound.all():
+        return [(0, len(is_sound))]
+    borders = np.flatnonzero(np.diff(is_sound, prepend=False, append=False))
+    return list(zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True))
+
+
+def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
+    """A cohort for each item: it is left out of its own answer, and so has a mask of its own."""
     job, index = batch.jobs[number], batch.index
-    compiled = job.compiled[place if len(job.compiled) > 1 else 0]
-    mask = _shared_mask(batch, compiled)
-    if job.vectors is not None:
-        vectors = job.vectors[place : place + size]
-    else:
-        own = job.item_ids[place]
-        vectors = _vector_of(index, own)
-        mask = _without(index, mask, [own])
-    return Cohort(number, place, vectors, compiled, mask, _plan_of(batch, compiled, mask))
+    cohorts = []
+    for place, own in enumerate(job.item_ids):
+        compiled = job.compiled[place if len(job.compiled) > 1 else 0]
+        try:
+            mask = _without(index, _shared_mask(batch, compiled), [own])
+            vector = _vector_of(batch, own)
+            cohorts.append(Cohort(number, place, vector, compiled, mask, _plan_of(batch, compiled, mask)))
+        except EngineError as error:
+            batch.errors[number, place] = error
+    return cohorts
 
 
 def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
@@ -147,12 +174,12 @@ def rows_in(bits: Uint8Array) -> Int64Array:
     return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
 
 
-def _vector_of(index: VersionIndex, item_id: ItemId) -> Float32Array:
-    vector = index.vector_of(item_id)
+def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:
+    vector = batch.index.vector_of(item_id)
     if vector is None:
         raise ItemNotFound(item_id)
     # The mean of several unit vectors is shorter than one, and a score by it would be no cosine.
-    return normalised(vector[None, :]) if index.version.metric == "cosine" else vector[None, :]
+    return batch.backend.unit_queries(vector[None, :], metric=batch.index.version.metric)[0]
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:
@@ -170,7 +197,7 @@ def _request(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> PlanR
         survivors=mask.survivors,
         is_filtered=not compiled.program.is_pass_all or len(params.exclude_ids) > 0,
         exact=params.exact,
-        recall_target=params.recall_target,
+        recall_target=compiled.default_recall_target if params.recall_target is None else params.recall_target,
         nprobe=params.nprobe,
         rescore_depth=params.rescore_depth,
         strategy=params.strategy,

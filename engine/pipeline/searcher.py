@@ -15,7 +15,6 @@ import numpy.typing as npt
 from engine.errors import EngineError, InvalidArgument, LimitExceeded, NoEncoder, VersionNotFound
 from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
-from engine.ingest.texts import normalised
 from engine.items import validate_id
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Done, Lane
@@ -28,7 +27,6 @@ from engine.pipeline.calls import (
     check_params,
     check_vectors,
     field_of,
-    unsound_vectors,
 )
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
 from engine.types import (
@@ -157,9 +155,7 @@ class Searcher:
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
-        if params.recall_target is None:
-            params = replace(params, recall_target=self._recall_target)
-        return CompiledParams(params, compile_filter(params.filter, self._schema))
+        return CompiledParams(params, compile_filter(params.filter, self._schema), self._recall_target)
 
     async def _vectors_of(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
         if call.texts:
@@ -167,8 +163,7 @@ class Searcher:
         if call.vectors is None:
             return _Encoded(np.zeros((0, 0), np.float32), {}, (), 0.0, 0.0)
         check_vectors(call.vectors, self._version)
-        unsound = unsound_vectors(call.vectors, self._version)
-        return _Encoded(self._as_stored(call.vectors), unsound, (), 0.0, 0.0)
+        return _Encoded(call.vectors, {}, (), 0.0, 0.0)
 
     async def _encoded(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
         outcomes = await self._encode_queries(
@@ -183,7 +178,7 @@ class Searcher:
                 vectors[place] = outcome.vectors[0]
         good = [one for one in outcomes if isinstance(one, EncodedText)]
         return _Encoded(
-            self._as_stored(vectors),
+            vectors,
             failed,
             [one.truncated_tokens if isinstance(one, EncodedText) else 0 for one in outcomes],
             max((one.queue_seconds for one in good), default=0.0),
@@ -220,9 +215,6 @@ class Searcher:
             return LimitExceeded(field, value=size, limit=self._limits.text_bytes, unit="bytes")
         return None
 
-    def _as_stored(self, vectors: Float32Array) -> Float32Array:
-        return normalised(vectors) if self._version.metric == "cosine" else vectors
-
     def _job(
         self,
         call: SearchCall,
@@ -240,6 +232,7 @@ class Searcher:
             vectors=None if is_by_id else vectors if places is None else vectors[list(places)],
             item_ids=[call.item_ids[place] for place in chosen] if is_by_id else (),
             explain=call.explain,
+            fields=() if places is None else [field_of("query", place, call.n_queries) for place in places],
         )
 
     def _answer(
@@ -258,10 +251,9 @@ class Searcher:
             encode=encoded.encode_seconds,
         )
         chosen = range(call.n_queries) if places is None else places
-        told = [
-            replace(one, times=times, truncated_tokens=encoded.truncated[place] if encoded.truncated else 0)
-            for place, one in zip(chosen, result.explanations, strict=bool(result.explanations))
-        ]
+        told = _told(
+            result.explanations, times, [encoded.truncated[place] for place in chosen] if encoded.truncated else ()
+        )
         of_job = {chosen[i]: error for i, error in enumerate(result.errors) if error is not None}
         all_errors = {**errors, **of_job}
         if places is None:
@@ -290,3 +282,16 @@ class Searcher:
             sequence=self._index.sequence,
             times=StageTimes(),
         )
+
+
+def _told(explanations: Sequence[Explanation], times: StageTimes, truncated: Sequence[int]) -> list[Explanation]:
+    """The explanations with what only the whole call knows; queries that share one go on sharing it."""
+    made: dict[tuple[int, int], Explanation] = {}
+    told = []
+    for place, one in enumerate(explanations):
+        tokens = truncated[place] if truncated else 0
+        key = (id(one), tokens)
+        if key not in made:
+            made[key] = replace(one, times=times, truncated_tokens=tokens)
+        told.append(made[key])
+    return told

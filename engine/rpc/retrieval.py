@@ -41,11 +41,13 @@ class RetrievalServicer:
         error = answer.errors[0] if answer.errors else None
         if error is not None:
             raise error
-        hits = await _hits(collection, answer, request.return_fields)
-        return retrieval_pb2.SearchResponse(
-            hits=[convert.hit_to(hit) for hit in hits],
-            explanation=convert.explanation_to(answer.explanations[0]),
-        )
+        response = retrieval_pb2.SearchResponse(explanation=convert.explanation_to(answer.explanations[0]))
+        if _is_bare(request.return_fields):
+            convert.add_hits(response, answer.ids, answer.scores)
+        else:
+            hits = await _hits(collection, answer, request.return_fields)
+            response.hits.extend(convert.hit_to(hit) for hit in hits)
+        return response
 
     async def search_batch(
         self, request: retrieval_pb2.SearchBatchRequest, call: Call
@@ -176,19 +178,22 @@ def _columns(answer: SearchAnswer) -> retrieval_pb2.SearchBatchResponse:
         ids=convert.item_ids_to(answer.ids),
         scores=answer.scores.astype("<f4", copy=False).tobytes(),
         statuses=[OK if error is None else status_of(error) for error in answer.errors],
-        explanations=[convert.explanation_to(one) for one in answer.explanations],
+        explanations=convert.explanations_to(answer.explanations),
         index_version=answer.version.id,
         encoder_version=answer.version.encoder_version,
         sequence=answer.sequence,
     )
 
 
+def _is_bare(fields: retrieval_pb2.ReturnFields) -> bool:
+    """Whether ids and scores are all that is asked for."""
+    return not (fields.attributes or fields.text_fields or fields.vectors)
+
+
 async def _hits(collection: Collection, answer: SearchAnswer, fields: retrieval_pb2.ReturnFields) -> Sequence[Hit]:
     """Hits with what the caller asked to be returned; an item deleted since the search has none of it."""
     ids: list[ItemId] = answer.ids.tolist()
-    stored: list[StoredItem | None] = [None] * len(ids)
-    if ids and (fields.attributes or fields.text_fields or fields.vectors):
-        stored = await collection.get(ids, vectors=fields.vectors)
+    stored = await collection.get(ids, vectors=fields.vectors)
     return [
         _hit(item_id, score, item, fields, collection)
         for item_id, score, item in zip(ids, answer.scores.tolist(), stored, strict=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -38,6 +39,9 @@ class Metrics:
         )
         # Looked up once: finding a label's child costs more than counting.
         self._of_stage = {stage: self._stage_seconds.labels(stage) for stage in _STAGES}
+        self._of_call = lru_cache(maxsize=1024)(
+            lambda method, code: (self._calls.labels(method, code), self._call_seconds.labels(method))
+        )
         self._truncated = Counter(
             "ebr_truncated_items",
             "Items whose text was longer than the encoder reads",
@@ -56,8 +60,9 @@ class Metrics:
             ended = True
         finally:
             code = measured.code if ended or measured.code != "OK" else "CANCELLED"
-            self._calls.labels(method, code).inc()
-            self._call_seconds.labels(method).observe(time.perf_counter() - began)
+            calls, seconds = self._of_call(method, code)
+            calls.inc()
+            seconds.observe(time.perf_counter() - began)
 
     def queries(self, collection: str, count: int, times: StageTimes) -> None:
         """Queries answered together, and the time of each stage."""

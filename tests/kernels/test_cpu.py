@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kernels import cpu, reference
 from kernels._cpu_threads import all_threads
-from kernels.arrays import SEGMENT_ROWS, Selection
+from kernels.arrays import SEGMENT_ROWS, Metric, Selection
 from tests.kernels.cases import DTYPES, METRICS, Case, cases, in_segments, pack, row_lists, stored
 
 pytestmark = pytest.mark.timeout(600)
@@ -194,3 +194,19 @@ def test_counting_and_listing_the_rows_of_a_mask_equal_the_reference(bits: list[
     np.testing.assert_array_equal(
         cpu.rows_of_mask(mask, end_row=end_row), reference.rows_of_mask(mask, end_row=end_row)
     )
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 1.0, -2.5, 1e30, np.nan, np.inf]), min_size=3, max_size=3), max_size=6),
+    st.sampled_from(METRICS),
+)
+@modest
+def test_queries_are_made_ready_as_by_the_reference(values: list[list[float]], metric: Metric) -> None:
+    queries = np.array(values, np.float32).reshape(-1, 3)
+    units, is_sound = cpu.unit_queries(queries, metric=metric)
+    expected, sound_in_reference = reference.unit_queries(queries, metric=metric)
+    np.testing.assert_array_equal(is_sound, sound_in_reference)
+    np.testing.assert_allclose(units, expected, rtol=1e-6)
+    assert units.dtype == np.float32
+    if metric == "cosine":
+        np.testing.assert_allclose(np.linalg.norm(units[is_sound], axis=1), 1, rtol=1e-6)

@@ -268,3 +268,16 @@ def test_folding_moves_the_tail_into_the_lists_and_keeps_every_answer_whole() ->
     assert world.index.indexed_rows == world.next_row
     assert slices > 1
     assert [score for _, score in hits(ask(world, [np.ones(D)], [params])[0])[0]] == before
+
+
+def test_unsound_queries_fail_alone_and_are_named_by_their_place() -> None:
+    world = World("cosine")
+    world.put("near", np.eye(1, D, dtype=np.float32), {})
+    good = np.eye(1, D, dtype=np.float32)[0]
+    queries = [good, np.full(D, np.nan, np.float32), good, good, np.zeros(D, np.float32)]
+    (result,) = ask(world, queries, [SearchParams(k=1)])
+    assert result.counts.tolist() == [1, 0, 1, 1, 0]
+    messages = {place: str(error) for place, error in enumerate(result.errors) if error is not None}
+    assert messages.keys() == {1, 4}
+    assert "query[1].vector: value 0 is NaN" in messages[1]
+    assert "query[4].vector: is zero" in messages[4]
