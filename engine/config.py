@@ -23,6 +23,7 @@ NOT_SETTINGS = frozenset({"EBR_CONFIG", "EBR_DATA", "EBR_TARGET"})
 DEFAULT_LISTEN = "127.0.0.1:50051"
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -58,6 +59,12 @@ class Settings(BaseSettings):
     )
     recall_target: Fraction = Field(
         0.95, description="share of the true best k to be found, above 0 up to 1, where a query names none"
+    )
+    recall_check_share: Share = Field(
+        0.001, description="share of live queries that are answered again exactly to measure recall; 0 for none"
+    )
+    recall_check_cpu_share: Share = Field(
+        0.02, description="share of the search lane's time that measuring recall may take"
     )
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"

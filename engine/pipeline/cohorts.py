@@ -16,7 +16,7 @@ from engine.errors import EngineError, ItemNotFound
 from engine.index.filters import FilterProgram
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
-from engine.pipeline.planner import IndexState, Plan, PlanRequest, plan
+from engine.pipeline.planner import DEFAULT_RECALL_TARGET, IndexState, Plan, PlanRequest, plan
 from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 
 
@@ -190,6 +190,14 @@ def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:
     return known
 
 
+def recall_target_of(compiled: CompiledParams) -> float:
+    """What the query asks, or else its collection, or else everybody."""
+    asked = compiled.params.recall_target
+    if asked is None:
+        asked = compiled.default_recall_target
+    return DEFAULT_RECALL_TARGET if asked is None else asked
+
+
 def _request(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> PlanRequest:
     params = compiled.params
     return PlanRequest(
@@ -197,7 +205,7 @@ def _request(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> PlanR
         survivors=mask.survivors,
         is_filtered=not compiled.program.is_pass_all or len(params.exclude_ids) > 0,
         exact=params.exact,
-        recall_target=compiled.default_recall_target if params.recall_target is None else params.recall_target,
+        recall_target=recall_target_of(compiled),
         nprobe=params.nprobe,
         rescore_depth=params.rescore_depth,
         strategy=params.strategy,

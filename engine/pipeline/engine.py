@@ -27,6 +27,7 @@ from engine.limits import Limits
 from engine.models.bundle import open_encoder
 from engine.models.protocol import Encoder
 from engine.pipeline.collection import Collection, Lanes
+from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
 from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.upkeep import Upkeep
 from engine.schema_file import validate_schema
@@ -39,12 +40,16 @@ T = TypeVar("T")
 
 OpenEncoder = Callable[..., Encoder]
 
+_RECALL_SECONDS = 0.05
+"""Between two slices of checking recall: what a slice keeps a search waiting is then a small part."""
+
 
 class Engine:
     """See the module. Made and changed on the event loop; ``load`` and what it calls run in a thread of their own.
 
     Args:
         health: told (collection name, is serving) whenever that changes.
+        recall_checked: told of every live query that was checked, in the search lane's thread.
         open_encoder: how an encoder is opened from what a schema names.
     """
 
@@ -54,6 +59,7 @@ class Engine:
         limits: Limits,
         *,
         health: Callable[[str, bool], None],
+        recall_checked: Callable[[RecallCheck], None] = lambda check: None,
         open_encoder: OpenEncoder = open_encoder,
     ) -> None:
         self.settings = settings
@@ -74,7 +80,14 @@ class Engine:
         self._lock = DirectoryLock(settings.data_dir)
         remove_leftovers(self._root)
         self.backend: Backend = open_backend(settings.device, threads=settings.compute_threads)
-        self.lanes = _open_lanes(settings, self.backend)
+        self.recall_monitor = RecallMonitor(
+            self.backend,
+            share=settings.recall_check_share,
+            cpu_share=settings.recall_check_cpu_share,
+            report=recall_checked,
+        )
+        self.lanes = _open_lanes(settings, self.backend, self.recall_monitor)
+        self._recall_task: asyncio.Task[None] | None = None
         self.upkeep = Upkeep(settings, self.lanes, self.backend)
 
     def collection(self, name: str) -> Collection:
@@ -110,6 +123,7 @@ class Engine:
                 self._health(name, False)
             else:
                 self._serve(collection)
+        self._recall_task = self._loop.create_task(self._check_recall())
         self.is_loaded = True
 
     async def create(self, schema: Schema) -> Collection:
@@ -141,6 +155,7 @@ class Engine:
     async def close(self) -> None:
         """Finish what waits in the lanes, then close the stores."""
         await asyncio.gather(*self._changes, return_exceptions=True)
+        await self._stop_checking_recall()
         await self.upkeep.stop()
         await asyncio.to_thread(self.lanes.encode.drain)
         await asyncio.to_thread(self.lanes.commit.drain)
@@ -148,6 +163,21 @@ class Engine:
         for collection in self.collections.values():
             await asyncio.to_thread(collection.close)
         self._lock.release()
+
+    async def _check_recall(self) -> None:
+        """A slice of checking at a time, between two batches of searches."""
+        while True:
+            await asyncio.sleep(_RECALL_SECONDS)
+            if self.recall_monitor.may_step:
+                try:
+                    await self.lanes.search.call(self.recall_monitor.step)
+                except Exception:
+                    logger.exception("a query could not be checked for its recall")
+
+    async def _stop_checking_recall(self) -> None:
+        if self._recall_task is not None:
+            self._recall_task.cancel()
+            await asyncio.gather(self._recall_task, return_exceptions=True)
 
     async def _to_its_end(self, change: Coroutine[Any, Any, T]) -> T:
         task = asyncio.get_running_loop().create_task(change)
@@ -278,7 +308,7 @@ def _warm_up(backend: Backend, index: VersionIndex, encoder: Encoder | None) -> 
         encoder.forward(encoder.tokenize(["warm-up"], role="query")[0].windows)
 
 
-def _open_lanes(settings: Settings, backend: Backend) -> Lanes:
+def _open_lanes(settings: Settings, backend: Backend, monitor: RecallMonitor) -> Lanes:
     return Lanes(
         encode=EncodeLane(
             batch_seconds=settings.encode_batch_ms / 1000,
@@ -287,7 +317,7 @@ def _open_lanes(settings: Settings, backend: Backend) -> Lanes:
         ),
         search=Lane(
             "search",
-            partial(search_jobs, backend),
+            partial(search_jobs, backend, monitor=monitor),
             limits=BatchLimits(entries=settings.search_batch_queries, cost=settings.search_batch_queries),
             queue_cost=settings.search_queue_queries,
             on_failure=lambda error: SearchFailed(f"the search failed: {error}"),

@@ -17,7 +17,17 @@ from engine.backend.protocol import Backend, TopK
 from engine.errors import EngineError
 from engine.index.filters import FilterProgram
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, CompiledParams, SearchJob, cohorts_of, mask_of, rows_in
+from engine.pipeline.cohorts import (
+    Batch,
+    Cohort,
+    CompiledParams,
+    SearchJob,
+    cohorts_of,
+    mask_of,
+    recall_target_of,
+    rows_in,
+)
+from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
 from engine.types import Explanation, Float32Array, StageTimes, Strategy
 
 __all__ = ["CompiledParams", "JobResult", "SearchJob", "count", "matching_ids", "search_jobs"]
@@ -49,7 +59,9 @@ class _Found:
     second_pass: bool = False
 
 
-def search_jobs(backend: Backend, jobs: Sequence[SearchJob]) -> list[JobResult | EngineError]:
+def search_jobs(
+    backend: Backend, jobs: Sequence[SearchJob], *, monitor: RecallMonitor | None = None
+) -> list[JobResult | EngineError]:
     """Answer jobs over one index; one outcome for each. A query that cannot be answered fails alone."""
     batch = Batch(backend, jobs[0].index, jobs)
     began = time.perf_counter()
@@ -59,6 +71,8 @@ def search_jobs(backend: Backend, jobs: Sequence[SearchJob]) -> list[JobResult |
     searched = time.perf_counter()
     chosen = [_best_items(batch.index, cohort, one) for cohort, one in zip(cohorts, found, strict=True)]
     times = StageTimes(filter=filtered - began, search=searched - filtered, fuse=time.perf_counter() - searched)
+    if monitor is not None:
+        _sample(monitor, batch, cohorts, chosen)
     results: list[JobResult | EngineError] = []
     for number in range(len(jobs)):
         own = [(c, f, t) for c, f, t in zip(cohorts, found, chosen, strict=True) if c.job == number]
@@ -220,6 +234,34 @@ def _best_items(index: VersionIndex, cohort: Cohort, found: _Found) -> TopK:
     return TopK(rows, scores)
 
 
+def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], chosen: Sequence[TopK]) -> None:
+    """Give the monitor what it wants of the queries that were not answered exactly."""
+    index = batch.index
+    for cohort, top in zip(cohorts, chosen, strict=True):
+        if cohort.plan.strategy not in INEXACT:
+            continue
+        for place in monitor.places(len(cohort)):
+            monitor.keep(
+                RecallSample(
+                    collection=index.schema.name,
+                    strategy=cohort.plan.strategy,
+                    selectivity=_selectivity(index, cohort),
+                    recall_target=recall_target_of(cohort.compiled),
+                    k=cohort.compiled.params.k,
+                    wanted_rows=_rows_wanted(index, cohort),
+                    vectors=index.vectors,
+                    query=cohort.vectors[place : place + 1].copy(),
+                    mask=cohort.mask.bits.copy(),
+                    scores=top.scores[place][top.rows[place] >= 0],
+                    first_rows=index.rows.first_rows if index.schema.chunk > 1 else None,
+                )
+            )
+
+
+def _selectivity(index: VersionIndex, cohort: Cohort) -> float:
+    return cohort.mask.survivors / index.rows.n_alive if index.rows.n_alive else 0.0
+
+
 def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, TopK]], times: StageTimes) -> JobResult:
     job, index = batch.jobs[number], batch.index
     counts = np.zeros(job.n_queries, np.uint32)
@@ -252,7 +294,7 @@ def _explain(batch: Batch, cohort: Cohort, found: _Found, times: StageTimes) -> 
         strategy=cohort.plan.strategy,
         index_version=index.version.id,
         encoder_version=index.version.encoder_version,
-        selectivity=cohort.mask.survivors / index.rows.n_alive if index.rows.n_alive else 0.0,
+        selectivity=_selectivity(index, cohort),
         nprobe=cohort.plan.nprobe,
         lists_scanned=found.lists_scanned,
         rows_scanned=found.rows_scanned,

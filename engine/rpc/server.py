@@ -17,6 +17,7 @@ from engine.errors import ConfigError
 from engine.limits import Limits
 from engine.models.bundle import open_encoder
 from engine.pipeline.engine import Engine, OpenEncoder
+from engine.pipeline.recall_monitor import RecallCheck, RecallWindows
 from engine.rpc.admin import AdminServicer
 from engine.rpc.ingest import IngestServicer
 from engine.rpc.methods import handlers
@@ -57,7 +58,14 @@ class Server:
         self._stop_metrics: Callable[[], None] | None = None
         self._server = grpc.aio.server(options=_options(limits))
         self.port = self._bind(settings.listen)
-        self.engine = Engine(settings, limits, health=self._collection_health, open_encoder=open_encoder)
+        self._recall_windows = RecallWindows()
+        self.engine = Engine(
+            settings,
+            limits,
+            health=self._collection_health,
+            recall_checked=self._recall_checked,
+            open_encoder=open_encoder,
+        )
         self.engine.start_seconds["imports"] = import_seconds
         self._register()
 
@@ -103,9 +111,18 @@ class Server:
         lanes = self.engine.lanes
         self.metrics.gauge("ebr_encode_waiting_seconds", "Encoding that waits", lambda: lanes.encode.lane.waiting_cost)
         self.metrics.gauge("ebr_search_waiting_queries", "Queries that wait", lambda: lanes.search.waiting_cost)
+        monitor = self.engine.recall_monitor
+        self.metrics.gauge("ebr_recall_checked_queries", "Live queries checked so far", lambda: monitor.checked)
+        self.metrics.gauge(
+            "ebr_recall_passed_over_queries", "Queries drawn while too many waited", lambda: monitor.passed_over
+        )
         self.metrics.gauge(
             "ebr_commit_waiting_items", "Items that wait to be committed", lambda: lanes.commit.waiting_cost
         )
+
+    def _recall_checked(self, check: RecallCheck) -> None:
+        mean = self._recall_windows.add(check)
+        self.metrics.recall_checked(check.collection, check.strategy.value, check.band, check.found, check.wanted, mean)
 
     def _collection_health(self, name: str, serving: bool) -> None:
         state = SERVING if serving else NOT_SERVING

@@ -42,6 +42,14 @@ class Metrics:
         self._of_call = lru_cache(maxsize=1024)(
             lambda method, code: (self._calls.labels(method, code), self._call_seconds.labels(method))
         )
+        like = ["collection", "strategy", "selectivity"]
+        self._recall_found = Counter(
+            "ebr_recall_found", "True best items that checked live queries returned", like, registry=self.registry
+        )
+        self._recall_wanted = Counter(
+            "ebr_recall_wanted", "True best items that checked live queries asked for", like, registry=self.registry
+        )
+        self._recall = Gauge("ebr_recall", "Recall over the last checked live queries", like, registry=self.registry)
         self._truncated = Counter(
             "ebr_truncated_items",
             "Items whose text was longer than the encoder reads",
@@ -69,6 +77,12 @@ class Metrics:
         self._queries.labels(collection).inc(count)
         for stage, histogram in self._of_stage.items():
             histogram.observe(getattr(times, stage))
+
+    def recall_checked(self, collection: str, strategy: str, band: str, found: int, wanted: int, mean: float) -> None:
+        """A live query that was answered again exactly; ``mean``: recall over the last ones like it."""
+        self._recall_found.labels(collection, strategy, band).inc(found)
+        self._recall_wanted.labels(collection, strategy, band).inc(wanted)
+        self._recall.labels(collection, strategy, band).set(mean)
 
     def truncated_items(self, collection: str, count: int) -> None:
         self._truncated.labels(collection).inc(count)

@@ -111,3 +111,23 @@ def test_a_collection_can_be_deleted_and_a_server_stopped_while_lists_are_traine
             if again == 0:
                 client.delete_collection("points")
     assert not list(tmp_path.glob("collections/points/versions/*/build-*"))
+
+
+def test_live_queries_are_checked_and_their_recall_is_a_metric(tmp_path: Path) -> None:
+    params = SearchParams(k=10, strategy=Strategy.IVFPQ)
+    settings = {"recall_check_share": 1.0, "recall_check_cpu_share": 1.0}
+    with serving(tmp_path, min_rows_to_train=ROWS, **settings) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client)
+        trained(client)
+        queries = clustered(20, 3)
+        client.search_batch("points", queries, params=SearchParams(k=10, exact=True))
+        found = client.search_batch("points", queries, params=params)
+        like = {"collection": "points", "strategy": "ivfpq", "selectivity": "50-100%"}
+        value = running.server.metrics.registry.get_sample_value
+        wait_for(lambda: value("ebr_recall_wanted_total", like) == 200, seconds=60)
+        exact = client.search_batch("points", queries, params=SearchParams(k=10, exact=True))
+        right = sum(len(set(found.rows(i)[0]) & set(exact.rows(i)[0])) for i in range(20))
+        assert value("ebr_recall_found_total", like) == right
+        assert value("ebr_recall", like) == pytest.approx(right / 200)
+        assert value("ebr_recall_checked_queries") == 20
