@@ -424,6 +424,7 @@ def explanation_to(explanation: types.Explanation) -> retrieval_pb2.Explanation:
         partial=explanation.partial,
         truncated_tokens=explanation.truncated_tokens,
         sequence=explanation.sequence,
+        expected_recall_provisional=explanation.expected_recall_provisional,
         times=retrieval_pb2.StageTimes(
             queue=duration(times.queue),
             encode=duration(times.encode),
@@ -461,6 +462,7 @@ def explanation_from(message: retrieval_pb2.Explanation) -> types.Explanation:
             seconds(times.search),
             seconds(times.fuse),
         ),
+        expected_recall_provisional=message.expected_recall_provisional,
     )
 
 

@@ -281,6 +281,7 @@ class Explanation:
     truncated_tokens: int = 0
     sequence: int = 0
     times: StageTimes = field(default_factory=StageTimes)
+    expected_recall_provisional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,8 @@ def strategy_line(done: Explanation) -> str:
     if done.rescored:
         parts.append(f"{done.rescored:,} rescored")
     if done.expected_recall < 1:
-        parts.append(f"expected recall {done.expected_recall:.3f}")
+        provisional = " (provisional)" if done.expected_recall_provisional else ""
+        parts.append(f"expected recall {done.expected_recall:.3f}{provisional}")
     if done.second_pass:
         parts.append("second pass")
     if done.partial:

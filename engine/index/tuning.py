@@ -51,16 +51,25 @@ class Band:
 
 
 class Tuning:
-    """All bands of one trained image, and what exact searches cost where it was measured."""
+    """All bands of one trained image, and what exact searches cost where it was measured.
 
-    def __init__(self, bands: Iterable[Band], costs: Costs) -> None:
+    ``logged_queries``: live queries that it was measured with; 0 where stored rows stood in for them.
+    """
+
+    def __init__(self, bands: Iterable[Band], costs: Costs, *, logged_queries: int = 0) -> None:
         self.costs = costs
+        self.logged_queries = logged_queries
         self.bands = tuple(sorted(bands, key=lambda band: (band.selectivity, band.k)))
         self._by_selectivity: dict[float, list[Band]] = {}
         for band in self.bands:
             self._by_selectivity.setdefault(band.selectivity, []).append(band)
         self._selectivities = tuple(self._by_selectivity)
         self._of_k = lru_cache(maxsize=1024)(self._interpolate_over_k)
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether real queries may find less than was measured."""
+        return self.logged_queries == 0
 
     def lookup(self, k: int, selectivity: float, recall_target: float) -> Setting | None:
         """The cheapest setting for that recall; None where none was measured to reach it, or k or filter lie beyond.
@@ -105,7 +114,11 @@ class Tuning:
         return _between(reaching[below], reaching[above], _share(below, above, k))
 
     def to_json(self) -> dict[str, Any]:
-        return {"costs": asdict(self.costs), "bands": [asdict(band) for band in self.bands]}
+        return {
+            "logged_queries": self.logged_queries,
+            "costs": asdict(self.costs),
+            "bands": [asdict(band) for band in self.bands],
+        }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Tuning:
@@ -115,7 +128,8 @@ class Tuning:
             CorruptData: it is not what ``to_json`` gives.
         """
         try:
-            return cls([_band(one) for one in stored["bands"]], Costs(**stored["costs"]))
+            bands = [_band(one) for one in stored["bands"]]
+            return cls(bands, Costs(**stored["costs"]), logged_queries=int(stored.get("logged_queries", 0)))
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptData(f"not a tuning table: {error!r}") from error
 

@@ -63,7 +63,8 @@ class IndexState:
 class Plan:
     """How to answer. ``nprobe`` and ``depth`` are 0 unless lists are probed; ``seconds`` is predicted for B = 1.
 
-    ``expected_recall`` is 1 for exact ways, and 0 where it was never measured.
+    ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows stood in
+    for queries when it was.
     """
 
     strategy: Strategy
@@ -72,6 +73,7 @@ class Plan:
     expected_recall: float
     reason: str
     seconds: float = 0.0
+    is_provisional: bool = False
 
 
 def plan(request: PlanRequest, state: IndexState) -> Plan:
@@ -147,6 +149,7 @@ def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: 
         expected_recall=setting.expected_recall,
         reason=reason,
         seconds=setting.seconds_b1 + tail,
+        is_provisional=state.tuning is not None and state.tuning.is_provisional,
     )
 
 

@@ -300,6 +300,7 @@ def _explain(batch: Batch, cohort: Cohort, found: _Found, times: StageTimes) -> 
         rows_scanned=found.rows_scanned,
         rescored=found.rescored,
         expected_recall=1.0 if found.second_pass else cohort.plan.expected_recall,
+        expected_recall_provisional=cohort.plan.is_provisional and not found.second_pass,
         second_pass=found.second_pass,
         device=batch.backend.device,
         score_dtype=index.version.dtype,

@@ -65,6 +65,7 @@ def test_lists_are_trained_used_and_kept_over_a_restart(tmp_path: Path) -> None:
         result = client.search("points", VECTORS[0], params=params)
         assert result.explanation.strategy is Strategy.IVFPQ
         assert 0 < result.explanation.nprobe <= index.nlist
+        assert result.explanation.expected_recall_provisional
         assert recall(client, params) >= 0.85
         assert recall(client, filtered) >= 0.85
         assert client.search("points", VECTORS[0], params=filtered).explanation.strategy is Strategy.FILTERED_IVFPQ
