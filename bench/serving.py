@@ -63,7 +63,8 @@ def served(
     """
     share_kernels(data_dir)
     target = f"127.0.0.1:{free_port()}"
-    told = {"log_level": "warning", **(settings or {}), "listen": target, "data_dir": data_dir}
+    # Queries that are measured with must tune nothing.
+    told = {"log_level": "warning", "log_queries": False, **(settings or {}), "listen": target, "data_dir": data_dir}
     environment = _bare_environment() | {f"EBR_{name.upper()}": str(value) for name, value in told.items()}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         child = subprocess.Popen([sys.executable, *program], env=environment, cwd=ROOT, stdout=log, stderr=log)

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     recall_check_cpu_share: Share = Field(
         0.02, description="share of the search lane's time that measuring recall may take"
     )
+    log_queries: bool = Field(
+        True, description="keep the vectors of a sample of live queries to tune the index with: true or false"
+    )
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )

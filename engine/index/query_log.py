@@ -5,7 +5,6 @@ Written in the search lane's thread. Holds vectors only: no text, no filter, no 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,11 @@ ENOUGH = 500
 CAPACITY = 2048
 _SHARE_WHEN_FULL = 0.02
 """Of the queries that come once the log is full, each in the place of a random earlier one: recent traffic prevails."""
+
+
+def query_log_path(folder: Path) -> Path:
+    """Where the log of the version in ``folder`` lies."""
+    return folder / "queries.npy"
 
 
 class QueryLog:
@@ -52,7 +56,7 @@ class QueryLog:
         aside = path.with_name(path.name + ".new")
         with aside.open("wb") as file:
             np.save(file, self._vectors[: self._n])
-        os.replace(aside, path)
+        aside.replace(path)
 
     @classmethod
     def load(cls, path: Path, dimension: int) -> QueryLog:

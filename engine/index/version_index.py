@@ -17,6 +17,7 @@ from engine.dtypes import StoredArray, to_float32
 from engine.index.columns import Columns
 from engine.index.costs import Costs
 from engine.index.ivfpq import min_rows_to_train
+from engine.index.query_log import QueryLog
 from engine.index.rows import Rows
 from engine.index.tuning import Tuning
 from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
@@ -82,6 +83,7 @@ class VersionIndex:
         self.columns = Columns(schema.attributes)
         self.lists: Lists | None = None
         self.sequence = 0
+        self.query_log = QueryLog(version.dimension)
         self._segments = segments
         self._vectors: Vectors | None = None
         self._fold_rows = 1

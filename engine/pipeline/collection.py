@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 from engine.errors import CollectionNotFound, DeadlineExceeded, EngineError, LimitExceeded
 from engine.index.filters import compile_filter
+from engine.index.query_log import query_log_path
 from engine.index.version_index import VersionIndex
 from engine.ingest.replies import Written
 from engine.ingest.writer import CommitLane, Writer
@@ -39,6 +41,8 @@ from engine.types import (
     VersionInfo,
     Visibility,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +256,18 @@ class Collection:
         self._waiters.clear()
 
     def close(self) -> None:
+        """Once nothing searches or writes any more."""
+        self.keep_query_log()
         self.store.close()
+
+    def keep_query_log(self) -> None:
+        """Write down which queries to tune with; that it fails loses no item and stops nothing."""
+        if not len(self.index.query_log):
+            return
+        try:
+            self.index.query_log.save(query_log_path(self.store.segments(self.version.id).folder))
+        except OSError as error:
+            logger.warning("the query log of %s could not be written: %s", self.name, error)
 
     # Behind the methods above
 

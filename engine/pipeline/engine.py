@@ -18,6 +18,7 @@ from engine.dtypes import to_stored
 from engine.errors import CollectionExists, CollectionNotFound, EngineError, Loading, SearchFailed, VersionMismatch
 from engine.index.costs import Costs, measure_costs
 from engine.index.filters import compile_filter
+from engine.index.query_log import QueryLog, query_log_path
 from engine.index.version_index import VersionIndex
 from engine.ingest.writer import commit_batch
 from engine.lanes.batching import BatchLimits
@@ -85,6 +86,7 @@ class Engine:
             share=settings.recall_check_share,
             cpu_share=settings.recall_check_cpu_share,
             report=recall_checked,
+            logs_queries=settings.log_queries,
         )
         self.lanes = _open_lanes(settings, self.backend, self.recall_monitor)
         self._recall_task: asyncio.Task[None] | None = None
@@ -257,6 +259,7 @@ class Engine:
         version = store.versions[0]
         index = VersionIndex(store.schema, version, store.segments(version.id), self._costs_of(version))
         index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
+        index.query_log = QueryLog.load(query_log_path(store.segments(version.id).folder), version.dimension)
         self.upkeep.restore_lists(store, index)
         _warm_up(self.backend, index, encoder)
         return Collection(

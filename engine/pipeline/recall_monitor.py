@@ -150,6 +150,7 @@ class RecallMonitor:
         share: of the queries that are checked.
         cpu_share: of the lane's time that checking may take on average.
         report: told every check.
+        logs_queries: whether searches are to put queries into their version's log.
         clock: seconds from any start.
     """
 
@@ -160,8 +161,10 @@ class RecallMonitor:
         share: float,
         cpu_share: float,
         report: Callable[[RecallCheck], None],
+        logs_queries: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self.logs_queries = logs_queries
         self.passed_over = 0
         self.checked = 0
         self._backend = backend

@@ -73,6 +73,9 @@ def search_jobs(
     times = StageTimes(filter=filtered - began, search=searched - filtered, fuse=time.perf_counter() - searched)
     if monitor is not None:
         _sample(monitor, batch, cohorts, chosen)
+        if monitor.logs_queries:
+            for cohort in cohorts:
+                batch.index.query_log.add(cohort.vectors)
     results: list[JobResult | EngineError] = []
     for number in range(len(jobs)):
         own = [(c, f, t) for c, f, t in zip(cohorts, found, chosen, strict=True) if c.job == number]

@@ -132,3 +132,13 @@ def test_live_queries_are_checked_and_their_recall_is_a_metric(tmp_path: Path) -
         assert value("ebr_recall_found_total", like) == right
         assert value("ebr_recall", like) == pytest.approx(right / 200)
         assert value("ebr_recall_checked_queries") == 20
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_live_queries_are_logged_over_a_restart_where_that_is_wanted(tmp_path: Path, logs: bool) -> None:
+    with serving(tmp_path, log_queries=logs) as first, a_client(first) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:10])
+        client.search_batch("points", clustered(20, 3))
+    with serving(tmp_path) as second:
+        assert len(second.server.engine.collections["points"].index.query_log) == (20 if logs else 0)
