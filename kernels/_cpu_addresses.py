@@ -32,7 +32,7 @@ def kind_of(segments: Sequence[StoredArray]) -> StoredArray:
 def segment_addresses(segments: Sequence[StoredArray], end_row: int) -> Int64Array:
     """The address of each segment; together they cover [0, end_row)."""
     assert end_row <= (len(segments) - 1) * SEGMENT_ROWS + (len(segments[-1]) if segments else SEGMENT_ROWS)
-    return np.array([_segment_address(segment) for segment in segments], np.int64)
+    return np.array([array_address(segment) for segment in segments], np.int64)
 
 
 def whole_words(mask: Uint8Array, end_row: int) -> Uint8Array:
@@ -45,13 +45,8 @@ def whole_words(mask: Uint8Array, end_row: int) -> Uint8Array:
     return whole
 
 
-@compiled
-def mask_address(mask: Uint8Array) -> int:
-    """The address of a mask, in a tenth of the time that NumPy takes."""
-    return mask.ctypes.data
-
-
-def _segment_address(segment: StoredArray) -> int:
+def array_address(segment: StoredArray) -> int:
+    """Of a contiguous array, asked of NumPy once."""
     known = _known.get(id(segment))
     if known is not None and known[0]() is segment:
         return known[1]
@@ -60,3 +55,9 @@ def _segment_address(segment: StoredArray) -> int:
     key = id(segment)
     _known[key] = (weakref.ref(segment, lambda _: _known.pop(key, None)), address)
     return address
+
+
+@compiled
+def mask_address(mask: Uint8Array) -> int:
+    """The address of a mask, in a tenth of the time that NumPy takes."""
+    return mask.ctypes.data

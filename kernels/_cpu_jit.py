@@ -31,6 +31,16 @@ def compiled(function: Function) -> Function:
     return cast(Function, numba.njit(nogil=True, cache=True, fastmath=_REORDER)(function))
 
 
+def compiled_as_written(function: Function) -> Function:
+    """As ``compiled``, with every floating-point operation on its own and in its place, intrinsics' included."""
+    return cast(Function, numba.njit(nogil=True, cache=True)(function))
+
+
+def compiled_parallel_as_written(function: Function) -> Function:
+    """``compiled_as_written``, with ``prange`` as in ``compiled_parallel``."""
+    return cast(Function, numba.njit(nogil=True, cache=True, parallel=True)(function))
+
+
 def inlined(function: Function) -> Function:
     """Part of its only caller: what is compiled apart is optimised again in each caller, and the callers' callers."""
     return cast(Function, numba.njit(nogil=True, fastmath=_REORDER, inline="always")(function))

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_addresses import kind_of, mask_address, segment_addresses, whole_words
+from kernels._cpu_addresses import array_address, kind_of, mask_address, segment_addresses, whole_words
+from kernels._cpu_int8_rows import pack_query_codes, quantise
+from kernels._cpu_int8_scan import CodeScan, scan_codes_parallel, scan_codes_serial
 from kernels._cpu_lists import Lists, score_lists_parallel, score_lists_serial
 from kernels._cpu_masks import count_bits, list_bits
 from kernels._cpu_panel import pack_queries
@@ -22,24 +24,41 @@ from kernels._cpu_queries import scale_rows, square_lengths
 from kernels._cpu_scan import Scan, scan_parallel, scan_serial
 from kernels._cpu_threads import all_threads, claim_threads, use_threads
 from kernels._cpu_topk import Heaps, merge, new_heaps
-from kernels.arrays import Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.arrays import (
+    SEGMENT_ROWS,
+    Float32Array,
+    Int64Array,
+    Metric,
+    RowCodes,
+    Selection,
+    StoredArray,
+    Uint8Array,
+)
+from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven
 
 __all__ = [
+    "coarse_scan",
     "gather",
     "masked_scan",
     "merge_topk",
     "popcount",
+    "quantise_rows",
     "rescore",
     "rows_of_mask",
+    "two_pass_scan",
     "unit_queries",
     "use_threads",
     "warm_up",
+    "warm_up_coarse",
 ]
 
 _HEAP_BYTES = 256 << 20
 """Queries are taken in groups whose heaps fit in this: only a large k makes more than one group."""
 
 _HIT_BYTES = 12
+
+_CODES_A_VALUE = 4
+"""Codes that are scanned in the time of one stored value, about."""
 
 _SCATTERED = 3
 """A listed row takes about three times as long as a scanned one (measured), for it lies anywhere in memory."""
@@ -149,6 +168,71 @@ def rows_of_mask(mask: Uint8Array, *, end_row: int) -> Int64Array:
     return rows
 
 
+def quantise_rows(vectors: StoredArray) -> RowCodes:
+    """Codes of stored vectors [n, d], all of them finite: the largest value of a row becomes 127 or -127."""
+    assert vectors.flags.c_contiguous
+    n, d = vectors.shape
+    codes = empty_codes(n, d)
+    quantise(kind_of([vectors]), vectors.ctypes.data, n, d, codes)
+    return codes
+
+
+def coarse_scan(
+    segments: Sequence[RowCodes],
+    queries: Float32Array,
+    masks: Sequence[Uint8Array],
+    *,
+    metric: Metric,
+    k: int,
+    first_row: int,
+    end_row: int,
+) -> Selection:
+    """As ``masked_scan``, by codes: the queries are quantised as the rows are, and scores are of what both became."""
+    assert len(masks) == len(queries)
+    n_rows = max(0, end_row - first_row)
+    words = [whole_words(mask, end_row) for mask in masks]
+    addresses = np.array([mask_address(mask) for mask in words], np.int64)
+    bases, row_bytes = _codes_addresses(segments, end_row), -(-queries.shape[1] // 16) * 16
+    assert all(codes.values.shape[1] == row_bytes for codes in segments)
+    threads = claim_threads(queries.size * n_rows // _CODES_A_VALUE)
+
+    def scan(group: slice, heaps: Heaps) -> None:
+        panels = pack_query_codes(queries[group], metric)
+        work = CodeScan(bases, row_bytes, *panels, addresses[group], first_row, end_row)
+        (scan_codes_serial if threads == 1 else scan_codes_parallel)(work, heaps)
+
+    return _in_groups(scan, len(queries), k, width=n_rows, n_parts=threads)
+
+
+def two_pass_scan(
+    segments: Sequence[StoredArray],
+    codes: Sequence[RowCodes],
+    queries: Float32Array,
+    masks: Sequence[Uint8Array],
+    *,
+    metric: Metric,
+    k: int,
+    depth: int,
+    bounds: RowBounds,
+    end_row: int,
+) -> tuple[Selection, BoolArray]:
+    """Top k of the best ``depth`` rows by codes, and whether each is proven to be what ``masked_scan`` finds: bool [B].
+
+    ``depth`` is at least k; ``bounds`` are of all of ``codes``.
+    """
+    coarse = coarse_scan(codes, queries, masks, metric=metric, k=depth, first_row=0, end_row=end_row)
+    exact = rescore(segments, queries, coarse[0], metric=metric, k=k, end_row=end_row)
+    return exact, is_proven(queries, coarse, exact, metric=metric, bounds=bounds)
+
+
+def warm_up_coarse(dtype: np.dtype[Any]) -> None:
+    """As ``warm_up``, for what coarse searches need besides."""
+    codes, queries = [quantise_rows(np.zeros((1, 1), dtype))], np.zeros((1, 1), np.float32)
+    for spread in (nullcontext, all_threads):
+        with spread():
+            coarse_scan(codes, queries, [np.ones(8, np.uint8)], metric="dot", k=1, first_row=0, end_row=1)
+
+
 def warm_up(dtype: np.dtype[Any]) -> None:
     """Compile, or load from disk, all that searches of vectors stored as ``dtype`` need."""
     segments, queries = [np.zeros((1, 1), dtype)], np.zeros((1, 1), np.float32)
@@ -207,6 +291,14 @@ def _in_groups(
         search(group, heaps)
         rows[group, :kept], scores[group, :kept] = heaps.rows[0], heaps.scores[0]
     return rows, scores
+
+
+def _codes_addresses(segments: Sequence[RowCodes], end_row: int) -> Int64Array:
+    """int64 [segments, 4]: where codes, scales, sums and norms lie; together they cover [0, end_row)."""
+    assert end_row <= (len(segments) - 1) * SEGMENT_ROWS + (len(segments[-1].scales) if segments else SEGMENT_ROWS)
+    parts: list[list[StoredArray]] = [[codes.values, codes.scales, codes.sums, codes.norms] for codes in segments]
+    assert all(array.flags.c_contiguous for of_segment in parts for array in of_segment)
+    return np.array([[array_address(array) for array in one] for one in parts], np.int64).reshape(len(parts), 4)
 
 
 def _matrix(
