@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )
+    costs_file: Path | None = Field(
+        None,
+        description="JSON file of what searches cost, from `ebr doctor --costs-to`; measured at start unless given",
+    )
     metrics_listen: str | None = Field(
         None, description="address of the Prometheus metrics, HOST:PORT; none unless given"
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from engine.cli import costs as planner_costs
 from engine.cli import output, probes, session
 from engine.cli.probes import Finding
 
@@ -24,6 +25,19 @@ def doctor(
     listen: Annotated[
         str, typer.Option("--listen", envvar="EBR_LISTEN", metavar="HOST:PORT", help="Address it would listen on.")
     ] = session.DEFAULT_TARGET,
+    costs: Annotated[
+        int | None,
+        typer.Option(
+            "--costs",
+            min=1,
+            metavar="DIMENSION",
+            help="Also measure what exact searches of vectors of this dimension cost here, as the planner sees it.",
+        ),
+    ] = None,
+    costs_to: Annotated[
+        Path | None,
+        typer.Option("--costs-to", metavar="FILE", help="Write them for the server's setting costs_file."),
+    ] = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """Tell what this machine has and lacks for serving; exit with 1 if something required is missing."""
@@ -36,6 +50,13 @@ def doctor(
         probes.probe_data_dir(data_dir),
         probes.probe_port(listen),
     ]
+    if costs_to is not None and costs is None:
+        raise typer.BadParameter("needs --costs DIMENSION", param_hint="--costs-to")
+    if costs is not None:
+        measured = planner_costs.measured(costs, data_dir)
+        findings.extend(planner_costs.told(measured, costs))
+        if costs_to is not None:
+            planner_costs.write(measured, costs_to)
     lacks = [one for one in findings if one.state == "missing"]
     if as_json:
         output.print_json({"ready": not lacks, "findings": [one._asdict() for one in findings]})

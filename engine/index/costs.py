@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import SEGMENT_ROWS, Backend, Vectors
 from engine.dtypes import to_stored
+from engine.errors import ConfigError
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
 
 _BEYOND_CACHE_BYTES = 32 << 20
@@ -60,6 +64,25 @@ def measure_costs(backend: Backend, *, dimension: int, dtype: VectorDtype, metri
     vectors = Vectors(segments, n_rows, dimension, dtype, metric)
     backend.warm_up(vectors)
     return measure_costs_on(backend, vectors)
+
+
+def read_costs(path: Path) -> Costs:
+    """Costs from a JSON object with every field of ``Costs``, in seconds.
+
+    Raises:
+        ConfigError: the file cannot be read, or lacks a field, or has one that is no positive number.
+    """
+    names = {field.name for field in fields(Costs)}
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the costs in {path}: {error}", costs_file=path) from error
+    if not isinstance(stored, dict) or stored.keys() != names:
+        raise ConfigError(f"{path}: the costs are an object of {', '.join(sorted(names))}", costs_file=path)
+    for name, value in stored.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ConfigError(f"{path}: {name}: {value!r} is no positive number of seconds", costs_file=path)
+    return Costs(**stored)
 
 
 def measure_costs_on(backend: Backend, vectors: Vectors) -> Costs:

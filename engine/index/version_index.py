@@ -73,12 +73,21 @@ class MemoryUse:
 
 
 class VersionIndex:
-    """See the module. ``costs``: what exact paths cost on this machine."""
+    """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so."""
 
-    def __init__(self, schema: Schema, version: VersionInfo, segments: Segments, costs: Costs) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        version: VersionInfo,
+        segments: Segments,
+        costs: Costs,
+        *,
+        costs_are_given: bool = False,
+    ) -> None:
         self.version = version
         self.schema = schema
         self.costs = costs
+        self._costs_are_given = costs_are_given
         self.rows = Rows(schema.id_type)
         self.columns = Columns(schema.attributes)
         self.lists: Lists | None = None
@@ -102,6 +111,11 @@ class VersionIndex:
     def indexed_rows(self) -> int:
         """Rows [0, indexed_rows) are in inverted lists, the others are the exact tail."""
         return self.lists.ivfpq.n_rows if self.lists else 0
+
+    @property
+    def planning_costs(self) -> Costs:
+        """Those measured beside the lists' own where there are lists, so that both were taken under the same load."""
+        return self.costs if self.lists is None or self._costs_are_given else self.lists.tuning.costs
 
     @property
     def least_rows_to_train(self) -> int:

@@ -220,5 +220,5 @@ def _state(index: VersionIndex) -> IndexState:
         nlist=index.lists.ivfpq.nlist if index.lists else 0,
         dimension=index.version.dimension,
         tuning=index.lists.tuning if index.lists else None,
-        costs=index.costs,
+        costs=index.planning_costs,
     )

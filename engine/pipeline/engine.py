@@ -16,7 +16,7 @@ from engine.backend.protocol import Backend, Vectors
 from engine.config import Settings
 from engine.dtypes import to_stored
 from engine.errors import CollectionExists, CollectionNotFound, EngineError, Loading, SearchFailed, VersionMismatch
-from engine.index.costs import Costs, measure_costs
+from engine.index.costs import Costs, measure_costs, read_costs
 from engine.index.filters import compile_filter
 from engine.index.query_log import QueryLog, query_log_path
 from engine.index.version_index import VersionIndex
@@ -76,6 +76,7 @@ class Engine:
         self._creating = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
         self._costs: dict[tuple[int, str, str], Costs] = {}
+        self._given_costs = read_costs(settings.costs_file) if settings.costs_file else None
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._root = settings.data_dir / "collections"
         self._lock = DirectoryLock(settings.data_dir)
@@ -257,7 +258,13 @@ class Engine:
 
     def _collection(self, store: CollectionStore, encoder: Encoder | None) -> Collection:
         version = store.versions[0]
-        index = VersionIndex(store.schema, version, store.segments(version.id), self._costs_of(version))
+        index = VersionIndex(
+            store.schema,
+            version,
+            store.segments(version.id),
+            self._costs_of(version),
+            costs_are_given=self._given_costs is not None,
+        )
         index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
         index.query_log = QueryLog.load(query_log_path(store.segments(version.id).folder), version.dimension)
         self.upkeep.restore_lists(store, index)
@@ -274,7 +281,9 @@ class Engine:
         )
 
     def _costs_of(self, version: VersionInfo) -> Costs:
-        """What exact searches of such vectors cost here; measured once."""
+        """What exact searches of such vectors cost here: as given, or measured once."""
+        if self._given_costs is not None:
+            return self._given_costs
         key = (version.dimension, version.dtype, version.metric)
         if key not in self._costs:
             self._costs[key] = measure_costs(

@@ -115,8 +115,7 @@ def _as_asked(request: PlanRequest, state: IndexState, strategy: Strategy) -> Pl
 
 
 def _exact_ways(request: PlanRequest, state: IndexState, reason: str) -> list[Plan]:
-    """A gather and a scan, by the costs measured beside those of the lists where there are any."""
-    costs = state.costs if state.tuning is None else state.tuning.costs
+    costs = state.costs
     gather = costs.gather_seconds(state.n_rows, request.survivors, state.dimension)
     scan = costs.scan_seconds(state.n_rows, request.survivors, state.dimension)
     name = Strategy.MASKED_SCAN if request.is_filtered else Strategy.EXACT_SCAN
@@ -139,9 +138,8 @@ def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reas
 
 def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: str) -> Plan:
     """Lists, then the tail by an exact scan; probes end with the lists, candidates with the rows but not below k."""
-    costs = state.costs if state.tuning is None else state.tuning.costs
     survivors_of_tail = round(state.tail_rows * _selectivity(request, state))
-    tail = costs.scan_seconds(state.tail_rows, survivors_of_tail, state.dimension) if state.tail_rows else 0.0
+    tail = state.costs.scan_seconds(state.tail_rows, survivors_of_tail, state.dimension) if state.tail_rows else 0.0
     return Plan(
         strategy=Strategy.FILTERED_IVFPQ if request.is_filtered else Strategy.IVFPQ,
         nprobe=_within(setting.nprobe, state.nlist),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from engine.client import CollectionInfo, RetrievalClient
 from engine.errors import FailedPrecondition
+from engine.index.costs import Costs
 from engine.types import Filter, Float32Array, Item, Range, SearchParams, Strategy, Visibility
 from tests.e2e.serving import a_client, serving, vector_schema, wait_for
 
@@ -142,3 +145,14 @@ def test_live_queries_are_logged_over_a_restart_where_that_is_wanted(tmp_path: P
         client.search_batch("points", clustered(20, 3))
     with serving(tmp_path) as second:
         assert len(second.server.engine.collections["points"].index.query_log) == (20 if logs else 0)
+
+
+@pytest.mark.parametrize(("dear", "strategy"), [("gather_call", Strategy.MASKED_SCAN), ("scan_call", Strategy.GATHER)])
+def test_costs_that_are_given_decide_the_plan(tmp_path: Path, dear: str, strategy: Strategy) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps({field.name: 1e-9 for field in fields(Costs)} | {dear: 1.0}))
+    with serving(tmp_path / "data", costs_file=path) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:100])
+        few = SearchParams(filter=Filter(must=(Range("rank", lt=50),)))
+        assert client.search("points", VECTORS[0], params=few).explanation.strategy is strategy

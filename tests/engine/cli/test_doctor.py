@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.cli import probes
+from engine.errors import ConfigError
+from engine.index.costs import Costs, read_costs
 from tests.engine.cli.conftest import Run
 
 WORKING = {
@@ -107,3 +110,37 @@ def test_the_table_ends_with_the_verdict(run: Run, tmp_path: Path) -> None:
     shown = run("doctor", "--data-dir", tmp_path, "--listen", "127.0.0.1:0").stdout
 
     assert shown.rstrip().endswith("ready to serve")
+
+
+def test_costs_are_measured_shown_and_written_for_a_server(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.cli.costs.threads.configure", lambda *_: 1)
+    path = tmp_path / "costs.json"
+    result = run(
+        "doctor", "--json", "--data-dir", tmp_path, "--listen", "127.0.0.1:0", "--costs", 16, "--costs-to", path
+    )
+    assert result.exit_code == 0
+    shown = [one for one in json.loads(result.stdout)["findings"] if one["area"] == "cost"]
+    assert shown[0]["name"] == "1M x 16, 1 pass"
+    costs = read_costs(path)
+    assert costs.scan_seconds(1_000_000, 1_000_000, 16) > costs.scan_seconds(1000, 1000, 16) > 0
+
+
+def test_writing_costs_needs_a_dimension(run: Run, tmp_path: Path) -> None:
+    result = run("doctor", "--data-dir", tmp_path, "--costs-to", tmp_path / "costs.json")
+    assert result.exit_code == 2
+    assert "--costs DIMENSION" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [("", "cannot read"), ("{}", "are an object of"), ("[]", "are an object of"), ("negative", "no positive number")],
+)
+def test_a_costs_file_that_is_no_use_is_refused_with_the_reason(tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "costs.json"
+    if content == "negative":
+        content = json.dumps({field.name: -1.0 for field in fields(Costs)})
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=why):
+        read_costs(path)
