@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
+
 import engine
 from engine.errors import TrainingFailed
 from engine.index.ivfpq import IvfPqImage, read_image, remove_image
-from engine.types import Metric, Uint8Array, VectorDtype
+from engine.types import Float32Array, Metric, Uint8Array, VectorDtype
 
 _STOP_SECONDS = 5.0
 
@@ -26,6 +28,7 @@ class BuildJob:
     """What to build from rows [0, n_rows) of mapped segments, and where to put it.
 
     ``sequence`` is what the rows were read at. ``nlist`` and ``code_bytes`` are chosen by measurement unless given.
+    ``image``: an image that is only to be tuned anew, rather than another to be built.
     """
 
     id: str
@@ -42,11 +45,17 @@ class BuildJob:
     nlist: int | None = None
     code_bytes: int | None = None
     priority: Literal["idle", "normal"] = "idle"
+    image: str | None = None
 
     @property
     def alive_path(self) -> Path:
         """The mask of live rows, packed bits, for as long as the build runs."""
         return self._own("alive")
+
+    @property
+    def queries_path(self) -> Path:
+        """Logged queries to tune with, where there are any: a NumPy file, float32 [q, d], in random order."""
+        return self._own("queries")
 
     @property
     def job_path(self) -> Path:
@@ -116,7 +125,7 @@ class BuildProcess:
             remove_image(self.job.folder, self.job.id)
             why = said.splitlines()[-1] if said else f"it ended with {code} and without a word"
             raise TrainingFailed(f"building index image {self.job.id} failed: {why}", id=self.job.id, exit_code=code)
-        return read_image(self.job.folder, self.job.id)
+        return read_image(self.job.folder, self.job.image or self.job.id)
 
     def cancel(self) -> None:
         """End the child, which blocks for a moment, and remove what it left; harmless once it has ended."""
@@ -140,13 +149,18 @@ class BuildProcess:
         remove_leftovers(self.job.folder, self.job.id)
 
 
-def start(job: BuildJob, alive: Uint8Array) -> BuildProcess:
+def start(job: BuildJob, alive: Uint8Array, logged: Float32Array | None = None) -> BuildProcess:
     """Start the child; ``alive`` is the packed mask of live rows, which may change as soon as this returns.
+
+    ``logged``: live queries float32 [q, d] in random order, to tune with instead of stored rows.
 
     Raises:
         OSError: the folder cannot be written or no process started.
     """
     job.alive_path.write_bytes(alive.tobytes())
+    if logged is not None:
+        with job.queries_path.open("wb") as file:
+            np.save(file, logged)
     job.job_path.write_text(json.dumps(job.to_json()), "utf-8")
     package_root = str(Path(engine.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
@@ -179,9 +193,9 @@ def main(arguments: list[str]) -> None:
     if job.priority == "idle":
         os.nice(19)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    from engine.index.building import build
+    from engine.index.building import build, tune_again
 
-    build(job, _Reporter())
+    (build if job.image is None else tune_again)(job, _Reporter())
 
 
 class _Reporter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,8 +19,9 @@ from engine.errors import FailedPrecondition
 from engine.index.build import BuildJob
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs_on
-from engine.index.ivfpq import IvfPqImage, code_sizes, file_sha256, index_path, sample_rows, write_image
+from engine.index.ivfpq import IvfPqImage, code_sizes, file_sha256, index_path, read_image, sample_rows, write_image
 from engine.index.measuring import Subject, take, tune
+from engine.index.query_log import ENOUGH
 from engine.index.tuning import Tuning
 from engine.types import Float32Array, Int64Array
 
@@ -115,6 +116,22 @@ def build(job: BuildJob, report: Report) -> IvfPqImage:
     return image
 
 
+def tune_again(job: BuildJob, report: Report) -> IvfPqImage:
+    """Measure an image anew, with the rows that are in its lists, and return what was written beside it.
+
+    Raises:
+        CorruptData: there is no such image.
+    """
+    assert job.image is not None
+    image = read_image(job.folder, job.image)
+    backend = open_backend("cpu", job.threads)
+    index = backend.load_ivfpq(index_path(job.folder, image.id))
+    work = _prepare(replace(job, n_rows=image.n_rows), report)
+    tuned = replace(image, tuning=_tune(work, index))
+    write_image(job.folder, tuned)
+    return tuned
+
+
 def map_vectors(job: BuildJob) -> Vectors:
     """The segments, mapped read-only."""
     dtype = numpy_dtype(job.dtype)
@@ -180,7 +197,16 @@ def _add_all(work: Work, index: IvfPqIndex) -> None:
 
 def _tune(work: Work, index: IvfPqIndex) -> Tuning:
     work.report("tuning", 0.0)
-    subject = Subject(work.backend, work.vectors, index, work.alive, work.query_rows)
+    logged = _logged_queries(work.job)
+    subject = Subject(work.backend, work.vectors, index, work.alive, work.query_rows, logged)
     bands = tune(subject, work.costs, seed=work.job.seed, report=partial(work.report, "tuning"))
     work.report("tuning", 1.0)
-    return Tuning(bands, work.costs)
+    return Tuning(bands, work.costs, logged_queries=0 if logged is None else len(logged))
+
+
+def _logged_queries(job: BuildJob) -> Float32Array | None:
+    """Live queries float32 [q, d], where there are enough of them."""
+    if not job.queries_path.exists():
+        return None
+    logged: Float32Array = np.load(job.queries_path, allow_pickle=False)
+    return logged if len(logged) >= ENOUGH else None

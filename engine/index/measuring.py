@@ -1,7 +1,8 @@
 """Measuring a trained index: the recall and the time of (nprobe, depth) by k and selectivity, against exact search.
 
-Queries are live rows, each left out of its own answer. Half of them choose settings, the others tell what recall those
-have: no query does both. Filters are random masks, so recall under a filter is measured and not derived.
+Queries are logged ones, or live rows, each left out of its own answer. Half of them choose settings, the others tell
+what recall those have: no query does both. Filters are random masks, so recall under a filter is measured and not
+derived.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _HOPELESS = 2.0
 class Subject:
     """What is measured: an index over ``vectors``, its live rows, and rows that serve as queries.
 
-    ``alive`` bool [n_rows]; ``query_rows`` int64, in random order.
+    ``alive`` bool [n_rows]; ``query_rows`` int64, in random order; ``logged`` float32 [q, d] take their place if given.
     """
 
     backend: Backend
@@ -62,10 +63,19 @@ class Subject:
     ivfpq: IvfPqIndex
     alive: npt.NDArray[np.bool_]
     query_rows: Int64Array
+    logged: Float32Array | None = None
 
-    def queries(self, rows: Int64Array) -> Float32Array:
-        """float32 [len(rows), d]."""
-        return take(self.vectors, rows)
+    @property
+    def n_queries(self) -> int:
+        return len(self.query_rows) if self.logged is None else len(self.logged)
+
+    def queries(self, first: int, n: int) -> tuple[Int64Array, Float32Array]:
+        """The own row of each query, -1 where it has none, and the queries float32 [n, d]."""
+        if self.logged is not None:
+            asked = self.logged[first : first + n]
+            return np.full(len(asked), -1, np.int64), asked
+        rows = self.query_rows[first : first + n]
+        return rows, take(self.vectors, rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,26 +154,25 @@ def tune_band(cell: Cell, selectivity: float, *, targets: Sequence[float] = TARG
 
 def _cell(subject: Subject, k: int, flags: npt.NDArray[np.bool_], costs: Costs) -> Cell:
     mask = None if flags.all() else pack(flags)
-    n = min(_QUERIES[k], len(subject.query_rows) // 2)
+    half = subject.n_queries // 2
+    n = min(_QUERIES[k], half)
     depths = tuple(depth for ratio in _DEPTHS_PER_K if (depth := int(k * ratio)) <= _DEEPEST)
     n_rows, survivors, d = len(flags), int(flags.sum()), subject.vectors.dimension
     exact = min(costs.scan_seconds(n_rows, survivors, d), costs.gather_seconds(n_rows, survivors, d))
-    told = subject.query_rows[len(subject.query_rows) // 2 :][:n]
     return Cell(
         subject,
         k,
         mask,
         depths,
-        _truth(subject, subject.query_rows[:n], mask, k),
-        _truth(subject, told, mask, k),
+        _truth(subject, *subject.queries(0, n), mask, k),
+        _truth(subject, *subject.queries(half, n), mask, k),
         exact,
     )
 
 
-def _truth(subject: Subject, rows: Int64Array, mask: Uint8Array | None, k: int) -> Truth:
+def _truth(subject: Subject, rows: Int64Array, queries: Float32Array, mask: Uint8Array | None, k: int) -> Truth:
     """Exact answers with the query's own row left out and ties at the k-th place let in."""
     vectors = subject.vectors
-    queries = subject.queries(rows)
     bits = pack(np.ones(vectors.n_rows, np.bool_)) if mask is None else mask
     top = subject.backend.masked_scan(vectors, queries, [bits] * len(rows), k=k + 1 + _TIES)
     found, scores = _without_own(top.rows, rows, top.scores)

@@ -54,11 +54,15 @@ class Segments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """Inverted lists and what was measured of them, switched in as one; they were built over ``live_rows``."""
+    """Inverted lists and what was measured of them, switched in as one; they were built over ``live_rows``.
+
+    ``image_id``: of the image on disk that they came from.
+    """
 
     ivfpq: IvfPqIndex
     tuning: Tuning
     live_rows: int
+    image_id: str
 
 
 @dataclass(frozen=True, slots=True)

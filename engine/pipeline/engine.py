@@ -50,7 +50,8 @@ class Engine:
 
     Args:
         health: told (collection name, is serving) whenever that changes.
-        recall_checked: told of every live query that was checked, in the search lane's thread.
+        recall_checked: told of every live query that was checked and the mean recall of the last ones like it, in the
+            search lane's thread.
         open_encoder: how an encoder is opened from what a schema names.
     """
 
@@ -60,7 +61,7 @@ class Engine:
         limits: Limits,
         *,
         health: Callable[[str, bool], None],
-        recall_checked: Callable[[RecallCheck], None] = lambda check: None,
+        recall_checked: Callable[[RecallCheck, float], None] = lambda check, mean: None,
         open_encoder: OpenEncoder = open_encoder,
     ) -> None:
         self.settings = settings
@@ -91,7 +92,7 @@ class Engine:
         )
         self.lanes = _open_lanes(settings, self.backend, self.recall_monitor)
         self._recall_task: asyncio.Task[None] | None = None
-        self.upkeep = Upkeep(settings, self.lanes, self.backend)
+        self.upkeep = Upkeep(settings, self.lanes, self.backend, self.recall_monitor.windows)
 
     def collection(self, name: str) -> Collection:
         """The collection of that name.
@@ -127,6 +128,7 @@ class Engine:
             else:
                 self._serve(collection)
         self._recall_task = self._loop.create_task(self._check_recall())
+        self.upkeep.start()
         self.is_loaded = True
 
     async def create(self, schema: Schema) -> Collection:

@@ -149,7 +149,7 @@ class RecallMonitor:
     Args:
         share: of the queries that are checked.
         cpu_share: of the lane's time that checking may take on average.
-        report: told every check.
+        report: told every check, and the mean recall of the last ones like it.
         logs_queries: whether searches are to put queries into their version's log.
         clock: seconds from any start.
     """
@@ -160,11 +160,12 @@ class RecallMonitor:
         *,
         share: float,
         cpu_share: float,
-        report: Callable[[RecallCheck], None],
+        report: Callable[[RecallCheck, float], None],
         logs_queries: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.logs_queries = logs_queries
+        self.windows = RecallWindows()
         self.passed_over = 0
         self.checked = 0
         self._backend = backend
@@ -224,7 +225,8 @@ class RecallMonitor:
         if end >= sample.vectors.n_rows:
             self._waiting.popleft()
             self.checked += 1
-            self._report(check.result())
+            result = check.result()
+            self._report(result, self.windows.add(result))
 
 
 class RecallWindows:
@@ -234,6 +236,17 @@ class RecallWindows:
         self._clock = clock
         self._windows: dict[tuple[str, Strategy, str], deque[RecallCheck]] = {}
         self._quiet_until: dict[tuple[str, Strategy, str], float] = {}
+        self._below: set[tuple[str, Strategy, str]] = set()
+
+    def is_below_target(self, collection: str) -> bool:
+        """Whether some strategy and band of the collection is surely below its target now. From any thread."""
+        return any(key[0] == collection for key in tuple(self._below))
+
+    def forget(self, collection: str) -> None:
+        """Begin anew: its lists have been tuned again."""
+        for key in [key for key in self._windows if key[0] == collection]:
+            del self._windows[key]
+            self._below.discard(key)
 
     def add(self, check: RecallCheck) -> float:
         """The mean recall of the window that the check falls in; a warning where it is surely below its target."""
@@ -243,7 +256,9 @@ class RecallWindows:
         recalls = np.array([one.recall for one in window])
         recall = float(recalls.mean())
         target = float(np.mean([one.recall_target for one in window]))
-        if is_surely_below(recalls, target) and self._clock() >= self._quiet_until.get(key, -math.inf):
+        is_below = is_surely_below(recalls, target)
+        (self._below.add if is_below else self._below.discard)(key)
+        if is_below and self._clock() >= self._quiet_until.get(key, -math.inf):
             self._quiet_until[key] = self._clock() + _QUIET_SECONDS
             logger.warning(
                 "collection %s: recall of %s at %s is %.3f over %d checked queries, the target is %.3f",

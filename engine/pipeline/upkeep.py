@@ -1,4 +1,5 @@
-"""Index upkeep in the background: training inverted lists when they pay, switching them in, folding the tail.
+"""Index upkeep in the background: training inverted lists when they pay, switching them in, folding the tail, tuning
+them again with live queries.
 
 Training runs in a child process of idle priority; folding in slices of about 2 ms when the search lane has nothing
 else to do. Searches wait for neither.
@@ -8,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.backend.protocol import Backend, IvfPqIndex
 from engine.config import Settings
 from engine.errors import CorruptData, EngineError
 from engine.index.build import BuildJob, BuildProcess, remove_leftovers, start
 from engine.index.ivfpq import IvfPqImage, image_ids, index_path, read_image, remove_image
+from engine.index.query_log import ENOUGH
 from engine.index.version_index import Lists, VersionIndex
+from engine.pipeline.recall_monitor import RecallWindows
 from engine.store import CollectionStore
 
 if TYPE_CHECKING:
@@ -32,25 +37,33 @@ _GROWTH_TO_RETRAIN = 2.0
 _TAIL_SHARE = 0.1
 """The tail is folded once scanning it costs this share of probing the lists."""
 _FIRST_RETRY_SECONDS = 30.0
+_LOOK_SECONDS = 5.0
+"""Between two looks at collections that nobody writes to."""
+_TUNED_FOR_SECONDS = 600.0
+"""Lists tuned with live queries are not tuned again before, however low their recall is found."""
 
 
 @dataclass(slots=True)
 class _Watched:
-    """What upkeep knows of one collection; ``retry_at`` is on the clock of ``time.monotonic``."""
+    """What upkeep knows of one collection; ``retry_at`` and ``tuned_at`` are on the clock of ``time.monotonic``."""
 
+    collection: Collection
     task: asyncio.Task[None] | None = None
     is_folding: bool = False
     failures: int = 0
     retry_at: float = 0.0
+    tuned_at: float = -math.inf
 
 
 class Upkeep:
     """See the module. On the event loop, but for ``restore_lists``."""
 
-    def __init__(self, settings: Settings, lanes: Lanes, backend: Backend) -> None:
+    def __init__(self, settings: Settings, lanes: Lanes, backend: Backend, recall: RecallWindows) -> None:
         self._settings = settings
         self._lanes = lanes
         self._backend = backend
+        self._recall = recall
+        self._looking: asyncio.Task[None] | None = None
         self._watched: dict[str, _Watched] = {}
         self._training = asyncio.Semaphore(1)
 
@@ -69,8 +82,12 @@ class Upkeep:
                 index.lists = _lists(image, ivfpq)
                 return
 
+    def start(self) -> None:
+        """Look at every collection from time to time from now on."""
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
     def watch(self, collection: Collection) -> None:
-        self._watched[collection.name] = _Watched()
+        self._watched[collection.name] = _Watched(collection)
         self.consider(collection)
 
     async def forget(self, collection: Collection) -> None:
@@ -83,6 +100,8 @@ class Upkeep:
     async def stop(self) -> None:
         """End everything that is under way."""
         tasks = [watched.task for watched in self._watched.values() if watched.task is not None]
+        if self._looking is not None:
+            tasks.append(self._looking)
         self._watched.clear()
         for task in tasks:
             task.cancel()
@@ -93,8 +112,11 @@ class Upkeep:
         watched = self._watched.get(collection.name)
         if watched is None:
             return
-        if watched.task is None and time.monotonic() >= watched.retry_at and self._wants_training(collection.index):
-            watched.task = asyncio.get_running_loop().create_task(self._train(collection, watched))
+        if watched.task is None and time.monotonic() >= watched.retry_at:
+            if self._wants_training(collection.index):
+                watched.task = asyncio.get_running_loop().create_task(self._train(watched, self._build))
+            elif self._wants_tuning(watched):
+                watched.task = asyncio.get_running_loop().create_task(self._train(watched, self._tune))
         if not watched.is_folding and self._wants_folding(collection.index):
             watched.is_folding = True
             self._lanes.search.post_idle(lambda: self._fold(collection, watched))
@@ -106,6 +128,16 @@ class Upkeep:
         if least is None:
             least = index.least_rows_to_train
         return index.rows.n_alive >= least
+
+    def _wants_tuning(self, watched: _Watched) -> bool:
+        """Once there are queries enough to tune with, and again where recall is found to be below its target."""
+        index = watched.collection.index
+        if not self._settings.log_queries or index.lists is None or len(index.query_log) < ENOUGH:
+            return False
+        if index.lists.tuning.is_provisional:
+            return True
+        is_due = time.monotonic() >= watched.tuned_at + _TUNED_FOR_SECONDS
+        return is_due and self._recall.is_below_target(watched.collection.name)
 
     def _wants_folding(self, index: VersionIndex) -> bool:
         if index.lists is None:
@@ -124,11 +156,20 @@ class Upkeep:
             watched.is_folding = more
         return more
 
-    async def _train(self, collection: Collection, watched: _Watched) -> None:
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for watched in tuple(self._watched.values()):
+                self.consider(watched.collection)
+
+    async def _train(self, watched: _Watched, work: Callable[[Collection], Coroutine[Any, Any, None]]) -> None:
+        """Build or tune, one collection at a time."""
+        collection = watched.collection
         collection.upkeep_stage = "waiting to train"
         try:
             async with self._training:
-                await self._build(collection)
+                await work(collection)
+            watched.tuned_at = time.monotonic()
             watched.failures, watched.retry_at = 0, 0.0
         except (EngineError, OSError) as error:
             watched.failures += 1
@@ -141,19 +182,10 @@ class Upkeep:
 
     async def _build(self, collection: Collection) -> None:
         """Train in a child over the rows there are now, then switch the lists in between two batches."""
-        index = collection.index
-        job, alive = await self._lanes.search.call(lambda: (self._job(collection), index.rows.alive.copy()))
-        process = start(job, alive)
-        try:
-            while not process.poll():
-                collection.upkeep_stage = _stage(process)
-                await asyncio.sleep(_POLL_SECONDS)
-            image = await asyncio.to_thread(process.result)
-        except BaseException:
-            process.cancel()
-            raise
+        job = await self._lanes.search.call(lambda: self._job(collection))
+        image = await self._in_child(collection, job)
         ivfpq = await asyncio.to_thread(self._backend.load_ivfpq, index_path(job.folder, image.id))
-        await self._lanes.search.call(lambda: index.switch_lists(_lists(image, ivfpq)))
+        await self._switch(collection, _lists(image, ivfpq))
         await asyncio.to_thread(_remove_others, job.folder, image.id)
         logger.info(
             "collection %s: %d lists of %d-byte codes for %d rows, trained in %.1f s",
@@ -163,6 +195,37 @@ class Upkeep:
             image.n_rows,
             image.build_seconds,
         )
+
+    async def _tune(self, collection: Collection) -> None:
+        """Measure the lists there are with live queries, in a child, and search by what was found."""
+        lists = collection.index.lists
+        assert lists is not None
+        job = await self._lanes.search.call(lambda: self._job(collection))
+        image = await self._in_child(collection, replace(job, image=lists.image_id))
+        await self._switch(collection, replace(lists, tuning=image.tuning))
+        logger.info("collection %s: tuned again with %d live queries", collection.name, image.tuning.logged_queries)
+
+    async def _in_child(self, collection: Collection, job: BuildJob) -> IvfPqImage:
+        index = collection.index
+        alive, logged = await self._lanes.search.call(lambda: (index.rows.alive.copy(), index.query_log.vectors))
+        process = start(job, alive, logged if len(logged) >= ENOUGH else None)
+        try:
+            while not process.poll():
+                collection.upkeep_stage = _stage(process)
+                await asyncio.sleep(_POLL_SECONDS)
+            return await asyncio.to_thread(process.result)
+        except BaseException:
+            process.cancel()
+            raise
+
+    async def _switch(self, collection: Collection, lists: Lists) -> None:
+        """Between two batches; what was found of the recall before no longer counts."""
+
+        def act() -> None:
+            collection.index.switch_lists(lists)
+            self._recall.forget(collection.name)
+
+        await self._lanes.search.call(act)
 
     def _job(self, collection: Collection) -> BuildJob:
         """In the search lane's thread, so that rows, mask and sequence are of one moment."""
@@ -185,7 +248,7 @@ class Upkeep:
 
 
 def _lists(image: IvfPqImage, ivfpq: IvfPqIndex) -> Lists:
-    return Lists(ivfpq, image.tuning, image.live_rows)
+    return Lists(ivfpq, image.tuning, image.live_rows, image.id)
 
 
 def _stage(process: BuildProcess) -> str:

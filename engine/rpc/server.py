@@ -17,7 +17,7 @@ from engine.errors import ConfigError
 from engine.limits import Limits
 from engine.models.bundle import open_encoder
 from engine.pipeline.engine import Engine, OpenEncoder
-from engine.pipeline.recall_monitor import RecallCheck, RecallWindows
+from engine.pipeline.recall_monitor import RecallCheck
 from engine.rpc.admin import AdminServicer
 from engine.rpc.ingest import IngestServicer
 from engine.rpc.methods import handlers
@@ -58,7 +58,6 @@ class Server:
         self._stop_metrics: Callable[[], None] | None = None
         self._server = grpc.aio.server(options=_options(limits))
         self.port = self._bind(settings.listen)
-        self._recall_windows = RecallWindows()
         self.engine = Engine(
             settings,
             limits,
@@ -120,8 +119,7 @@ class Server:
             "ebr_commit_waiting_items", "Items that wait to be committed", lambda: lanes.commit.waiting_cost
         )
 
-    def _recall_checked(self, check: RecallCheck) -> None:
-        mean = self._recall_windows.add(check)
+    def _recall_checked(self, check: RecallCheck, mean: float) -> None:
         self.metrics.recall_checked(check.collection, check.strategy.value, check.band, check.found, check.wanted, mean)
 
     def _collection_health(self, name: str, serving: bool) -> None:

@@ -12,6 +12,7 @@ import pytest
 from engine.client import CollectionInfo, RetrievalClient
 from engine.errors import FailedPrecondition
 from engine.index.costs import Costs
+from engine.index.query_log import ENOUGH
 from engine.types import Filter, Float32Array, Item, Range, SearchParams, Strategy, Visibility
 from tests.e2e.serving import a_client, serving, vector_schema, wait_for
 
@@ -156,3 +157,26 @@ def test_costs_that_are_given_decide_the_plan(tmp_path: Path, dear: str, strateg
         load(client, VECTORS[:100])
         few = SearchParams(filter=Filter(must=(Range("rank", lt=50),)))
         assert client.search("points", VECTORS[0], params=few).explanation.strategy is strategy
+
+
+def test_lists_are_tuned_again_once_enough_live_queries_are_logged(tmp_path: Path) -> None:
+    params = SearchParams(k=10, strategy=Strategy.IVFPQ)
+    with serving(tmp_path, min_rows_to_train=ROWS) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client)
+        trained(client)
+        assert client.search("points", VECTORS[0], params=params).explanation.expected_recall_provisional
+        client.search_batch("points", clustered(ENOUGH, 3))
+        load(client, VECTORS[:1], first=ROWS)
+
+        def is_tuned() -> bool:
+            return not client.search("points", VECTORS[0], params=params).explanation.expected_recall_provisional
+
+        wait_for(is_tuned, seconds=120)
+        assert recall(client, params) >= 0.85
+        lists = running.server.engine.collections["points"].index.lists
+        assert lists is not None
+        assert lists.tuning.logged_queries >= ENOUGH
+    with serving(tmp_path) as second, a_client(second) as client:
+        explanation = client.search("points", VECTORS[0], params=params).explanation
+        assert not explanation.expected_recall_provisional

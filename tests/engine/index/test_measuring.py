@@ -93,7 +93,7 @@ def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
     others = np.array([[0, 100, 101], [0, 102, 103]])
     subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), np.zeros(4, np.int64))
     cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
-    truth = measuring._truth(subject, np.array([0, 0]), None, 2)
+    truth = measuring._truth(subject, *subject.queries(0, 2), None, 2)
     assert measuring._recalls(cell, truth, 1, (2,))[:, 0].tolist() == [1.0, 1.0]
     assert measuring._recalls(cell, truth, 1, (1,))[:, 0].tolist() == [0.5, 0.5]
 

@@ -62,7 +62,11 @@ def sample_of(
 def check(sample: RecallSample) -> RecallCheck:
     checks: list[RecallCheck] = []
     monitor = RecallMonitor(
-        open_backend("cpu", threads=1), share=1.0, cpu_share=1.0, report=checks.append, clock=Clock(1e-3)
+        open_backend("cpu", threads=1),
+        share=1.0,
+        cpu_share=1.0,
+        report=lambda one, mean: checks.append(one),
+        clock=Clock(1e-3),
     )
     monitor.keep(sample)
     for _ in range(1000):
@@ -108,7 +112,7 @@ def test_checking_keeps_to_its_share_of_the_time() -> None:
             clock.now += 0.1
             raise RuntimeError("slow and broken")
 
-    monitor = RecallMonitor(SlowBackend(), share=1.0, cpu_share=0.1, report=lambda check: None, clock=clock)  # type: ignore[arg-type]
+    monitor = RecallMonitor(SlowBackend(), share=1.0, cpu_share=0.1, report=lambda check, mean: None, clock=clock)  # type: ignore[arg-type]
     rows = vectors_of(np.zeros((5, D), np.float16))
     for _ in range(3):
         monitor.keep(sample_of(rows, np.ones(D), np.ones(5, bool), np.zeros(1)))
@@ -120,7 +124,7 @@ def test_checking_keeps_to_its_share_of_the_time() -> None:
 
 
 def test_samples_beyond_what_may_wait_are_passed_over() -> None:
-    monitor = RecallMonitor(open_backend("cpu", threads=1), share=1.0, cpu_share=0.0, report=lambda check: None)
+    monitor = RecallMonitor(open_backend("cpu", threads=1), share=1.0, cpu_share=0.0, report=lambda check, mean: None)
     rows = vectors_of(np.zeros((5, D), np.float16))
     for _ in range(40):
         monitor.keep(sample_of(rows, np.ones(D), np.ones(5, bool), np.zeros(1)))
@@ -167,3 +171,18 @@ def test_few_checks_or_recall_by_chance_below_its_target_warn_nobody() -> None:
     assert not is_surely_below(np.zeros(10), 0.95)
     assert not is_surely_below(np.array([0.9, 1.0] * 50) - 0.002, 0.95)
     assert is_surely_below(np.full(60, 0.9), 0.95)
+
+
+def test_a_collection_is_below_its_target_until_recall_recovers_or_its_lists_are_tuned_again() -> None:
+    windows = RecallWindows()
+    for _ in range(60):
+        windows.add(RecallCheck("jobs", Strategy.IVFPQ, "50-100%", 0.95, 8, 10))
+    assert windows.is_below_target("jobs")
+    assert not windows.is_below_target("feed")
+    for _ in range(200):
+        windows.add(RecallCheck("jobs", Strategy.IVFPQ, "50-100%", 0.95, 10, 10))
+    assert not windows.is_below_target("jobs")
+    for _ in range(200):
+        windows.add(RecallCheck("jobs", Strategy.IVFPQ, "50-100%", 0.95, 8, 10))
+    windows.forget("jobs")
+    assert not windows.is_below_target("jobs")

@@ -184,7 +184,7 @@ def with_lists(world: World, rows: int, *, nlist: int = 8, nprobe: int = 2, dept
     ivfpq.add(sample[:rows])
     setting = Setting(nprobe, depth, 0.9, 1e-7, 1e-7)
     bands = [Band(k, s, ((0.5, setting), (0.95, setting))) for k in (1, 100_000) for s in (1e-6, 1.0)]
-    world.index.switch_lists(Lists(ivfpq, Tuning(bands, COSTS), rows))
+    world.index.switch_lists(Lists(ivfpq, Tuning(bands, COSTS), rows, "image"))
 
 
 def a_large_world(metric: Metric = "l2") -> World:
