@@ -31,3 +31,15 @@ def recall_at(found: npt.NDArray[Any], true: npt.NDArray[Any]) -> float:
     k = true.shape[1]
     shares = [len(np.intersect1d(ours[:k], theirs)) / k for ours, theirs in zip(found, true, strict=True)]
     return float(np.mean(shares))
+
+
+def recall_of_survivors(found: npt.NDArray[Any], true: npt.NDArray[Any]) -> float:
+    """As ``recall_at`` where fewer than k rows may pass: true rows are padded with -1, the share is of what is.
+
+    A query that nothing passes counts as answered in full.
+    """
+    shares = []
+    for ours, theirs in zip(found, true, strict=True):
+        wanted = theirs[theirs >= 0]
+        shares.append(len(np.intersect1d(ours[: len(theirs)], wanted)) / len(wanted) if len(wanted) else 1.0)
+    return float(np.mean(shares))
