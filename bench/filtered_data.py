@@ -7,18 +7,17 @@ follows from the development data and fixed seeds. Nothing here knows an engine.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bench import datasets, filtered_texts
 from bench.cache import cached_array, content_key
 from bench.harness import SEED, progress
-from bench.predicates import AnyOf, Attributes, IntRange, Keywords, Predicate, keyword_lists, single_keywords
+from bench.predicates import VARIANTS, AnyOf, Attributes, IntRange, Keywords, Predicate, keyword_lists, single_keywords
 from engine.models.protocol import Encoder
 from engine.types import Float32Array, Int64Array, Metric
 
@@ -30,15 +29,12 @@ PLACE = "place"
 COLOUR = "colour"
 """Ten keywords, drawn at random."""
 
-VARIANTS = 4096
-"""Ranges leave room to be moved up so often; see ``Predicate.varied``."""
-
 _COLOURS = ("amber", "black", "coral", "green", "ivory", "mauve", "ochre", "pearl", "topaz", "white")
 _SHARES = {0.5: (8, 0.625), 0.1: (2, 0.5)}
 """By pass rate: how many colours are asked for, and the range's share; below, one colour and ten times the rate."""
 _CLUSTERS = 256
 _HELD_OUT = 2048
-_NOISE = 0.8
+_NOISE = 0.5
 _DIMENSION = 128
 _BLOCK = 1 << 16
 _QUERIES_AT_ONCE = 64
@@ -85,12 +81,8 @@ class FilteredSet:
     def truth(self, cell: Cell) -> Int64Array:
         """The best rows that pass, int64 [Q, K_MAX], best first, ties to the smaller row, padded with -1; cached."""
         told = [repr(predicate) for predicate in self.predicates[cell]]
-        key = content_key(self.key, self.queries, told, *self._columns())
+        key = content_key(self.key, self.queries, told, *self.attributes.columns())
         return cached_array(f"{self.name}-truth", key, lambda: self._truth(cell))
-
-    def _columns(self) -> Iterator[npt.NDArray[np.generic]]:
-        yield from self.attributes.ints.values()
-        yield from (one.codes for one in self.attributes.keywords.values())
 
     def _truth(self, cell: Cell) -> Int64Array:
         found = np.full((len(self.queries), K_MAX), -1, np.int64)

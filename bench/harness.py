@@ -93,6 +93,10 @@ class Report:
         self.figures[name] = _plain(value)
         progress.print(f"  [dim]{name}[/dim] {_shown(self.figures[name])}")
 
+    def keep(self, name: str, value: object) -> None:
+        """As ``figure``, for what is told in another way."""
+        self.figures[name] = _plain(value)
+
     def at_least(self, name: str, value: float, bound: float) -> None:
         self._target(name, Target(float(value), bound, is_floor=True))
 

@@ -9,7 +9,7 @@ import asyncio
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from bench.harness import SEED
+from bench.predicates import VARIANTS, Predicate
 from engine.types import Explanation, Float32Array, Int64Array, SearchParams
 
 if TYPE_CHECKING:
@@ -41,6 +42,21 @@ class Answers:
 
     rows: Int64Array
     explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Queries float32 [B, d] with a filter each, of one k and recall target; for ``everywhere`` see Predicate."""
+
+    queries: Float32Array
+    predicates: Sequence[Predicate]
+    k: int
+    recall_target: float | None
+    everywhere: str
+
+    def params(self, places: range, *, variant: int = 0) -> list[SearchParams]:
+        varied = (self.predicates[place].varied(variant, everywhere=self.everywhere) for place in places)
+        return [SearchParams(k=self.k, filter=one.filter(), recall_target=self.recall_target) for one in varied]
 
 
 class EngineProcess:
@@ -78,6 +94,21 @@ class EngineProcess:
     ) -> Answers:
         """The rows found; only for collections whose ids are row numbers."""
         return self._pool.submit(_answers, collection, queries, params, batch).result()
+
+    def answers_each(self, collection: str, asked: Asked) -> Answers:
+        """As ``answers``, each query with its own filter; in batches of 64."""
+        return self._pool.submit(_answers_each, collection, asked).result()
+
+    def search_each(self, collection: str, asked: Asked, *, batch: int, seconds: float) -> Timed:
+        """Search batch after batch for so long, filters compiled and each batch searched once before."""
+        return self._pool.submit(_search_each, collection, asked, batch, seconds).result()
+
+    def search_anew(self, collection: str, asked: Asked, *, batch: int, seconds: float) -> Timed:
+        """As ``search_each`` from the filter tree on: compiled within the time, and none that was met before.
+
+        Filters vary from call to call by their bounds, so that whatever the engine keeps of one serves no other.
+        """
+        return self._pool.submit(_search_anew, collection, asked, batch, seconds).result()
 
     def encode(self, collection: str, texts: Sequence[str], *, batch: int, seconds: float) -> Timed:
         """Encode batch after batch of token windows for so long, in the encode lane's thread."""
@@ -159,10 +190,14 @@ def _search(collection: str, queries: Float32Array, params: SearchParams, batch:
 
 
 def _answers(collection: str, queries: Float32Array, params: SearchParams, batch: int) -> Answers:
-    rows = np.full((len(queries), params.k), -1, np.int64)
+    return _collected(_jobs(collection, queries, params, batch, explain=True), len(queries), params.k)
+
+
+def _collected(jobs: Iterable[SearchJob], n_queries: int, k: int) -> Answers:
+    rows = np.full((n_queries, k), -1, np.int64)
     explanations: list[Explanation] = []
     at = 0
-    for job in _jobs(collection, queries, params, batch, explain=True):
+    for job in jobs:
         result = _answer(job)
         ends = np.cumsum(result.counts.astype(np.int64))
         for found in np.split(result.ids.astype(np.int64), ends[:-1]):
@@ -170,6 +205,67 @@ def _answers(collection: str, queries: Float32Array, params: SearchParams, batch
             at += 1
         explanations.extend(result.explanations)
     return Answers(rows, tuple(explanations))
+
+
+def _job_of(collection: str, asked: Asked, places: range, params: list[SearchParams], *, explain: bool) -> SearchJob:
+    from engine.index.filters import compile_filter
+    from engine.pipeline.search import CompiledParams, SearchJob
+
+    served = _engine.collection(collection)
+    compiled = [CompiledParams(one, compile_filter(one.filter, served.schema)) for one in params]
+    same = len(set(asked.predicates[places.start : places.stop])) == 1 and asked.predicates[0].is_empty
+    vectors = asked.queries[places.start : places.stop]
+    return SearchJob(served.index, compiled[:1] if same else compiled, vectors=vectors, explain=explain)
+
+
+def _places(asked: Asked, batch: int) -> list[range]:
+    """Whole batches; the one there is where there is no whole one."""
+    n = len(asked.queries)
+    return [range(first, first + batch) for first in range(0, n - batch + 1, batch)] or [range(n)]
+
+
+def _answers_each(collection: str, asked: Asked) -> Answers:
+    n = len(asked.queries)
+    spans = [range(first, min(first + 64, n)) for first in range(0, n, 64)]
+    jobs = (_job_of(collection, asked, places, asked.params(places), explain=True) for places in spans)
+    return _in_lane(_engine.lanes.search, lambda: _collected(jobs, n, asked.k))
+
+
+def _search_each(collection: str, asked: Asked, batch: int, seconds: float) -> Timed:
+    spans = _places(asked, batch)
+    jobs = [_job_of(collection, asked, places, asked.params(places), explain=False) for places in spans]
+
+    def measure() -> Timed:
+        for job in jobs:
+            _answer(job)
+        return _repeat(lambda number: _answer(jobs[number % len(jobs)]), len(spans[0]), seconds)
+
+    return _in_lane(_engine.lanes.search, measure)
+
+
+_variant = 0
+
+
+def _search_anew(collection: str, asked: Asked, batch: int, seconds: float) -> Timed:
+    spans = _places(asked, batch)
+    taken: list[float] = []
+
+    def one(places: range) -> None:
+        global _variant
+        _variant = 1 + _variant % (VARIANTS - 1)
+        params = asked.params(places, variant=_variant)
+        began = time.perf_counter()
+        _answer(_job_of(collection, asked, places, params, explain=False))
+        taken.append(time.perf_counter() - began)
+
+    def measure() -> Timed:
+        one(spans[0])
+        taken.clear()
+        while sum(taken) < seconds:
+            one(spans[len(taken) % len(spans)])
+        return Timed(len(spans[0]) * len(taken) / sum(taken), tuple(taken))
+
+    return _in_lane(_engine.lanes.search, measure)
 
 
 def _encode(collection: str, texts: list[str], batch: int, seconds: float) -> Timed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ import numpy.typing as npt
 from engine.types import AttributeSpec, AttributeType, AttributeValue, Filter, Int64Array, Match, Range
 
 BoolArray = npt.NDArray[np.bool_]
+
+VARIANTS = 4096
+"""Ranges leave room to be moved up by less than this; see ``Predicate.varied``."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,13 @@ class Attributes:
     @property
     def n_rows(self) -> int:
         return len(next(iter(self.ints.values())))
+
+    def columns(self) -> list[npt.NDArray[Any]]:
+        """All that the attributes consist of but for their names, for a hash."""
+        arrays: list[npt.NDArray[Any]] = list(self.ints.values())
+        for one in self.keywords.values():
+            arrays += [one.codes, one.starts, np.array([len(one.values)])]
+        return arrays
 
     def specs(self) -> tuple[AttributeSpec, ...]:
         """As a schema declares them; not stored, only filtered on."""

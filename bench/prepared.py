@@ -18,6 +18,7 @@ from typing import Any
 from bench.cache import cache_folder, content_key
 from bench.harness import progress, rounded
 from bench.machine import ROOT
+from bench.predicates import Attributes
 from bench.serving import load_vectors, served, wait_until_settled
 from engine.types import Float32Array, Schema
 
@@ -35,18 +36,25 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepared(
-    schema: Schema, vectors: Float32Array, *, settings: Mapping[str, object], trained: bool
+    schema: Schema,
+    vectors: Float32Array,
+    *,
+    settings: Mapping[str, object],
+    trained: bool,
+    attributes: Attributes | None = None,
 ) -> Iterator[Prepared]:
     """A data directory with the vectors as items 0 to n - 1.
 
     Args:
         trained: wait until there are inverted lists, not only until upkeep has nothing to do.
+        attributes: of the rows; the schema declares them.
     """
-    key = content_key(vectors, repr(schema), repr(sorted(settings.items())), str(trained), code_key())
+    columns = [] if attributes is None else attributes.columns()
+    key = content_key(vectors, repr(schema), repr(sorted(settings.items())), str(trained), code_key(), *columns)
     name = f"{schema.name}-{'trained' if trained else 'plain'}"
     kept = cache_folder() / f"{name}-{key}"
     if not kept.is_dir():
-        _make(kept, schema, vectors, settings, trained)
+        _make(kept, schema, Loaded(vectors, attributes), settings, trained)
         for older in kept.parent.glob(f"{name}-*"):
             if older.is_dir() and older != kept:
                 shutil.rmtree(older)
@@ -62,18 +70,26 @@ def code_key() -> str:
     return content_key(*(path.read_bytes() for path in files))
 
 
-def _make(kept: Path, schema: Schema, vectors: Float32Array, settings: Mapping[str, object], trained: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What items are made of."""
+
+    vectors: Float32Array
+    attributes: Attributes | None
+
+
+def _make(kept: Path, schema: Schema, items: Loaded, settings: Mapping[str, object], trained: bool) -> None:
     progress.print(f"  loading and training {schema.name}, which later runs find in the cache")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="half-") as half:
         folder = Path(half) / "made"
         with served(folder, settings=settings) as running:
             began = time.perf_counter()
-            load_vectors(running.client, schema, vectors)
+            load_vectors(running.client, schema, items.vectors, attributes=items.attributes)
             loaded = time.perf_counter()
             wait_until_settled(running.client, schema.name, trained=trained, seconds=_TRAIN_SECONDS)
             made = {
-                "load_rows_per_s": rounded(len(vectors) / (loaded - began)),
+                "load_rows_per_s": rounded(len(items.vectors) / (loaded - began)),
                 "upkeep_s": rounded(time.perf_counter() - loaded),
             }
         (folder / "made.json").write_text(json.dumps(made), "utf-8")

@@ -19,6 +19,7 @@ import numpy as np
 from bench.cache import cache_folder
 from bench.harness import progress
 from bench.machine import ROOT
+from bench.predicates import Attributes
 from engine.client import CollectionInfo, RetrievalClient
 from engine.types import Float32Array, Item, Metric, Schema
 
@@ -131,15 +132,20 @@ def vector_schema(name: str, *, dimension: int, metric: Metric) -> Schema:
     return Schema(name, id_type="uint64", metric=metric, dimension=dimension)
 
 
-def load_vectors(client: RetrievalClient, schema: Schema, vectors: Float32Array) -> CollectionInfo:
-    """A new collection of the vectors, row r as item r, searchable when this returns."""
+def load_vectors(
+    client: RetrievalClient, schema: Schema, vectors: Float32Array, *, attributes: Attributes | None = None
+) -> CollectionInfo:
+    """A new collection of the vectors, row r as item r with its attributes, searchable when this returns."""
     client.create_collection(schema)
     portion = max(1, min(10_000, _BATCH_BYTES // vectors[0].nbytes))
-    batches = (
-        [Item(row, vector=vectors[row]) for row in range(first, min(first + portion, len(vectors)))]
-        for first in range(0, len(vectors), portion)
-    )
-    return load_batches(client, schema.name, batches)
+    ends = ((first, min(first + portion, len(vectors))) for first in range(0, len(vectors), portion))
+    return load_batches(client, schema.name, (_items_of(vectors, attributes, *one) for one in ends))
+
+
+def _items_of(vectors: Float32Array, attributes: Attributes | None, first: int, end: int) -> list[Item]:
+    columns = [{}] * (end - first) if attributes is None else attributes.of_rows(first, end)
+    rows = range(first, end)
+    return [Item(row, attributes=own, vector=vectors[row]) for row, own in zip(rows, columns, strict=True)]
 
 
 def load_items(client: RetrievalClient, schema: Schema, items: Sequence[Item]) -> CollectionInfo:
