@@ -11,15 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.harness import SEED
 from bench.predicates import VARIANTS, Predicate
-from engine.types import Explanation, Float32Array, Int64Array, SearchParams
+from engine.types import Explanation, Float32Array, Int64Array, SearchParams, Strategy
 
 if TYPE_CHECKING:
     from engine.pipeline.engine import Engine
@@ -57,6 +58,18 @@ class Asked:
     def params(self, places: range, *, variant: int = 0) -> list[SearchParams]:
         varied = (self.predicates[place].varied(variant, everywhere=self.everywhere) for place in places)
         return [SearchParams(k=self.k, filter=one.filter(), recall_target=self.recall_target) for one in varied]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """By way the median seconds of each query alone, float64 [B], and its rows int64 [B, k]; what the planner chose.
+
+    A query that nothing can match is answered at once whatever way is asked for: its choice is the first way.
+    """
+
+    seconds: Mapping[Strategy, npt.NDArray[np.float64]]
+    rows: Mapping[Strategy, Int64Array]
+    chosen: Sequence[Strategy]
 
 
 class EngineProcess:
@@ -109,6 +122,10 @@ class EngineProcess:
         Filters vary from call to call by their bounds, so that whatever the engine keeps of one serves no other.
         """
         return self._pool.submit(_search_anew, collection, asked, batch, seconds).result()
+
+    def compare(self, collection: str, asked: Asked, *, ways: Sequence[Strategy], repeats: int) -> Compared:
+        """Every query alone by each way, in turn; ways are named as they are with a filter."""
+        return self._pool.submit(_compare, collection, asked, tuple(ways), repeats).result()
 
     def encode(self, collection: str, texts: Sequence[str], *, batch: int, seconds: float) -> Timed:
         """Encode batch after batch of token windows for so long, in the encode lane's thread."""
@@ -266,6 +283,41 @@ def _search_anew(collection: str, asked: Asked, batch: int, seconds: float) -> T
         return Timed(len(spans[0]) * len(taken) / sum(taken), tuple(taken))
 
     return _in_lane(_engine.lanes.search, measure)
+
+
+_FILTERED_NAME = {Strategy.EXACT_SCAN: Strategy.MASKED_SCAN, Strategy.IVFPQ: Strategy.FILTERED_IVFPQ}
+
+
+def _compare(collection: str, asked: Asked, ways: tuple[Strategy, ...], repeats: int) -> Compared:
+    n = len(asked.queries)
+    seconds = {way: np.zeros(n) for way in ways}
+    rows = {way: np.full((n, asked.k), -1, np.int64) for way in ways}
+    chosen: list[Strategy] = []
+
+    def measure() -> None:
+        for place in range(n):
+            alone = range(place, place + 1)
+            params = asked.params(alone)
+            own = _answer(_job_of(collection, asked, alone, params, explain=True)).explanations[0].strategy
+            chosen.append(ways[0] if own is Strategy.NONE else _FILTERED_NAME.get(own, own))
+            jobs = {
+                way: _job_of(collection, asked, alone, [replace(one, strategy=way) for one in params], explain=False)
+                for way in ways
+            }
+            taken: dict[Strategy, list[float]] = {way: [] for way in ways}
+            for way, job in jobs.items():
+                found = _answer(job).ids.astype(np.int64)
+                rows[way][place, : len(found)] = found
+            for _ in range(repeats):
+                for way, job in jobs.items():
+                    began = time.perf_counter()
+                    _answer(job)
+                    taken[way].append(time.perf_counter() - began)
+            for way in ways:
+                seconds[way][place] = np.median(taken[way])
+
+    _in_lane(_engine.lanes.search, measure)
+    return Compared(seconds, rows, chosen)
 
 
 def _encode(collection: str, texts: list[str], batch: int, seconds: float) -> Timed:
