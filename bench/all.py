@@ -11,11 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.harness import default_data, progress
+from bench.harness import MISSED, NO_DATA, default_data, progress
 from bench.machine import ROOT
 
 NAMES = ("encoder", "quality", "e2e", "memory", "jobs")
-_VERDICTS = {0: "[green]all targets met[/green]", 1: "[red]a target was missed[/red]"}
+_VERDICTS = {
+    0: "[green]all targets met[/green]",
+    MISSED: "[red]a target was missed[/red]",
+    NO_DATA: "[red]a data set is not there[/red]",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,6 +24,10 @@ from rich.table import Table
 from bench.machine import ROOT, MachineWatch, commit
 
 SEED = 20_230_717
+MISSED = 3
+"""Exit status where a target was missed; Python's own for what failed is 1."""
+NO_DATA = 4
+"""Exit status where a data set is not there."""
 progress = Console(stderr=True, highlight=False)
 
 
@@ -132,7 +136,7 @@ def run(
 ) -> int:
     """Run a bench as a command: progress on stderr, a table and then one JSON line on stdout.
 
-    Returns the exit status, 1 where a target was missed.
+    Returns the exit status: 0, MISSED or NO_DATA.
     """
     options = _options(name, arguments, argv)
     report = Report(name)
@@ -141,7 +145,15 @@ def run(
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     watch = MachineWatch()
     began = time.perf_counter()
-    body(options, report)
+    try:
+        body(options, report)
+    except FileNotFoundError as error:
+        if error.filename is None or not Path(error.filename).is_relative_to(options.data):
+            raise
+        progress.print(
+            f"[red]{name}: there is no {error.filename}: --data or EBR_DATA says where, CONTRIBUTING.md what[/red]"
+        )
+        return NO_DATA
     report.figure("quick", options.quick)
     report.figure("wall_s", time.perf_counter() - began)
     line = report.as_json(watch.facts())
@@ -149,7 +161,7 @@ def run(
     print(json.dumps(line), flush=True)
     if options.out is not None:
         append_line(options.out, line)
-    return 0 if report.ok else 1
+    return 0 if report.ok else MISSED
 
 
 def _options(

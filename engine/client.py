@@ -474,6 +474,8 @@ class RetrievalClient:
         code, details = error.code().name, error.details() or ""
         if code == "UNAVAILABLE" and "connect" in details.lower():
             return Unavailable(f"no server answers at {self.target}: start one with `ebr serve`", target=self.target)
+        if code == "UNAVAILABLE" and "resol" in details.lower():
+            return Unavailable(f"no host is found at {self.target}: HOST:PORT is wanted", target=self.target)
         return from_wire(code, "", details, {})
 
 

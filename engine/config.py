@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from engine.errors import ConfigError, FieldViolation
@@ -155,9 +156,9 @@ def load_settings(
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the settings file {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
@@ -189,7 +190,12 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 def _config_error(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
     violations = [
-        FieldViolation(str(one["loc"][0]), f"{one['msg']}, got {one['input']!r} from {origins[str(one['loc'][0])]}")
+        FieldViolation(str(one["loc"][0]), f"{_said(one)}, got {one['input']!r} from {origins[str(one['loc'][0])]}")
         for one in error.errors()
     ]
     return ConfigError("; ".join(f"{one.field}: {one.description}" for one in violations), violations=violations)
+
+
+def _said(error: ErrorDetails) -> str:
+    """Without what pydantic puts before the words of our own validators."""
+    return error["msg"].removeprefix("Value error, ")

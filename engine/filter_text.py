@@ -146,7 +146,9 @@ class _Parser:
         spec = self._schema.attribute(name.text)
         if spec is None:
             known = ", ".join(one.name for one in self._schema.attributes if one.filterable) or "none"
-            tokens.refuse(name.at, f"no attribute is named {name.text!r}; there are: {known}")
+            is_text = any(one.name == name.text for one in self._schema.text_fields)
+            what = "is a text field, and filters take attributes" if is_text else "is the name of no attribute"
+            tokens.refuse(name.at, f"{name.text!r} {what}; there are: {known}")
         return spec.type
 
     def _is_null(self, name: str) -> Condition:
@@ -200,6 +202,8 @@ class _Parser:
         """Of ``= != in`` and ``not in``: whether it is one of negation, and what follows."""
         operator = self._at.take()
         if operator.is_symbol("=", "!="):
+            if self._at.next.is_symbol("="):
+                tokens.refuse(operator.at, "equality is one '=', its negation '!='")
             return operator.text == "!=", [self._at.literal(reading)]
         is_negated = operator.is_word("not")
         if is_negated:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +50,10 @@ def demo(
         Path, typer.Option("--data-dir", metavar="DIR", help="Where the demo keeps its collection and its log.")
     ] = Path("ebr-data/demo"),
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="Port to serve on; 50051 or a free one if not given.")
+        int,
+        typer.Option(
+            "--port", min=0, max=65_535, show_default=False, help="Port to serve on; 50051 or a free one if not given."
+        ),
     ] = 0,
 ) -> None:
     """Start a server on a demo corpus (occupations of O*NET), search it and show how; Ctrl-C stops it."""
@@ -62,7 +67,10 @@ def demo(
 def _run(data_dir: Path, port: int, *, once: bool) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     target = f"127.0.0.1:{port}"
-    session.out.print(Text(f"starting a server on {target}, data in {data_dir} ..."))
+    long = (
+        "" if (data_dir / "kernel-cache").is_dir() else " (the first start compiles the kernels, half a minute or so)"
+    )
+    session.out.print(Text(f"starting a server on {target}, data in {data_dir} ...{long}"))
     began = time.perf_counter()
     with ServerChild(data_dir, target) as child, session.connect(target) as client:
         child.wait_until_serving(client, timeout_s=_START_SECONDS)
@@ -136,13 +144,20 @@ def _tell_how_to_go_on(name: str, target: str) -> None:
     option = "" if is_default else f" --target {target}"
     request = json.dumps({"collection": name, "query": {"text": "baker"}, "params": {"k": 3}})
     session.out.print(Rule(Text("go on", style="bold"), align="left"))
+    ebr = _called_as()
     for command in (
-        f'ebr search "drives a bus" -c {name}{option}',
-        f'ebr search "cares for animals" -c {name} -f "{_FILTER}" --explain{option}',
-        f"ebr collection get {name}{option}",
+        f'{ebr} search "drives a bus" -c {name}{option}',
+        f'{ebr} search "cares for animals" -c {name} -f "{_FILTER}" --explain{option}',
+        f"{ebr} collection get {name}{option}",
         f"grpcurl -plaintext -d '{request}' {target} engine.v1.RetrievalService/Search",
     ):
         session.out.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _called_as() -> str:
+    """The command as the shell can call it: by its path where `ebr` is not on PATH, as when `make` called it."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "ebr" and shutil.which("ebr") is None else "ebr"
 
 
 def _free_port(ports: Sequence[int]) -> int:

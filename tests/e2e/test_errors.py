@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from engine.client import RetrievalClient, SimilarTo
+from engine.config import Settings
 from engine.errors import (
     Cancelled,
     CollectionExists,
     CollectionNotFound,
+    ConfigError,
     DeadlineExceeded,
     EncodeFailed,
     EngineError,
@@ -25,12 +28,14 @@ from engine.errors import (
     LimitExceeded,
     NoEncoder,
     QueueFull,
+    Unavailable,
     Undecodable,
     Unimplemented,
     UnknownAttribute,
     VersionNotFound,
 )
 from engine.limits import Limits
+from engine.rpc.server import Server
 from engine.types import Filter, HasId, Item, Match, Range, SearchParams, Visibility
 from engine.v1 import admin_pb2, common_pb2, ingest_pb2, retrieval_pb2
 from tests.e2e.conftest import fill
@@ -334,3 +339,20 @@ def test_the_hand_made_nesting_is_what_it_claims_to_be() -> None:
     assert tree == common_pb2.Filter()
     assert ingest_pb2.DESCRIPTOR.package == "engine.v1"
     assert Limits().filter_depth < 200
+
+
+def test_a_port_that_is_taken_is_told_in_the_words_of_the_system(server: Serving, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"cannot listen on {server.target}: Address already in use"):
+        asyncio.run(_make_server(Settings(data_dir=tmp_path, listen=server.target)))
+
+
+async def _make_server(settings: Settings) -> None:
+    Server(settings)
+
+
+def test_a_host_that_is_not_found_is_told_as_such() -> None:
+    with (
+        RetrievalClient("nowhere.invalid:50051") as client,
+        pytest.raises(Unavailable, match="no host is found at nowhere"),
+    ):
+        client.list_collections()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from engine.types import (
     Match,
     Range,
     Schema,
+    TextField,
     Timestamp,
 )
 from tests.engine.index.filter_model import SCHEMA, filters
@@ -168,7 +171,8 @@ def test_what_text_cannot_say_is_refused(tree: Filter) -> None:
         ("country = and", "at character 11: expected a keyword, found 'and'"),
         ("= 3", "at character 1: expected an attribute, 'not' or '(', found '='"),
         ("12 = 3", "at character 1: expected an attribute"),
-        ("nowhere = 3", "at character 1: no attribute is named 'nowhere'; there are: country, skills"),
+        ("level == 3", "at character 7: equality is one '='"),
+        ("nowhere = 3", "at character 1: 'nowhere' is the name of no attribute; there are: country, skills"),
         ("level = x", "at character 9: expected an int, found 'x'"),
         ("level = 1.5", "at character 9: expected an int, found '1.5'"),
         ("level in (1; 2)", "at character 11: expected an int, found '1;'"),
@@ -202,6 +206,14 @@ def test_what_is_wrong_is_shown_with_its_place(text: str, message: str) -> None:
         parse_filter(text, JOBS)
     assert message in caught.value.message
     assert caught.value.field == "filter"
+
+
+def test_a_text_field_is_refused_as_what_it_is() -> None:
+    schema = replace(JOBS, text_fields=(TextField("title"),))
+    with pytest.raises(
+        InvalidArgument, match="'title' is a text field, and filters take attributes; there are: country"
+    ):
+        parse_filter("title = x", schema)
 
 
 WORDS = ["level", "country", "place", "=", "!=", "<", "in", "not", "(", ")", ",", "1", "'x'", "and", "or", "is", "null"]

@@ -76,6 +76,28 @@ def test_the_demo_serves_until_it_is_interrupted(run: Run, tmp_path: Path) -> No
     assert "stopped" in result.stderr
 
 
+def test_the_first_start_says_what_takes_long(run: Run, tmp_path: Path) -> None:
+    first = run("demo", "--once", "--data-dir", tmp_path)
+    (tmp_path / "kernel-cache").mkdir()
+    second = run("demo", "--once", "--data-dir", tmp_path)
+
+    assert "compiles the kernels" in first.stdout
+    assert "compiles the kernels" not in second.stdout
+
+
+def test_commands_are_told_as_this_shell_can_call_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["elsewhere/bin/ebr"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    apart = run("demo", "--once", "--data-dir", tmp_path).stdout
+    (tmp_path / "ebr").touch(mode=0o755)
+    on_path = run("demo", "--once", "--data-dir", tmp_path).stdout
+
+    assert "  elsewhere/bin/ebr collection get occupations" in apart
+    assert "  ebr collection get occupations" in on_path
+
+
 def test_a_port_that_is_taken_is_told(run: Run, tmp_path: Path) -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

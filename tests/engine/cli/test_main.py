@@ -5,8 +5,10 @@ import sys
 
 import pytest
 
+from engine.cli import session
 from engine.cli.main import LazyGroup
 from engine.config import Settings
+from engine.errors import Unavailable
 from tests.engine.cli.conftest import Run
 from tests.engine.cli.fake import FakeServer
 
@@ -65,6 +67,17 @@ def test_a_server_that_does_not_answer_is_told_in_one_line(run: Run, server: Fak
 
     assert result.exit_code == 1
     assert result.stderr == "no server answers at localhost:1: start one with `ebr serve`\n"
+
+
+def test_a_connection_that_breaks_has_its_hint_and_a_server_that_was_never_there_has_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    session.tell_error(Unavailable("the stream was reset"))
+    session.tell_error(Unavailable("no host is found at nowhere:1", target="nowhere:1"))
+
+    told = capsys.readouterr().err
+    assert told.count("the connection to the server broke") == 1
+    assert told.endswith("no host is found at nowhere:1\n")
 
 
 def test_the_target_may_come_from_the_environment(
