@@ -198,6 +198,12 @@ class SearchFailed(EngineError):
     reason = "SEARCH_FAILED"
 
 
+class WriteFailed(EngineError):
+    """The commit lane raised on a group: none of it was written, the next group works."""
+
+    reason = "WRITE_FAILED"
+
+
 class TrainingFailed(EngineError):
     """The child that trains an index failed; searches go on as before."""
 

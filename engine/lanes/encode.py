@@ -50,7 +50,7 @@ class EncodeLane:
             _forward,
             limits=BatchLimits(entries=batch_texts, cost=batch_seconds),
             queue_cost=queue_seconds,
-            on_failure=_failure,
+            on_failure=lambda error: EncodeFailed(f"the encoder failed: {error}"),
         )
 
     async def encode(
@@ -113,7 +113,3 @@ def _forward(texts: Sequence[_Text]) -> list[Float32Array | EngineError]:
     if not np.isfinite(vectors).all():
         raise EncodeFailed("the encoder gave NaN or infinite values")
     return list(np.split(vectors, ends))
-
-
-def _failure(error: Exception) -> EngineError:
-    return error if isinstance(error, EngineError) else EncodeFailed(f"the encoder failed: {error}")

@@ -76,7 +76,7 @@ class Lane(Generic[P, R]):
         run: what to do with a batch's payloads.
         limits: of one batch.
         queue_cost: admission stops when what waits costs more than this.
-        on_failure: turns what ``run`` raised into the error every caller of the batch gets.
+        on_failure: turns what ``run`` raised, where that is no error of ours, into what every caller of the batch gets.
     """
 
     def __init__(
@@ -262,10 +262,8 @@ class Lane(Generic[P, R]):
             outcomes = self._run([ticket.payload for ticket in tickets])
             assert len(outcomes) == len(tickets)
         except Exception as error:
-            if not isinstance(error, EngineError):
-                logger.exception("a batch of %d failed in the %s lane", len(tickets), self.name)
             self.figures.failed_batches += 1
-            outcomes = [self._on_failure(error)] * len(tickets)
+            outcomes = [self._failure(error, len(tickets))] * len(tickets)
         seconds = time.monotonic() - began
         self._count(tickets, seconds)
         self._deliver(
@@ -277,6 +275,13 @@ class Lane(Generic[P, R]):
                 for ticket, out in zip(tickets, outcomes, strict=True)
             ]
         )
+
+    def _failure(self, error: Exception, n_tickets: int) -> EngineError:
+        """What is an error of ours says by itself what is wrong, and whether to try again."""
+        if isinstance(error, EngineError):
+            return error
+        logger.exception("a batch of %d failed in the %s lane", n_tickets, self.name, exc_info=error)
+        return self._on_failure(error)
 
     def _count(self, tickets: Sequence[Ticket[P, R]], seconds: float) -> None:
         self.figures.batches += 1

@@ -269,6 +269,10 @@ class Collection:
         except OSError as error:
             logger.warning("the query log of %s could not be written: %s", self.name, error)
 
+    def abandon(self) -> None:
+        """See ``CollectionStore.abandon``."""
+        self.store.abandon()
+
     # Behind the methods above
 
     def _committed(self, outcome: WriteOutcome) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,17 @@ from engine.backend import open_backend
 from engine.backend.protocol import Backend, Vectors
 from engine.config import Settings
 from engine.dtypes import to_stored
-from engine.errors import CollectionExists, CollectionNotFound, EngineError, Loading, SearchFailed, VersionMismatch
+from engine.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    CorruptData,
+    EngineError,
+    Loading,
+    ReadOnly,
+    SearchFailed,
+    VersionMismatch,
+    WriteFailed,
+)
 from engine.index.costs import Costs, measure_costs, read_costs
 from engine.index.filters import compile_filter
 from engine.index.query_log import QueryLog, query_log_path
@@ -122,14 +133,12 @@ class Engine:
         await asyncio.to_thread(self.backend.warm_up, _one_row("float16"))
         self._add_seconds("kernels", time.perf_counter() - began)
         for name in await asyncio.to_thread(list_collections, self._root):
-            try:
-                collection = await asyncio.to_thread(self._open, name)
-            except EngineError as error:
-                logger.error("collection %s cannot be served: %s", name, error)
-                self._failed[name] = error
+            opened = await asyncio.to_thread(self._open_or_say_why, name)
+            if isinstance(opened, EngineError):
+                self._failed[name] = opened
                 self._health(name, False)
             else:
-                self._serve(collection)
+                self._serve(opened)
         self._recall_task = self._loop.create_task(self._check_recall())
         self.upkeep.start()
         self.is_loaded = True
@@ -169,7 +178,7 @@ class Engine:
         await asyncio.to_thread(self.lanes.commit.drain)
         await asyncio.to_thread(self.lanes.search.drain)
         for collection in self.collections.values():
-            await asyncio.to_thread(collection.close)
+            await asyncio.to_thread(_close, collection)
         self._lock.release()
 
     async def _check_recall(self) -> None:
@@ -205,15 +214,23 @@ class Engine:
 
     async def _delete(self, name: str) -> None:
         async with self._creating:
-            if self._failed.pop(name, None) is None:
-                collection = self.collection(name)
-                del self.collections[name]
-                collection.retire()
-                self._health(name, False)
-                await self.upkeep.forget(collection)
-                await self.lanes.commit.call(lambda: None)
-                await asyncio.to_thread(collection.close)
-            await asyncio.to_thread(delete_collection_folder, self._root / name)
+            if name not in self._failed:
+                await self._retire(self.collection(name))
+            refusal = await asyncio.to_thread(_remove, self._root / name)
+            self._failed.pop(name, None)
+            if refusal is not None:
+                # Named still, so that deleting it can be tried again.
+                self._failed[name] = refusal
+                raise refusal
+
+    async def _retire(self, collection: Collection) -> None:
+        """Out of service, with nothing under way and no file open."""
+        del self.collections[collection.name]
+        collection.retire()
+        self._health(collection.name, False)
+        await self.upkeep.forget(collection)
+        await self.lanes.commit.call(lambda: None)
+        await asyncio.to_thread(collection.abandon)
 
     def _serve(self, collection: Collection) -> None:
         self.collections[collection.name] = collection
@@ -234,6 +251,17 @@ class Engine:
         )
         store = CollectionStore.create(self._root / schema.name, schema, version)
         return self._collection(store, encoder)
+
+    def _open_or_say_why(self, name: str) -> Collection | EngineError:
+        """One collection that cannot be opened, whatever the reason, does not keep the others from being served."""
+        try:
+            return self._open(name)
+        except EngineError as error:
+            logger.error("collection %s cannot be served: %s", name, error)
+            return error
+        except Exception as error:
+            logger.exception("collection %s cannot be served", name)
+            return CorruptData(f"opening collection {name!r} failed: {error!r}")
 
     def _open(self, name: str) -> Collection:
         store = CollectionStore.open(self._root / name)
@@ -310,6 +338,30 @@ class Engine:
         self.start_seconds[part] += seconds
 
 
+def _close(collection: Collection) -> None:
+    """A disk that refuses is told in the log: it must not keep other collections open, or the server alive."""
+    try:
+        collection.close()
+    except EngineError as error:
+        logger.error("collection %s: %s; what was acknowledged is in its log", collection.name, error)
+
+
+def _remove(folder: Path) -> ReadOnly | None:
+    """Remove a collection's folder; what the disk said where it is there still.
+
+    Raises:
+        CollectionNotFound: there is no such folder.
+        ReadOnly: the disk refused, but for a leftover the collection is gone.
+    """
+    try:
+        delete_collection_folder(folder)
+    except ReadOnly as refusal:
+        if not folder.exists():
+            raise
+        return refusal
+    return None
+
+
 def _one_row(dtype: VectorDtype) -> Vectors:
     """The least that kernels can be compiled for."""
     row = to_stored(np.ones((1, 8), np.float32), dtype)
@@ -344,6 +396,6 @@ def _open_lanes(settings: Settings, backend: Backend, monitor: RecallMonitor) ->
             commit_batch,
             limits=BatchLimits(entries=1024, cost=settings.commit_batch_items),
             queue_cost=settings.commit_queue_items,
-            on_failure=lambda error: SearchFailed(f"the write failed: {error}"),
+            on_failure=lambda error: WriteFailed(f"the write failed: {error}"),
         ),
     )

@@ -28,7 +28,7 @@ _DEFAULT_LIMITS = StoreLimits()
 
 
 class CollectionStore:
-    """One collection's folder. commit, add_attribute and close belong to one thread; all else to any.
+    """One collection's folder. commit, add_attribute, close and abandon belong to one thread; all else to any.
 
     A group with a durable request syncs vectors and log; any other leaves both to the kernel, which keeps them when
     the process dies.
@@ -183,6 +183,13 @@ class CollectionStore:
         with write_faults("closing"):
             self._writer.close()
         self._is_closed = True
+
+    def abandon(self) -> None:
+        """Close what is about to be removed: nothing is folded or synced, so that a full disk does not prevent it."""
+        if not self._is_closed:
+            self._reader.close()
+            self._writer.abandon()
+            self._is_closed = True
 
     def _check_version(self, version_id: str) -> None:
         if version_id != self._version.id:

@@ -40,11 +40,11 @@ def read_faults(what: str) -> Iterator[None]:
 
 @contextmanager
 def open_faults(what: str) -> Iterator[None]:
-    """As read_faults, but a database without the tables or values it must have is corrupt too."""
+    """As read_faults, but a database without the tables or values it must have is corrupt too: for what is decoded."""
     try:
         with read_faults(what):
             yield
-    except (Unavailable, KeyError, TypeError, ValueError) as fault:
+    except (Unavailable, LookupError, TypeError, ValueError) as fault:
         if _is_environment(fault.__cause__):
             raise
         raise CorruptData(f"{what} failed: {fault}") from fault

@@ -60,9 +60,14 @@ def made_aside(folder: Path) -> Iterator[Path]:
     aside = _aside(folder, _MAKING)
     _remove_if_there(aside)
     aside.mkdir(parents=True)
-    yield aside
-    _sync_tree(aside)
-    aside.rename(folder)
+    try:
+        yield aside
+        _sync_tree(aside)
+        aside.rename(folder)
+    except Exception:
+        # A full disk must not be kept full by what could not be made.
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     sync_folder(folder.parent)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from engine.errors import CorruptData
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, from_stored_id, to_stored_id
-from engine.store.faults import read_faults
+from engine.store.faults import open_faults, read_faults
 from engine.store.planning import RowRange
 from engine.store.writes import ChangeKind, LiveRow, LoggedChange
 from engine.types import ItemId, StoredItem
@@ -48,14 +48,14 @@ class StoreReader:
     def items(self, ids: Sequence[ItemId], *, version: int) -> list[FoundItem]:
         """Those that exist, in no order."""
         rows = self._select_ids(schema_sql.READ_ITEMS, ids, before=[version])
-        return [_found_item(self._codec, row) for row in rows]
+        return self._found_items(rows)
 
     def scroll(self, after: ItemId | None, *, limit: int, version: int) -> list[FoundItem]:
         if after is None:
             rows = self._select(schema_sql.SCROLL_FROM_START, [version, limit])
         else:
             rows = self._select(schema_sql.SCROLL_AFTER, [version, to_stored_id(after, self._codec.id_type), limit])
-        return [_found_item(self._codec, row) for row in rows]
+        return self._found_items(rows)
 
     def changes_after(self, sequence: int, *, limit: int) -> list[LoggedChange]:
         rows = self._select(schema_sql.READ_CHANGES, [sequence, limit])
@@ -65,9 +65,10 @@ class StoreReader:
         """All live rows of one moment, ascending; the iterator's own connection lets other reads and writes go on.
 
         Raises:
-            CorruptData: an item names rows that were never written, or rows name an item that is not there.
+            CorruptData: an item names rows that were never written, rows name an item that is not there, or an item's
+                attributes are none of the schema's.
         """
-        with read_faults("reading live rows"):
+        with open_faults("reading live rows"):
             connection = schema_sql.open_reader(self._database)
             try:
                 connection.execute("BEGIN")
@@ -80,6 +81,10 @@ class StoreReader:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+    def _found_items(self, rows: Sequence[tuple[Any, ...]]) -> list[FoundItem]:
+        with open_faults("reading items"):
+            return [_found_item(self._codec, row) for row in rows]
 
     def _select(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         with read_faults("reading items"), self._lock:

@@ -114,6 +114,10 @@ class StoreWriter:
     def close(self) -> None:
         """Checkpoint and give up the files."""
         self.checkpoint()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give up the files as they are."""
         self._connection.close()
         self._segments.close()
 

@@ -334,6 +334,15 @@ def test_rows_that_no_item_may_name_are_found_when_live_rows_are_read(store: Col
         list(store.live_rows("v1"))
 
 
+@pytest.mark.parametrize("damage", ['{"color":', '{"unheard_of":1}', '{"place":[1]}'])
+def test_attributes_that_were_never_written_are_told_as_corrupt(store: CollectionStore, damage: str) -> None:
+    commit_one(store, upsert("x", vectors=vectors_of(1)))
+    store._writer._connection.execute("UPDATE items SET attributes = ?", [damage])
+    for read in (lambda: list(store.live_rows("v1")), lambda: store.get(["x"]), lambda: store.scroll(None, limit=9)):
+        with pytest.raises(CorruptData):
+            read()
+
+
 def recorded(store: CollectionStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What reaches the disk from now on, in its order."""
     events: list[str] = []
