@@ -1,0 +1,185 @@
+"""Filters over tiles of rows: every condition of a tile is tested while its bits stay in the first-level cache.
+
+A tile is 4,096 rows. Where no row of a tile, or of 64 rows, can change any more, its columns are not read.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from kernels import _cpu_filter_code as op
+from kernels._cpu_int_sets import among_few, among_many, among_span
+from kernels._cpu_jit import compiled, compiled_parallel, inlined, word
+from kernels._cpu_masks import clip
+from kernels._cpu_vectors import floats_between, ints_between, load_float64, store_word
+from kernels.arrays import Int64Array
+from kernels.filters import Uint64Array
+
+TILE_WORDS = 64
+_NONE = np.uint64(0)
+_ALL = ~np.uint64(0)
+_BIT, _INT_BETWEEN, _FLOAT_BETWEEN = op.BIT, op.INT_BETWEEN, op.FLOAT_BETWEEN
+_AMONG_FEW, _AMONG_SPAN, _NEAR = op.AMONG_FEW, op.AMONG_SPAN, op.NEAR
+_AND, _OR, _INVERT, _SKIP_IF_NONE, _SKIP_IF_ALL = op.AND, op.OR, op.INVERT, op.SKIP_IF_NONE, op.SKIP_IF_ALL
+_ZEROS, _TALLY, _ENOUGH = op.ZEROS, op.TALLY, op.ENOUGH
+_PUSH, _MEET, _JOIN = op.PUSH, op.MEET, op.JOIN
+
+
+def run_serial(code: Int64Array, depth: int, n_rows: int) -> None:
+    """Run instructions over all rows."""
+    _run_words(code, depth, 0, (n_rows + 63) >> 6, n_rows)
+
+
+@compiled_parallel
+def run_parallel(code: Int64Array, depth: int, n_rows: int, n_parts: int) -> None:
+    """As ``run_serial``, in parts of whole tiles."""
+    n_words = (n_rows + 63) >> 6
+    n_tiles = (n_words + TILE_WORDS - 1) // TILE_WORDS
+    for part in numba.prange(n_parts):
+        first = np.int64(part) * n_tiles // n_parts * TILE_WORDS
+        end = min((np.int64(part) + 1) * n_tiles // n_parts * TILE_WORDS, n_words)
+        _run_words(code, depth, np.int64(first), np.int64(end), n_rows)
+
+
+@compiled
+def _run_words(code: Int64Array, depth: int, first_word: int, end_word: int, n_rows: int) -> None:
+    stack = np.empty((depth, TILE_WORDS), np.uint64)
+    wanted, leaf = np.empty(TILE_WORDS, np.uint64), np.empty(TILE_WORDS, np.uint64)
+    for first in range(first_word, end_word, TILE_WORDS):
+        _run_tile(code, stack, wanted, leaf, first, min(TILE_WORDS, end_word - first), n_rows)
+
+
+@compiled
+def _run_tile(
+    code: Int64Array, stack: Uint64Array, wanted: Uint64Array, leaf: Uint64Array, first: int, n: int, n_rows: int
+) -> None:
+    top, at = -1, 0
+    while at < len(code):
+        operation = code[at, 0]
+        if operation <= _NEAR:
+            if code[at, 1] == _PUSH:
+                top += 1
+            _want(code[at, 1], stack[top], wanted, n)
+            _test_leaf(code[at], wanted, leaf, first, n)
+            _meet(code[at, 1], np.uint64(code[at, 2]), stack[top], leaf, n)
+        elif operation == _SKIP_IF_NONE or operation == _SKIP_IF_ALL:  # noqa: PLR1714  # numba has no cheap `in`
+            if _is_all(stack[top], n, _NONE if operation == _SKIP_IF_NONE else _ALL):
+                at = code[at, 3]
+                continue
+        elif operation == _ZEROS:
+            for _ in range(code[at, 3]):
+                top += 1
+                stack[top, :n] = _NONE
+        elif operation == _TALLY:
+            _add_up(stack, top, code[at, 3], n)
+            top -= 1
+        elif operation == _ENOUGH:
+            top -= code[at, 3] - 1
+            _compare_counts(stack, top, code[at, 3], code[at, 4], leaf, n)
+        elif operation == _INVERT:
+            for w in range(n):
+                stack[top, w] = ~stack[top, w]
+        elif operation == _AND or operation == _OR:  # noqa: PLR1714  # the same
+            top -= 1
+            _meet(_MEET if operation == _AND else _JOIN, _NONE, stack[top], stack[top + 1], n)
+        else:
+            for w in range(n):
+                store_word(code[at, 3], first + w, clip(stack[top, w], first + w, 0, n_rows))
+            top -= 1
+        at += 1
+
+
+@inlined
+def _want(mode: int, tile: Uint64Array, wanted: Uint64Array, n: int) -> None:
+    """The rows on which a leaf still has a say."""
+    for w in range(n):
+        wanted[w] = _ALL if mode == _PUSH else tile[w] if mode == _MEET else ~tile[w]
+
+
+@inlined
+def _meet(mode: int, flip: np.uint64, tile: Uint64Array, bits: Uint64Array, n: int) -> None:
+    for w in range(n):
+        found = bits[w] ^ flip
+        tile[w] = found if mode == _PUSH else tile[w] & found if mode == _MEET else tile[w] | found
+
+
+@compiled
+def _is_all(tile: Uint64Array, n: int, sought: np.uint64) -> bool:
+    for w in range(n):
+        if tile[w] != sought:
+            return False
+    return True
+
+
+@compiled
+def _add_up(stack: Uint64Array, top: int, digits: int, n: int) -> None:
+    """Add the tile on top to the counts beneath it, least significant digit first."""
+    for w in range(n):
+        carry = stack[top, w]
+        for digit in range(top - digits, top):
+            kept = stack[digit, w]
+            stack[digit, w] = kept ^ carry
+            carry &= kept
+
+
+@compiled
+def _compare_counts(stack: Uint64Array, lowest: int, digits: int, minimum: int, passed: Uint64Array, n: int) -> None:
+    """The lowest tile of the counts becomes: at least ``minimum``."""
+    for w in range(n):
+        above, same = np.uint64(0), ~np.uint64(0)
+        for digit in range(digits - 1, -1, -1):
+            ones = stack[lowest + digit, w]
+            if (minimum >> digit) & 1:
+                same &= ones
+            else:
+                above |= same & ones
+                same &= ~ones
+        passed[w] = above | same
+    stack[lowest, :n] = passed[:n]
+
+
+@compiled
+def _test_leaf(op_row: Int64Array, wanted: Uint64Array, leaf: Uint64Array, first: int, n: int) -> None:
+    """Bits of the leaf in words where a row is wanted; others hold anything."""
+    operation = op_row[0]
+    one, two, three, four, five = op_row[3], op_row[4], op_row[5], op_row[6], op_row[7]
+    if operation == _BIT:
+        for w in range(n):
+            leaf[w] = word(one, first + w)
+    elif operation == _INT_BETWEEN:
+        for w in range(n):
+            if wanted[w] != _NONE:
+                leaf[w] = ints_between(one, first + w, three, four) & word(two, first + w)
+    elif operation == _FLOAT_BETWEEN:
+        for w in range(n):
+            if wanted[w] != _NONE:
+                leaf[w] = floats_between(one, first + w, three, four) & word(two, first + w)
+    elif operation == _NEAR:
+        for w in range(n):
+            if wanted[w] != _NONE:
+                leaf[w] = _near(one, two, three, five, first + w) & word(four, first + w)
+    else:
+        for w in range(n):
+            if wanted[w] == _NONE:
+                continue
+            if operation == _AMONG_FEW:
+                bits = among_few(one, first + w, three, four)
+            elif operation == _AMONG_SPAN:
+                bits = among_span(one, first + w, three, four, five)
+            else:
+                bits = among_many(one, first + w, three, four, five)
+            leaf[w] = bits & word(two, first + w)
+
+
+@compiled
+def _near(xs: int, ys: int, zs: int, target: int, w: int) -> np.uint64:
+    """Which of the 64 points of word ``w`` lie near: ``target`` has three coordinates and the greatest square."""
+    bits = np.uint64(0)
+    for place in range(64):
+        row = 64 * w + place
+        x = load_float64(xs, row) - load_float64(target, 0)
+        y = load_float64(ys, row) - load_float64(target, 1)
+        z = load_float64(zs, row) - load_float64(target, 2)
+        bits |= np.uint64(x * x + y * y + z * z <= load_float64(target, 3)) << np.uint64(place)
+    return bits
