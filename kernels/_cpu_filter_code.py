@@ -24,7 +24,7 @@ PUSH, MEET, JOIN = range(3)
 """Of a leaf: its bits become the tile on top, or are ANDed or ORed into the one that is there."""
 
 WIDTH = 9
-_BYTES_READ = {BIT: 1 / 8, INT_BETWEEN: 8, FLOAT_BETWEEN: 8, AMONG_FEW: 12, AMONG_SPAN: 40, AMONG_MANY: 60, NEAR: 24}
+_BYTES_READ = {BIT: 1 / 8, INT_BETWEEN: 8, FLOAT_BETWEEN: 8, AMONG_FEW: 12, AMONG_SPAN: 20, AMONG_MANY: 40, NEAR: 24}
 """Of a leaf for a row, or as many as take the time that it takes."""
 
 
@@ -146,7 +146,7 @@ def _among(code: Code, test: IntAmong) -> tuple[int, ...]:
     values, present = code.values(test.values), code.mask(test.present)
     operations = {"few": AMONG_FEW, "span": AMONG_SPAN, "many": AMONG_MANY}
     form = prepare(test.members)
-    return (operations[form.kind], values, present, code.address(form.table), form.size, form.first)
+    return (operations[form.kind], values, present, code.address(form.table), form.size, form.first, code.address(form.sieve))
 
 
 def _signed(number: int) -> int:

@@ -1,6 +1,6 @@
 """Filters over tiles of rows: every condition of a tile is tested while its bits stay in the first-level cache.
 
-A tile is 4,096 rows. Where no row of a tile, or of 64 rows, can change any more, its columns are not read.
+A tile is 16,384 rows. Where no row of a tile, or of 64 rows, can change any more, its columns are not read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kernels._cpu_vectors import floats_between, ints_between, load_float64, sto
 from kernels.arrays import Int64Array
 from kernels.filters import Uint64Array
 
-TILE_WORDS = 64
+TILE_WORDS = 256
 _NONE = np.uint64(0)
 _ALL = ~np.uint64(0)
 _BIT, _INT_BETWEEN, _FLOAT_BETWEEN = op.BIT, op.INT_BETWEEN, op.FLOAT_BETWEEN
@@ -168,7 +168,7 @@ def _test_leaf(op_row: Int64Array, wanted: Uint64Array, leaf: Uint64Array, first
             elif operation == _AMONG_SPAN:
                 bits = among_span(one, first + w, three, four, five)
             else:
-                bits = among_many(one, first + w, three, four, five)
+                bits = among_many(one, first + w, three, four, five, op_row[8])
             leaf[w] = bits & word(two, first + w)
 
 

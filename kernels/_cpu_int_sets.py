@@ -8,15 +8,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_jit import compiled, word
+from kernels._cpu_jit import compiled, lowest_one, word
 from kernels._cpu_vectors import ints_between, load_int64
-from kernels.arrays import Int64Array
+from kernels.arrays import Int64Array, Uint8Array
 from kernels.filters import IntSet
 
 _COMPARED = 16
 _SPAN = 1 << 21
 """Bits of a table that stays in the second-level cache."""
 
+_NO_SIEVE = np.zeros(0, np.uint8)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -25,13 +26,15 @@ class Form:
     """``few``: the members, ``size`` of them. ``span``: bits from ``first`` on, up to ``size`` beyond it.
 
     ``many``: a hash table of 2**(64 - size) places; those without a member hold ``first``, the first of all members,
-    which so is found and ends every search.
+    which so is found and ends every search. ``sieve``: one bit for each of eight times as many places, which at most one
+    in 16 ints outside the set passes.
     """
 
     kind: Literal["few", "span", "many"]
     table: npt.NDArray[Any]
     size: int
     first: int
+    sieve: Uint8Array
 
 
 def prepare(members: IntSet) -> Form:
@@ -43,22 +46,26 @@ def prepare(members: IntSet) -> Form:
 def _form(members: Int64Array) -> Form:
     first, span = int(members[0]), int(members[-1]) - int(members[0])
     if len(members) <= _COMPARED:
-        return Form("few", members, len(members), first)
+        return Form("few", members, len(members), first, _NO_SIEVE)
     if span < _SPAN:
         flags = np.zeros(-(-(span + 1) // 64) * 64, np.bool_)
         flags[members - first] = True
-        return Form("span", np.packbits(flags, bitorder="little"), span, first)
+        return Form("span", np.packbits(flags, bitorder="little"), span, first, _NO_SIEVE)
     n_bits = (2 * len(members)).bit_length()
-    table = np.full(1 << n_bits, first, np.int64)
-    _fill(table, np.uint64(64 - n_bits), members)
-    return Form("many", table, 64 - n_bits, first)
+    table, sieve = np.full(1 << n_bits, first, np.int64), np.zeros(1 << n_bits, np.uint8)
+    _fill(table, sieve, np.uint64(64 - n_bits), members)
+    return Form("many", table, 64 - n_bits, first, sieve)
 
 
 @compiled
-def _fill(table: Int64Array, shift: np.uint64, members: Int64Array) -> None:
+def _fill(table: Int64Array, sieve: Uint8Array, shift: np.uint64, members: Int64Array) -> None:
     last = len(table) - 1
-    for place in range(1, len(members)):
-        slot = np.int64((np.uint64(members[place]) * _GOLDEN) >> shift)
+    for place in range(len(members)):
+        fine = (np.uint64(members[place]) * _GOLDEN) >> (shift - np.uint64(3))
+        sieve[fine >> np.uint64(3)] |= np.uint8(1 << (fine & np.uint64(7)))
+        slot = np.int64(fine >> np.uint64(3))
+        if members[place] == members[0]:
+            continue
         while table[slot] != members[0]:
             slot = (slot + 1) & last
         table[slot] = members[place]
@@ -87,11 +94,17 @@ def among_span(values: int, w: int, table: int, span: int, first: int) -> np.uin
 
 
 @compiled
-def among_many(values: int, w: int, table: int, shift: int, first: int) -> np.uint64:
-    """Which of the 64 values of word ``w`` are in the hash table."""
-    bits = np.uint64(0)
-    last = (1 << (64 - shift)) - 1
+def among_many(values: int, w: int, table: int, shift: int, first: int, sieve: int) -> np.uint64:
+    """Which of the 64 values of word ``w`` are in the hash table; few others pass the sieve, without a branch."""
+    passed = np.uint64(0)
     for place in range(64):
+        fine = (np.uint64(load_int64(values, 64 * w + place)) * _GOLDEN) >> np.uint64(shift - 3)
+        bit = (word(sieve, np.int64(fine >> np.uint64(6))) >> (fine & np.uint64(63))) & np.uint64(1)
+        passed |= bit << np.uint64(place)
+    bits, last = np.uint64(0), (1 << (64 - shift)) - 1
+    while passed != 0:
+        place = lowest_one(passed)
+        passed &= passed - np.uint64(1)
         value = load_int64(values, 64 * w + place)
         slot = np.int64((np.uint64(value) * _GOLDEN) >> np.uint64(shift))
         found = load_int64(table, slot)

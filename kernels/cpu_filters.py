@@ -15,8 +15,9 @@ from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween,
 
 __all__ = ["clear_rows", "filter_rows", "intersection", "set_rows", "take_rows", "unpack_roaring", "warm_up"]
 
-_WORK_OF_BYTE = 0.5
-"""Multiply-adds of a scan that take as long as it takes to test a byte of a column (30 GB/s and 15 G/s measured)."""
+_WORK_OF_BYTE = 0.1
+"""Multiply-adds of a scan for each byte of a column. Memory is what bounds a filter, and one thread draws most of it: a
+second one was measured to pay from some 40 MB on."""
 
 
 def filter_rows(tests: Sequence[RowTest], *, n_rows: int) -> list[Uint8Array]:

@@ -1,4 +1,4 @@
-"""The types of attribute columns: append-only, null where an item has no value, and read as row masks.
+"""The types of attribute columns: append-only, null where an item has no value, and read as tests of rows.
 
 A column holds what filters read and no more: keywords as postings, bools as bits, ints and timestamps as int64, floats
 as float64, geo points as float64 unit vectors.
@@ -14,13 +14,16 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.index.growing import BoolArray, GrowingArray, GrowingMask, empty_mask
-from engine.index.int_set import membership
+from pyroaring import BitMap
+
+from engine.index.growing import GrowingArray, GrowingMask
 from engine.index.postings import Postings
-from engine.types import AttributeType, AttributeValue, GeoPoint, Timestamp, Uint8Array
+from engine.index.regions import Region
+from engine.types import AttributeType, AttributeValue, GeoPoint, Timestamp
+from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, IntSet, Inverse, Near, RowTest
 
 EARTH_RADIUS_M = 6_371_008.8
-_TILE_ROWS = 65_536
+_INT64 = range(-(2**63), 2**63)
 _CHORD_ROUNDING = 1e-15
 """What float64 rounding adds to the distance of two unit vectors; six nanometres on Earth."""
 
@@ -63,6 +66,22 @@ class Interval:
         high, high_closed = min(highs, default=(None, True))
         return Interval(low, high, low_open, not high_closed)
 
+    def as_ints(self) -> tuple[int, int]:
+        """The first and the last int64 of an interval of ints."""
+        low = _INT64.start if self.low is None else int(self.low) + self.low_open
+        high = _INT64.stop - 1 if self.high is None else int(self.high) - self.high_open
+        return low, high
+
+    def as_floats(self) -> tuple[float, float]:
+        """The first and the last float64 of an interval of floats; NaN, which admits none, beyond an open infinity."""
+        low = -math.inf if self.low is None else float(self.low)
+        high = math.inf if self.high is None else float(self.high)
+        if self.low_open:
+            low = math.nan if low == math.inf else math.nextafter(low, math.inf)
+        if self.high_open:
+            high = math.nan if high == -math.inf else math.nextafter(high, -math.inf)
+        return low, high
+
 
 class KeywordColumn:
     """Keywords and lists of keywords: the rows of each."""
@@ -88,9 +107,9 @@ class KeywordColumn:
     def append_nulls(self, count: int) -> None:
         self.present.append_unset(count)
 
-    def matching(self, values: Sequence[str | bool | int]) -> Uint8Array:
+    def matching(self, values: Sequence[str | bool | int]) -> BitMap:
         """Rows that have any of the keywords."""
-        return self._postings.mask(values, self.present.n_rows)
+        return self._postings.rows(values)
 
 
 def _keywords(value: Value) -> Sequence[str]:
@@ -116,11 +135,12 @@ class BoolColumn:
         self._true.append_unset(count)
         self.present.append_unset(count)
 
-    def matching(self, values: Sequence[str | bool | int]) -> Uint8Array:
+    def matching(self, values: Sequence[str | bool | int], region: Region) -> RowTest:
         """Rows whose value is among the values."""
+        present, true = HasBit(region.bits(self.present)), HasBit(region.bits(self._true))
         if True in values:
-            return self.present.bits.copy() if False in values else self._true.bits.copy()
-        return self.present.bits & ~self._true.bits
+            return present if False in values else true
+        return AtLeast(2, (present, Inverse(true)))
 
 
 class NumberColumn:
@@ -156,20 +176,17 @@ class NumberColumn:
         else:
             self.present.set(first_row, n_rows)
 
-    def matching(self, values: Sequence[str | bool | int]) -> Uint8Array:
-        """Rows whose int is among the values."""
-        is_among = membership([int(value) for value in values])
-        numbers = self.values
-        return self._and_present(_tiled(len(numbers), lambda tile: is_among(numbers[tile])))
+    def matching(self, members: IntSet, region: Region) -> RowTest:
+        """Rows whose int is a member."""
+        return IntAmong(region.values(self._numbers), region.bits(self.present), members)
 
-    def within(self, interval: Interval) -> Uint8Array:
+    def within(self, interval: Interval, region: Region) -> RowTest:
         """Rows whose number lies in the interval, compared in the column's own dtype."""
-        numbers = self.values
-        return self._and_present(_tiled(len(numbers), lambda tile: _in_interval(numbers[tile], interval)))
-
-    def _and_present(self, mask: Uint8Array) -> Uint8Array:
-        mask &= self.present.bits
-        return mask
+        values, present = region.values(self._numbers), region.bits(self.present)
+        if values.dtype == np.int64:
+            low, high = interval.as_ints()
+            return IntBetween(values, present, low, high)
+        return FloatBetween(values, present, *interval.as_floats())
 
 
 def _number(value: Value) -> int | float:
@@ -177,15 +194,6 @@ def _number(value: Value) -> int | float:
         return value.micros
     assert value is None or isinstance(value, (int, float))
     return 0 if value is None else value
-
-
-def _in_interval(numbers: npt.NDArray[Any], interval: Interval) -> BoolArray:
-    flags = np.ones(len(numbers), np.bool_)
-    if interval.low is not None:
-        flags = numbers > interval.low if interval.low_open else numbers >= interval.low
-    if interval.high is not None:
-        flags &= numbers < interval.high if interval.high_open else numbers <= interval.high
-    return flags
 
 
 class GeoColumn:
@@ -210,25 +218,14 @@ class GeoColumn:
             axis.append(0.0, count)
         self.present.append_unset(count)
 
-    def near(self, center: GeoPoint, radius_m: float) -> Uint8Array:
+    def near(self, center: GeoPoint, radius_m: float, region: Region) -> RowTest:
         """Rows within ``radius_m`` metres: a chord's square is four times the haversine of its arc."""
         if radius_m >= math.pi * EARTH_RADIUS_M:
-            return self.present.bits.copy()
+            return HasBit(region.bits(self.present))
         longest = 2 * math.sin(radius_m / (2 * EARTH_RADIUS_M)) + _CHORD_ROUNDING
-        target = _unit_vectors([center])
-        axes = [axis.values for axis in self._axes]
-
-        def flags_of(tile: slice) -> BoolArray:
-            squares = np.zeros(len(axes[0][tile]))
-            for axis, place in zip(axes, target, strict=True):
-                step = axis[tile] - place
-                step *= step
-                squares += step
-            return squares <= longest * longest
-
-        mask = _tiled(self.present.n_rows, flags_of)
-        mask &= self.present.bits
-        return mask
+        x, y, z = (region.values(axis) for axis in self._axes)
+        target = _unit_vectors([center])[:, 0].tolist()
+        return Near((x, y, z), region.bits(self.present), (target[0], target[1], target[2]), longest * longest)
 
 
 def _unit_vectors(points: Sequence[GeoPoint]) -> npt.NDArray[np.float64]:
@@ -236,15 +233,6 @@ def _unit_vectors(points: Sequence[GeoPoint]) -> npt.NDArray[np.float64]:
     lat = np.radians(np.array([point.lat for point in points], np.float64))
     lon = np.radians(np.array([point.lon for point in points], np.float64))
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-
-
-def _tiled(n_rows: int, flags_of: Callable[[slice], BoolArray]) -> Uint8Array:
-    """A mask made tile by tile, so that what is compared between reading and packing stays in the cache."""
-    mask = empty_mask(n_rows)
-    for first in range(0, n_rows, _TILE_ROWS):
-        packed = np.packbits(flags_of(slice(first, min(first + _TILE_ROWS, n_rows))), bitorder="little")
-        mask[first >> 3 : (first >> 3) + len(packed)] = packed
-    return mask
 
 
 _NEW_COLUMN: Mapping[AttributeType, Callable[[], Column]] = {

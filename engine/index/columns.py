@@ -6,20 +6,33 @@ Rows are appended, dead ones too; liveness is not known here. Written and read b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from engine.errors import UnknownAttribute
 from engine.index.column_types import Column, NumberColumn, new_column
-from engine.types import AttributeSpec, AttributeType, AttributeValue
+from engine.index.regions import SEGMENT_ROWS, Listed, Region, Span, segments_of
+from engine.types import AttributeSpec, AttributeType, AttributeValue, Int64Array
+
+
+_SAMPLE_ROWS = 4096
+"""So many estimate a share of 10% within 1% nineteen times in twenty."""
+_SAMPLE_AGE = 9 / 8
+"""A sample is drawn again once there are so many times the rows it was drawn from."""
+_SAMPLE_SEED = 1_729
+_serial_numbers = itertools.count()
 
 
 class Columns:
-    """Columns by attribute, all ``n_rows`` long."""
+    """Columns by attribute, all ``n_rows`` long. ``serial``: a number that no other columns of the process have."""
 
     def __init__(self, attributes: Sequence[AttributeSpec]) -> None:
         self.n_rows = 0
+        self.serial = next(_serial_numbers)
+        self._sample: Listed | None = None
+        self._sampled_from = 0
         self._filterable: dict[str, Column] = {}
         self._volatile: dict[str, NumberColumn] = {}
         for spec in attributes:
@@ -72,6 +85,26 @@ class Columns:
     def volatile(self, attribute: str) -> NumberColumn:
         """The column of a volatile attribute, which must be in the schema."""
         return self._volatile[attribute]
+
+    def stamps(self) -> Int64Array:
+        """[n_segments]: a segment's stamp changes whenever what filters read of its rows does.
+
+        Rows are appended and never changed but for volatile attributes, on which nothing filters: their number tells.
+        """
+        stamps = np.full(segments_of(self.n_rows), SEGMENT_ROWS, np.int64)
+        if self.n_rows % SEGMENT_ROWS:
+            stamps[-1] = self.n_rows % SEGMENT_ROWS
+        return stamps
+
+    def sample(self) -> Region:
+        """Rows to estimate from: all where they are few, else a fixed number, evenly spread, each at random in its share."""
+        if self.n_rows <= _SAMPLE_ROWS:
+            return Span(0, self.n_rows)
+        if self._sample is None or self.n_rows > _SAMPLE_AGE * self._sampled_from:
+            places = np.arange(_SAMPLE_ROWS) + np.random.default_rng(_SAMPLE_SEED).random(_SAMPLE_ROWS)
+            self._sample = Listed((places * (self.n_rows / _SAMPLE_ROWS)).astype(np.int64))
+            self._sampled_from = self.n_rows
+        return self._sample
 
     def _by_name(self) -> list[tuple[str, Column]]:
         return [*self._filterable.items(), *self._volatile.items()]

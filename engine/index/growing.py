@@ -41,11 +41,6 @@ def inverted(mask: Uint8Array, n_rows: int) -> Uint8Array:
     return other
 
 
-def add_rows(mask: Uint8Array, rows: npt.NDArray[np.integer[Any]]) -> None:
-    """Set the bits of ``rows``, in any order."""
-    np.bitwise_or.at(mask, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
-
-
 def _clear_tail(mask: Uint8Array, n_rows: int) -> None:
     mask[(n_rows + 7) // 8 :] = 0
     if n_rows & 7:
@@ -62,6 +57,11 @@ class GrowingArray:
     @property
     def values(self) -> npt.NDArray[Any]:
         return self._array[: self._n]
+
+    @property
+    def whole_words(self) -> npt.NDArray[Any]:
+        """``values`` with what follows up to a multiple of 64, which means nothing."""
+        return self._array[: (self._n + 63) // 64 * 64]
 
     @property
     def nbytes(self) -> int:
@@ -118,6 +118,6 @@ class GrowingMask:
 def _with_room(array: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
     if n <= len(array):
         return array
-    grown = np.zeros(max(n, 2 * len(array)), array.dtype)
+    grown = np.zeros((max(n, 2 * len(array)) + 63) // 64 * 64, array.dtype)
     grown[: len(array)] = array
     return grown

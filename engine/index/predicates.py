@@ -1,4 +1,4 @@
-"""Predicates in normal form: what a compiled filter is made of, and how each becomes a row mask.
+"""Predicates in normal form: what a compiled filter is made of, and which test of rows each becomes.
 
 Equal filters, in whatever order they were written, have the same normal form and so the same key. Negation stands at
 the leaves alone; conjunction and disjunction are flat, without repeats, sorted by cost and then by key.
@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
 
 from engine.index.column_types import BoolColumn, GeoColumn, Interval, KeywordColumn, NumberColumn
 from engine.index.columns import Columns
-from engine.index.growing import add_rows, empty_mask, full_mask, inverted
-from engine.types import GeoPoint, Int64Array, ItemId, Uint8Array
+from engine.index.growing import empty_mask, full_mask
+from engine.index.regions import Region, union
+from engine.types import GeoPoint, Int64Array, ItemId
+from kernels.filters import AtLeast as AtLeastTest
+from kernels.filters import HasBit, IntSet, Inverse, RowTest
 
-RowsOf: TypeAlias = Callable[[Sequence[ItemId]], Int64Array]
+Ids: TypeAlias = Sequence[ItemId] | npt.NDArray[np.uint64]
+RowsOf: TypeAlias = Callable[[Ids], Int64Array]
 
 
 class Predicate(ABC):
@@ -37,9 +43,18 @@ class Predicate(ABC):
     def order(self) -> tuple[int, bytes]:
         return self.cost, self.key
 
+    @property
+    def names_ids(self) -> bool:
+        """Whether it depends on which rows items have now, and not on the columns alone."""
+        return False
+
     @abstractmethod
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
-        """The rows it holds for; the caller may write to it."""
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        """What it asks of the region's rows."""
+
+    def rows(self, columns: Columns) -> BitMap | None:
+        """All rows it holds for where postings alone tell them; not to be written to."""
+        return None
 
     def negated(self) -> Predicate:
         return Not(self)
@@ -47,8 +62,11 @@ class Predicate(ABC):
 
 @dataclass(frozen=True)
 class Everything(Predicate):
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
-        return full_mask(columns.n_rows)
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        return HasBit(full_mask(region.n_rows))
+
+    def rows(self, columns: Columns) -> BitMap | None:
+        return BitMap(range(columns.n_rows))
 
     def negated(self) -> Predicate:
         return Nothing()
@@ -56,8 +74,11 @@ class Everything(Predicate):
 
 @dataclass(frozen=True)
 class Nothing(Predicate):
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
-        return empty_mask(columns.n_rows)
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        return HasBit(empty_mask(region.n_rows))
+
+    def rows(self, columns: Columns) -> BitMap | None:
+        return BitMap()
 
     def negated(self) -> Predicate:
         return Everything()
@@ -67,8 +88,8 @@ class Nothing(Predicate):
 class Present(Predicate):
     attribute: str
 
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
-        return columns.column(self.attribute).present.bits.copy()
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        return HasBit(region.bits(columns.column(self.attribute).present))
 
 
 @dataclass(frozen=True)
@@ -78,15 +99,38 @@ class AnyOf(Predicate):
     attribute: str
     values: tuple[str | bool | int, ...]
 
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         column = columns.column(self.attribute)
-        assert isinstance(column, (KeywordColumn, BoolColumn, NumberColumn))
-        return column.matching(self.values)
+        if isinstance(column, KeywordColumn):
+            return HasBit(region.members(column.matching(self.values)))
+        assert isinstance(column, BoolColumn)
+        return column.matching(self.values, region)
+
+    def rows(self, columns: Columns) -> BitMap | None:
+        column = columns.column(self.attribute)
+        return column.matching(self.values) if isinstance(column, KeywordColumn) else None
 
 
-@dataclass(frozen=True)
-class AnyInt(AnyOf):
+@dataclass(frozen=True, eq=False)
+class AnyInt(Predicate):
+    """``values``: int64, ascending, without repeats."""
+
     cost = 2
+    attribute: str
+    values: Int64Array
+
+    @cached_property
+    def key(self) -> bytes:
+        return _key_of_array("any int", self.attribute, self.values)
+
+    @cached_property
+    def _members(self) -> IntSet:
+        return IntSet(self.values)
+
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        column = columns.column(self.attribute)
+        assert isinstance(column, NumberColumn)
+        return column.matching(self._members, region)
 
 
 @dataclass(frozen=True)
@@ -95,10 +139,10 @@ class Within(Predicate):
     attribute: str
     interval: Interval
 
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         column = columns.column(self.attribute)
         assert isinstance(column, NumberColumn)
-        return column.within(self.interval)
+        return column.within(self.interval, region)
 
 
 @dataclass(frozen=True)
@@ -108,22 +152,30 @@ class Near(Predicate):
     center: GeoPoint
     radius_m: float
 
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         column = columns.column(self.attribute)
         assert isinstance(column, GeoColumn)
-        return column.near(self.center, self.radius_m)
+        return column.near(self.center, self.radius_m, region)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnyId(Predicate):
-    """``ids`` sorted, without repeats."""
+    """``ids`` ascending, without repeats: uint64, or strings."""
 
-    ids: tuple[ItemId, ...]
+    ids: tuple[str, ...] | npt.NDArray[np.uint64]
 
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
-        mask = empty_mask(columns.n_rows)
-        add_rows(mask, rows_of(self.ids))
-        return mask
+    @cached_property
+    def key(self) -> bytes:
+        if isinstance(self.ids, np.ndarray):
+            return _key_of_array("any id", "", self.ids)
+        return hashlib.sha256(f"any id {self.ids!r}".encode()).digest()
+
+    @property
+    def names_ids(self) -> bool:
+        return True
+
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        return HasBit(region.listed(rows_of(self.ids)))
 
 
 @dataclass(frozen=True)
@@ -132,12 +184,20 @@ class Not(Predicate):
 
     leaf: Predicate
 
+    @cached_property
+    def key(self) -> bytes:
+        return hashlib.sha256(b"not " + self.leaf.key).digest()
+
     @property
     def order(self) -> tuple[int, bytes]:
         return self.leaf.cost, self.key
 
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
-        return inverted(self.leaf.mask(columns, rows_of), columns.n_rows)
+    @property
+    def names_ids(self) -> bool:
+        return self.leaf.names_ids
+
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        return Inverse(self.leaf.test(columns, region, rows_of))
 
     def negated(self) -> Predicate:
         return self.leaf
@@ -162,26 +222,41 @@ class AtLeast(Predicate):
     def is_all(self) -> bool:
         return self.minimum == len(self.children)
 
-    def mask(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
-        masks = (child.mask(columns, rows_of) for child in self.children)
-        if not self.is_all and self.minimum > 1:
-            counts = np.zeros(8 * len(empty_mask(columns.n_rows)), np.uint16)
-            for mask in masks:
-                counts += np.unpackbits(mask, bitorder="little")
-            return np.packbits(counts >= self.minimum, bitorder="little")
-        return _intersected(masks) if self.is_all else np.bitwise_or.reduce(list(masks))
+    @property
+    def names_ids(self) -> bool:
+        return any(child.names_ids for child in self.children)
+
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        return AtLeastTest(self.minimum, tuple(child.test(columns, region, rows_of) for child in self.children))
+
+    def rows(self, columns: Columns) -> BitMap | None:
+        if self.is_all:
+            return self._rows_of_all(columns)
+        if self.minimum > 1:
+            return None
+        found = [child.rows(columns) for child in self.children]
+        known = [rows for rows in found if rows is not None]
+        return union(known) if len(known) == len(found) else None
+
+    def _rows_of_all(self, columns: Columns) -> BitMap | None:
+        """What some have in common less what others exclude; there must be a first to exclude from."""
+        wanted = [child.rows(columns) for child in self.children if not isinstance(child, Not)]
+        unwanted = [child.leaf.rows(columns) for child in self.children if isinstance(child, Not)]
+        both = [rows for rows in (*wanted, *unwanted) if rows is not None]
+        if not wanted or len(both) < len(self.children):
+            return None
+        common = BitMap.intersection(*both[: len(wanted)])
+        return common.difference(*both[len(wanted) :]) if unwanted else common
 
     def negated(self) -> Predicate:
         children = [child.negated() for child in self.children]
         return at_least(len(children) - self.minimum + 1, children)
 
 
-def _intersected(masks: Iterator[Uint8Array]) -> Uint8Array:
-    """What comes after an empty mask is not evaluated."""
-    found = next(masks)
-    while found.any() and (mask := next(masks, None)) is not None:
-        found &= mask
-    return found
+def _key_of_array(kind: str, attribute: str, values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> bytes:
+    digest = hashlib.sha256(f"{kind} {attribute!r} {len(values)} ".encode())
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.digest()
 
 
 def all_of(predicates: Sequence[Predicate]) -> Predicate:

@@ -14,8 +14,8 @@ from engine.index.column_types import Interval, KeywordColumn, NumberColumn
 from engine.index.columns import Columns
 from engine.index.filters import compile_filter
 from engine.index.growing import GrowingMask, full_mask, inverted
-from engine.index.int_set import membership
 from engine.index.postings import Postings
+from engine.index.regions import Span
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -28,6 +28,8 @@ from engine.types import (
     Timestamp,
     Uint8Array,
 )
+from kernels.cpu_filters import filter_rows
+from kernels.filters import IntSet
 from tests.engine.index.filter_model import ATTRIBUTES, INTS, SCHEMA, items
 
 VIEWS = AttributeSpec("views", AttributeType.INT, filterable=False, volatile=True)
@@ -184,14 +186,14 @@ def test_postings_of_every_density_unpack_to_their_rows(rows: list[int]) -> None
         for piece in pieces:
             if piece:
                 postings.add("a", piece)
-        assert rows_in(postings.mask(["a"], 200_000)) == rows
+        assert rows_in(Span(0, 200_000).members(postings.rows(["a"]))) == rows
 
 
 def test_runs_in_four_containers_and_more_unpack_to_their_rows() -> None:
     rows = [row for first in range(0, 400_000, 50_000) for row in range(first, first + 30_000)]
     postings = Postings()
     postings.add("a", rows)
-    assert rows_in(postings.mask(["a"], 400_001)) == rows
+    assert rows_in(Span(0, 400_001).members(postings.rows(["a"]))) == rows
 
 
 def test_several_keywords_are_united_and_unknown_ones_have_no_rows() -> None:
@@ -200,14 +202,14 @@ def test_several_keywords_are_united_and_unknown_ones_have_no_rows() -> None:
     postings.add("some", [1, 2, 3])
     postings.add("one", [999])
     expected = sorted({*range(0, 1000, 2), 1, 3, 999})
-    assert rows_in(postings.mask(["some", "one", "many", "none"], 1000)) == expected
-    assert rows_in(postings.mask(["none"], 1000)) == []
+    assert list(postings.rows(["some", "one", "many", "none"])) == expected
+    assert list(postings.rows(["none"])) == []
 
 
 def test_a_keyword_that_stands_twice_in_a_list_has_its_row_once() -> None:
     column = KeywordColumn()
     column.append([("a", "a"), ("a",)])
-    assert rows_in(column.matching(["a"])) == [0, 1]
+    assert list(column.matching(["a"])) == [0, 1]
 
 
 # Numbers
@@ -230,11 +232,19 @@ def test_a_set_of_ints_has_exactly_its_members(wanted: list[int]) -> None:
     neighbours = {min(max(one + step, -(2**63)), 2**63 - 1) for one in [*wanted, *INTS] for step in (-1, 0, 1)}
     strangers = np.random.default_rng(3).integers(-(2**63), 2**63 - 1, 2000, endpoint=True).tolist()
     asked, members = [*neighbours, *strangers], set(wanted)
-    flags = membership(wanted)(np.array(asked, np.int64))
-    assert flags.tolist() == [one in members for one in asked]
+    column = NumberColumn(np.int64)
+    column.append(asked)
+    (mask,) = filter_rows(
+        [column.matching(IntSet(np.unique(np.array(wanted, np.int64))), Span(0, len(asked)))], n_rows=len(asked)
+    )
+    assert rows_in(mask) == [row for row, one in enumerate(asked) if one in members]
 
 
 def test_an_interval_is_found_across_tiles() -> None:
     column = NumberColumn(np.int64)
     column.append(list(range(200_000)))
-    assert rows_in(column.within(Interval(low=65_530, high=131_080, high_open=True))) == list(range(65_530, 131_080))
+    for first, n_rows in ((0, 200_000), (65_536, 70_000), (131_072, 68_928)):
+        test = column.within(Interval(low=65_530, high=131_080, high_open=True), Span(first, first + n_rows))
+        (mask,) = filter_rows([test], n_rows=n_rows)
+        expected = range(max(65_530, first), min(131_080, first + n_rows))
+        assert [first + row for row in rows_in(mask)] == list(expected)

@@ -48,7 +48,7 @@ def columns_of(rows: Sequence[Attributes]) -> Columns:
 
 def own_rows(ids: Sequence[ItemId]) -> Int64Array:
     """Item i has row i, and there are ten."""
-    return np.array([one for one in ids if isinstance(one, int) and one < 10], np.int64)
+    return np.array([int(one) for one in ids if one < 10], np.int64)
 
 
 def rows_passing(tree: Filter, columns: Columns) -> list[int]:
