@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     log_queries: bool = Field(
         True, description="keep the vectors of a sample of live queries to tune the index with: true or false"
     )
+    mask_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        256 * MIB, description="bytes of filter masks kept between batches, of all collections together; 0 for none"
+    )
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )

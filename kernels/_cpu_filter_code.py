@@ -146,7 +146,15 @@ def _among(code: Code, test: IntAmong) -> tuple[int, ...]:
     values, present = code.values(test.values), code.mask(test.present)
     operations = {"few": AMONG_FEW, "span": AMONG_SPAN, "many": AMONG_MANY}
     form = prepare(test.members)
-    return (operations[form.kind], values, present, code.address(form.table), form.size, form.first, code.address(form.sieve))
+    return (
+        operations[form.kind],
+        values,
+        present,
+        code.address(form.table),
+        form.size,
+        form.first,
+        code.address(form.sieve),
+    )
 
 
 def _signed(number: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels import _cpu_filter_code as op
 from kernels._cpu_int_sets import among_few, among_many, among_span
-from kernels._cpu_jit import compiled, compiled_parallel, inlined, word
+from kernels._cpu_jit import compiled, compiled_parallel, inlined, int64, word
 from kernels._cpu_masks import clip
 from kernels._cpu_vectors import floats_between, ints_between, load_float64, store_word
 from kernels.arrays import Int64Array
@@ -21,7 +21,7 @@ _NONE = np.uint64(0)
 _ALL = ~np.uint64(0)
 _BIT, _INT_BETWEEN, _FLOAT_BETWEEN = op.BIT, op.INT_BETWEEN, op.FLOAT_BETWEEN
 _AMONG_FEW, _AMONG_SPAN, _NEAR = op.AMONG_FEW, op.AMONG_SPAN, op.NEAR
-_AND, _OR, _INVERT, _SKIP_IF_NONE, _SKIP_IF_ALL = op.AND, op.OR, op.INVERT, op.SKIP_IF_NONE, op.SKIP_IF_ALL
+_AND, _INVERT, _SKIP_IF_NONE, _SKIP_IF_ALL, _STORE = op.AND, op.INVERT, op.SKIP_IF_NONE, op.SKIP_IF_ALL, op.STORE
 _ZEROS, _TALLY, _ENOUGH = op.ZEROS, op.TALLY, op.ENOUGH
 _PUSH, _MEET, _JOIN = op.PUSH, op.MEET, op.JOIN
 
@@ -37,9 +37,9 @@ def run_parallel(code: Int64Array, depth: int, n_rows: int, n_parts: int) -> Non
     n_words = (n_rows + 63) >> 6
     n_tiles = (n_words + TILE_WORDS - 1) // TILE_WORDS
     for part in numba.prange(n_parts):
-        first = np.int64(part) * n_tiles // n_parts * TILE_WORDS
-        end = min((np.int64(part) + 1) * n_tiles // n_parts * TILE_WORDS, n_words)
-        _run_words(code, depth, np.int64(first), np.int64(end), n_rows)
+        first = int64(part) * n_tiles // n_parts * TILE_WORDS
+        end = (int64(part) + 1) * n_tiles // n_parts * TILE_WORDS
+        _run_words(code, depth, first, min(end, n_words), n_rows)
 
 
 @compiled
@@ -63,31 +63,39 @@ def _run_tile(
             _want(code[at, 1], stack[top], wanted, n)
             _test_leaf(code[at], wanted, leaf, first, n)
             _meet(code[at, 1], np.uint64(code[at, 2]), stack[top], leaf, n)
-        elif operation == _SKIP_IF_NONE or operation == _SKIP_IF_ALL:  # noqa: PLR1714  # numba has no cheap `in`
-            if _is_all(stack[top], n, _NONE if operation == _SKIP_IF_NONE else _ALL):
-                at = code[at, 3]
-                continue
-        elif operation == _ZEROS:
-            for _ in range(code[at, 3]):
-                top += 1
-                stack[top, :n] = _NONE
-        elif operation == _TALLY:
-            _add_up(stack, top, code[at, 3], n)
-            top -= 1
-        elif operation == _ENOUGH:
-            top -= code[at, 3] - 1
-            _compare_counts(stack, top, code[at, 3], code[at, 4], leaf, n)
-        elif operation == _INVERT:
-            for w in range(n):
-                stack[top, w] = ~stack[top, w]
-        elif operation == _AND or operation == _OR:  # noqa: PLR1714  # the same
-            top -= 1
-            _meet(_MEET if operation == _AND else _JOIN, _NONE, stack[top], stack[top + 1], n)
-        else:
+        elif operation == _SKIP_IF_NONE:
+            at = code[at, 3] - 1 if _is_all(stack[top], n, _NONE) else at
+        elif operation == _SKIP_IF_ALL:
+            at = code[at, 3] - 1 if _is_all(stack[top], n, _ALL) else at
+        elif operation == _STORE:
             for w in range(n):
                 store_word(code[at, 3], first + w, clip(stack[top, w], first + w, 0, n_rows))
             top -= 1
+        else:
+            top = _combine(operation, code[at, 3], code[at, 4], stack, top, leaf, n)
         at += 1
+
+
+@compiled
+def _combine(
+    operation: int, digits: int, minimum: int, stack: Uint64Array, top: int, spare: Uint64Array, n: int
+) -> int:
+    """What needs no column; returns the new top of the stack."""
+    if operation == _ZEROS:
+        stack[top + 1 : top + 1 + digits, :n] = _NONE
+        return top + digits
+    if operation == _TALLY:
+        _add_up(stack, top, digits, n)
+        return top - 1
+    if operation == _ENOUGH:
+        _compare_counts(stack, top - digits + 1, digits, minimum, spare, n)
+        return top - digits + 1
+    if operation == _INVERT:
+        for w in range(n):
+            stack[top, w] = ~stack[top, w]
+        return top
+    _meet(_MEET if operation == _AND else _JOIN, _NONE, stack[top - 1], stack[top], n)
+    return top - 1
 
 
 @inlined
@@ -106,10 +114,10 @@ def _meet(mode: int, flip: np.uint64, tile: Uint64Array, bits: Uint64Array, n: i
 
 @compiled
 def _is_all(tile: Uint64Array, n: int, sought: np.uint64) -> bool:
+    differing = _NONE
     for w in range(n):
-        if tile[w] != sought:
-            return False
-    return True
+        differing |= tile[w] ^ sought
+    return bool(differing == _NONE)
 
 
 @compiled
@@ -160,16 +168,22 @@ def _test_leaf(op_row: Int64Array, wanted: Uint64Array, leaf: Uint64Array, first
             if wanted[w] != _NONE:
                 leaf[w] = _near(one, two, three, five, first + w) & word(four, first + w)
     else:
-        for w in range(n):
-            if wanted[w] == _NONE:
-                continue
-            if operation == _AMONG_FEW:
-                bits = among_few(one, first + w, three, four)
-            elif operation == _AMONG_SPAN:
-                bits = among_span(one, first + w, three, four, five)
-            else:
-                bits = among_many(one, first + w, three, four, five, op_row[8])
-            leaf[w] = bits & word(two, first + w)
+        _test_among(op_row, wanted, leaf, first, n)
+
+
+@compiled
+def _test_among(op_row: Int64Array, wanted: Uint64Array, leaf: Uint64Array, first: int, n: int) -> None:
+    values, present, table, size, lowest = op_row[3], op_row[4], op_row[5], op_row[6], op_row[7]
+    for w in range(n):
+        if wanted[w] == _NONE:
+            continue
+        if op_row[0] == _AMONG_FEW:
+            bits = among_few(values, first + w, table, size)
+        elif op_row[0] == _AMONG_SPAN:
+            bits = among_span(values, first + w, table, size, lowest)
+        else:
+            bits = among_many(values, first + w, table, size, lowest, op_row[8])
+        leaf[w] = bits & word(present, first + w)
 
 
 @compiled

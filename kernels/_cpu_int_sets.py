@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_jit import compiled, lowest_one, word
+from kernels._cpu_jit import compiled, int64, lowest_one, word
 from kernels._cpu_vectors import ints_between, load_int64
 from kernels.arrays import Int64Array, Uint8Array
 from kernels.filters import IntSet
@@ -26,8 +26,8 @@ class Form:
     """``few``: the members, ``size`` of them. ``span``: bits from ``first`` on, up to ``size`` beyond it.
 
     ``many``: a hash table of 2**(64 - size) places; those without a member hold ``first``, the first of all members,
-    which so is found and ends every search. ``sieve``: one bit for each of eight times as many places, which at most one
-    in 16 ints outside the set passes.
+    which so is found and ends every search. ``sieve``: one bit for each of eight times as many places, which at most
+    one in 16 ints outside the set passes.
     """
 
     kind: Literal["few", "span", "many"]
@@ -63,7 +63,7 @@ def _fill(table: Int64Array, sieve: Uint8Array, shift: np.uint64, members: Int64
     for place in range(len(members)):
         fine = (np.uint64(members[place]) * _GOLDEN) >> (shift - np.uint64(3))
         sieve[fine >> np.uint64(3)] |= np.uint8(1 << (fine & np.uint64(7)))
-        slot = np.int64(fine >> np.uint64(3))
+        slot = int64(fine >> np.uint64(3))
         if members[place] == members[0]:
             continue
         while table[slot] != members[0]:
@@ -87,7 +87,7 @@ def among_span(values: int, w: int, table: int, span: int, first: int) -> np.uin
     for place in range(64):
         offset = np.uint64(load_int64(values, 64 * w + place) - first)
         if offset <= np.uint64(span):
-            bits |= ((word(table, np.int64(offset >> np.uint64(6))) >> (offset & np.uint64(63))) & np.uint64(1)) << (
+            bits |= ((word(table, int64(offset >> np.uint64(6))) >> (offset & np.uint64(63))) & np.uint64(1)) << (
                 np.uint64(place)
             )
     return bits
@@ -99,16 +99,18 @@ def among_many(values: int, w: int, table: int, shift: int, first: int, sieve: i
     passed = np.uint64(0)
     for place in range(64):
         fine = (np.uint64(load_int64(values, 64 * w + place)) * _GOLDEN) >> np.uint64(shift - 3)
-        bit = (word(sieve, np.int64(fine >> np.uint64(6))) >> (fine & np.uint64(63))) & np.uint64(1)
+        bit = (word(sieve, int64(fine >> np.uint64(6))) >> (fine & np.uint64(63))) & np.uint64(1)
         passed |= bit << np.uint64(place)
     bits, last = np.uint64(0), (1 << (64 - shift)) - 1
     while passed != 0:
         place = lowest_one(passed)
         passed &= passed - np.uint64(1)
         value = load_int64(values, 64 * w + place)
-        slot = np.int64((np.uint64(value) * _GOLDEN) >> np.uint64(shift))
+        slot = int64((np.uint64(value) * _GOLDEN) >> np.uint64(shift))
         found = load_int64(table, slot)
-        while found != value and found != first:
+        while found != first:
+            if found == value:
+                break
             slot = (slot + 1) & last
             found = load_int64(table, slot)
         bits |= np.uint64(found == value) << np.uint64(place)

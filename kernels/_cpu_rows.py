@@ -1,19 +1,12 @@
-"""Sets of rows by other means than a column: row lists and compressed bitmaps into masks, masks into one, ids to rows."""
+"""Sets of rows by other means than a column: row lists and compressed bitmaps into masks, masks into one."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernels._cpu_jit import compiled, count_ones
+from kernels._cpu_jit import compiled, count_ones, int64
 from kernels.arrays import Int64Array, Uint8Array
 from kernels.filters import Uint64Array
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_COUNT_SHIFT = np.uint64(48)
-_FIRST_ROW = (np.uint64(1) << _COUNT_SHIFT) - np.uint64(1)
-
-
-# Masks
 
 
 @compiled
@@ -23,9 +16,14 @@ def set_bits(mask: Uint8Array, rows: Int64Array) -> None:
 
 
 @compiled
-def clear_bits(mask: Uint8Array, rows: Int64Array) -> None:
+def clear_bits(mask: Uint8Array, rows: Int64Array) -> int:
+    """Returns how many bits were set before."""
+    total = 0
     for place in range(len(rows)):
-        mask[rows[place] >> 3] &= np.uint8(~(1 << (rows[place] & 7)))
+        at, bit = rows[place] >> 3, rows[place] & 7
+        total += (mask[at] >> bit) & 1
+        mask[at] &= np.uint8(~(1 << bit))
+    return total
 
 
 @compiled
@@ -44,6 +42,13 @@ def intersect_words(one: Uint64Array, other: Uint64Array, both: Uint64Array) -> 
         both[w] = one[w] & other[w]
         total += count_ones(both[w])
     return total
+
+
+@compiled
+def count_segments(words: Uint64Array, counts: Int64Array) -> None:
+    """Set bits of each 65,536 rows; ``counts`` is all 0."""
+    for w in range(len(words)):
+        counts[w >> 10] += count_ones(words[w])
 
 
 @compiled
@@ -85,7 +90,7 @@ def unpack_containers(stored: Uint8Array, mask: Uint8Array) -> None:
 
 @compiled
 def _uint16(stored: Uint8Array, at: int) -> int:
-    return np.int64(stored[at]) | np.int64(stored[at + 1]) << 8
+    return int64(stored[at]) | int64(stored[at + 1]) << 8
 
 
 @compiled
@@ -104,76 +109,3 @@ def _set_run(mask: Uint8Array, first_byte: int, start: int, end: int) -> None:
     while start < end:
         mask[first_byte + (start >> 3)] |= np.uint8(1 << (start & 7))
         start += 1
-
-
-# Ids: a table uint64 [2**n, 2] of (id, first row and count of rows in one word, 0 where the place is free)
-
-
-@compiled
-def put_id(table: Uint64Array, shift: int, item_id: np.uint64, first_row: int, n_rows: int) -> None:
-    """Enter or change an id; the table has a free place."""
-    last = len(table) - 1
-    slot = np.int64((item_id * _GOLDEN) >> np.uint64(shift))
-    while table[slot, 1] != 0 and table[slot, 0] != item_id:
-        slot = (slot + 1) & last
-    table[slot, 0] = item_id
-    table[slot, 1] = np.uint64(first_row) | np.uint64(n_rows) << _COUNT_SHIFT
-
-
-@compiled
-def drop_id(table: Uint64Array, shift: int, item_id: np.uint64) -> None:
-    """Free the place of an id that is there; those behind it move up, so that no search ends too early."""
-    last = len(table) - 1
-    hole = np.int64((item_id * _GOLDEN) >> np.uint64(shift))
-    while table[hole, 0] != item_id or table[hole, 1] == 0:
-        hole = (hole + 1) & last
-    slot = hole
-    while True:
-        slot = (slot + 1) & last
-        if table[slot, 1] == 0:
-            break
-        home = np.int64((table[slot, 0] * _GOLDEN) >> np.uint64(shift))
-        # It may move where its home does not lie after the hole, going round.
-        if ((slot - home) & last) >= ((slot - hole) & last):
-            table[hole, 0], table[hole, 1] = table[slot, 0], table[slot, 1]
-            hole = slot
-    table[hole, 1] = np.uint64(0)
-
-
-@compiled
-def move_ids(table: Uint64Array, other: Uint64Array, shift: int) -> None:
-    """Enter all of a table's ids into another, larger one, which is empty."""
-    last = len(other) - 1
-    for place in range(len(table)):
-        if table[place, 1] != 0:
-            slot = np.int64((table[place, 0] * _GOLDEN) >> np.uint64(shift))
-            while other[slot, 1] != 0:
-                slot = (slot + 1) & last
-            other[slot, 0], other[slot, 1] = table[place, 0], table[place, 1]
-
-
-@compiled
-def find_ids(table: Uint64Array, shift: int, ids: Uint64Array, firsts: Int64Array, counts: Int64Array) -> int:
-    """First rows and counts of the ids that are there, in their order; returns the number of their rows."""
-    last, n, total = len(table) - 1, 0, 0
-    for place in range(len(ids)):
-        slot = np.int64((ids[place] * _GOLDEN) >> np.uint64(shift))
-        while table[slot, 1] != 0 and table[slot, 0] != ids[place]:
-            slot = (slot + 1) & last
-        if table[slot, 1] != 0:
-            firsts[n] = np.int64(table[slot, 1] & _FIRST_ROW)
-            counts[n] = np.int64(table[slot, 1] >> _COUNT_SHIFT)
-            total += counts[n]
-            n += 1
-    counts[n:] = 0
-    return total
-
-
-@compiled
-def list_rows(firsts: Int64Array, counts: Int64Array, rows: Int64Array) -> None:
-    """All rows of items; ``rows`` has room for exactly so many."""
-    n = 0
-    for place in range(len(counts)):
-        for row in range(firsts[place], firsts[place] + counts[place]):
-            rows[n] = row
-            n += 1

@@ -71,9 +71,7 @@ def _floats_between(typing: Any, address: Any, word: Any, low: Any, high: Any) -
 
         def flags_of(index: Any) -> Any:
             numbers = _lanes(builder, args[0], index, _DOUBLE)
-            return builder.and_(
-                builder.fcmp_ordered(">=", numbers, lows), builder.fcmp_ordered("<=", numbers, highs)
-            )
+            return builder.and_(builder.fcmp_ordered(">=", numbers, lows), builder.fcmp_ordered("<=", numbers, highs))
 
         return _word_of(builder, args[1], flags_of)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernels import cpu_filters, cpu_ids
 from kernels._cpu_addresses import array_address, kind_of, mask_address, segment_addresses, whole_words
 from kernels._cpu_int8_rows import pack_query_codes, quantise
 from kernels._cpu_int8_scan import CodeScan, scan_codes_parallel, scan_codes_serial
@@ -247,6 +248,8 @@ def warm_up(dtype: np.dtype[Any]) -> None:
     merge_topk([(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))], k=1)
     rows_of_mask(mask, end_row=1)
     popcount(frozen, end_row=1)
+    cpu_filters.warm_up()
+    cpu_ids.warm_up()
 
 
 def _score_lists(

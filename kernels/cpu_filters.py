@@ -7,13 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernels._cpu_filter_code import assembled
-from kernels._cpu_filters import TILE_WORDS, run_parallel, run_serial
-from kernels._cpu_rows import clear_bits, intersect_words, set_bits, take_bits, unpack_containers
+from kernels._cpu_filters import run_parallel, run_serial
+from kernels._cpu_rows import clear_bits, count_segments, intersect_words, set_bits, take_bits, unpack_containers
 from kernels._cpu_threads import all_threads, claim_threads
-from kernels.arrays import Int64Array, Uint8Array
+from kernels.arrays import SEGMENT_ROWS, Int64Array, Uint8Array
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, IntSet, Inverse, Near, RowTest
 
-__all__ = ["clear_rows", "filter_rows", "intersection", "set_rows", "take_rows", "unpack_roaring", "warm_up"]
+__all__ = [
+    "clear_rows",
+    "filter_rows",
+    "intersection",
+    "segment_counts",
+    "set_rows",
+    "take_rows",
+    "unpack_roaring",
+    "warm_up",
+]
 
 _WORK_OF_BYTE = 0.1
 """Multiply-adds of a scan for each byte of a column. Memory is what bounds a filter, and one thread draws most of it: a
@@ -40,10 +49,10 @@ def set_rows(mask: Uint8Array, rows: Int64Array) -> None:
     set_bits(mask, rows)
 
 
-def clear_rows(mask: Uint8Array, rows: Int64Array) -> None:
-    """Clear the bits of ``rows``, in any order."""
+def clear_rows(mask: Uint8Array, rows: Int64Array) -> int:
+    """Clear the bits of ``rows``, in any order; returns how many of them were set."""
     assert not len(rows) or 0 <= rows.min() <= rows.max() < 8 * len(mask)
-    clear_bits(mask, rows)
+    return clear_bits(mask, rows)
 
 
 def take_rows(mask: Uint8Array, rows: Int64Array) -> Uint8Array:
@@ -59,6 +68,13 @@ def intersection(one: Uint8Array, other: Uint8Array) -> tuple[Uint8Array, int]:
     assert len(one) == len(other)
     both = np.empty(len(one), np.uint8)
     return both, intersect_words(one.view(np.uint64), other.view(np.uint64), both.view(np.uint64))
+
+
+def segment_counts(mask: Uint8Array) -> Int64Array:
+    """How many bits of each segment are set: int64 [n_segments]."""
+    counts = np.zeros(-(-8 * len(mask) // SEGMENT_ROWS), np.int64)
+    count_segments(mask.view(np.uint64), counts)
+    return counts
 
 
 def unpack_roaring(stored: bytes, mask: Uint8Array) -> None:
@@ -78,6 +94,7 @@ def warm_up() -> None:
     set_rows(mask, rows)
     clear_rows(mask, rows)
     take_rows(mask, rows)
+    segment_counts(mask)
     intersection(mask, mask)
     intersection(frozen, mask)
     unpack_roaring(_EMPTY_ROARING, mask)
@@ -89,8 +106,6 @@ _EMPTY_ROARING = (12346).to_bytes(4, "little") + bytes(4)
 def _one_of_each(mask: Uint8Array) -> list[RowTest]:
     ints, floats = np.zeros(64, np.int64), np.zeros(64, np.float64)
     sets = [IntSet(np.array(members, np.int64)) for members in ([1], range(20), range(0, 20 << 40, 1 << 40))]
-    leaves = (HasBit(mask), IntBetween(ints, mask, 0, 1), FloatBetween(floats, mask, 0.0, 1.0))
-    near = Near((floats, floats, floats), mask, (0.0, 0.0, 0.0), 1.0)
-    return [AtLeast(2, (*leaves, near, Inverse(mask_test))) for mask_test in leaves[:1]] + [
-        IntAmong(ints, mask, one) for one in sets
-    ]
+    leaves: list[RowTest] = [HasBit(mask), IntBetween(ints, mask, 0, 1), FloatBetween(floats, mask, 0.0, 1.0)]
+    leaves += [Near((floats, floats, floats), mask, (0.0, 0.0, 0.0), 1.0), Inverse(HasBit(mask))]
+    return [AtLeast(2, tuple(leaves)), *(IntAmong(ints, mask, one) for one in sets)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kernels.arrays import Int64Array, Uint8Array
+from kernels.arrays import SEGMENT_ROWS, Int64Array, Uint8Array
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, Inverse, Near, RowTest
 
 BoolArray = npt.NDArray[np.bool_]
@@ -26,9 +26,11 @@ def set_rows(mask: Uint8Array, rows: Int64Array) -> None:
     np.bitwise_or.at(mask, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
 
 
-def clear_rows(mask: Uint8Array, rows: Int64Array) -> None:
-    """Clear the bits of ``rows``, in any order."""
+def clear_rows(mask: Uint8Array, rows: Int64Array) -> int:
+    """Clear the bits of ``rows``, in any order; returns how many of them were set."""
+    before = np.bitwise_count(mask).sum()
     np.bitwise_and.at(mask, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
+    return int(before - np.bitwise_count(mask).sum())
 
 
 def take_rows(mask: Uint8Array, rows: Int64Array) -> Uint8Array:
@@ -40,6 +42,12 @@ def intersection(one: Uint8Array, other: Uint8Array) -> tuple[Uint8Array, int]:
     """What two masks of the same length share, and how many rows that are."""
     both = one & other
     return both, int(np.bitwise_count(both).sum())
+
+
+def segment_counts(mask: Uint8Array) -> Int64Array:
+    """How many bits of each segment are set: int64 [n_segments]."""
+    firsts = range(0, len(mask), SEGMENT_ROWS // 8)
+    return np.array([np.bitwise_count(mask[at : at + SEGMENT_ROWS // 8]).sum() for at in firsts], np.int64)
 
 
 def _flags(test: RowTest, n: int) -> BoolArray:
@@ -58,7 +66,8 @@ def _flags(test: RowTest, n: int) -> BoolArray:
         case Inverse(of):
             return ~_flags(of, n)
         case AtLeast(minimum, children):
-            return np.sum([_flags(child, n) for child in children], axis=0) >= minimum
+            counts = sum(_flags(child, n).astype(np.int64) for child in children)
+            return np.asarray(counts >= minimum)
 
 
 def _unpacked(mask: Uint8Array, n: int) -> BoolArray:

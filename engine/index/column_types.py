@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
 from pyroaring import BitMap
 
 from engine.index.growing import GrowingArray, GrowingMask

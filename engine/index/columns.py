@@ -16,7 +16,6 @@ from engine.index.column_types import Column, NumberColumn, new_column
 from engine.index.regions import SEGMENT_ROWS, Listed, Region, Span, segments_of
 from engine.types import AttributeSpec, AttributeType, AttributeValue, Int64Array
 
-
 _SAMPLE_ROWS = 4096
 """So many estimate a share of 10% within 1% nineteen times in twenty."""
 _SAMPLE_AGE = 9 / 8
@@ -97,7 +96,7 @@ class Columns:
         return stamps
 
     def sample(self) -> Region:
-        """Rows to estimate from: all where they are few, else a fixed number, evenly spread, each at random in its share."""
+        """Rows to estimate from: all where they are few, else so many evenly spread, each at random in its share."""
         if self.n_rows <= _SAMPLE_ROWS:
             return Span(0, self.n_rows)
         if self._sample is None or self.n_rows > _SAMPLE_AGE * self._sampled_from:

@@ -63,8 +63,8 @@ class Estimate:
 class FilterProgram:
     """A compiled filter. ``fingerprint``: 32 bytes, the same for equal filters, in whatever order they were written.
 
-    Whatever reads ``columns`` belongs to the search lane. ``rows_of`` gives the rows of items by id; unknown ids have none.
-    What reads columns raises UnknownAttribute where they are of a schema that lacks an attribute this filter names.
+    Whatever reads ``columns`` belongs to the search lane, and raises UnknownAttribute where they are of a schema that
+    lacks an attribute this filter names. ``rows_of`` gives the rows of items by id; unknown ids have none.
     """
 
     root: Predicate
@@ -78,7 +78,7 @@ class FilterProgram:
         return isinstance(self.root, predicates.Everything)
 
     def parts(self) -> tuple[FilterProgram, FilterProgram]:
-        """Two programs that both must hold: one of columns alone, and one that also depends on which rows items have."""
+        """Two programs that must both hold: of columns alone, and of what also depends on which rows items have."""
         whole = self.root
         conjuncts = whole.children if isinstance(whole, predicates.AtLeast) and whole.is_all else (whole,)
         of_ids = [one for one in conjuncts if one.names_ids]
@@ -98,10 +98,10 @@ class FilterProgram:
         return np.unpackbits(mask, count=len(rows), bitorder="little").view(np.bool_)
 
     def estimate(self, columns: Columns, rows_of: RowsOf) -> Estimate:
-        """Counted where postings alone tell the rows or there are few, else from a sample that is kept with the columns."""
+        """Counted where postings alone tell the rows or all rows are few, else from a sample kept with the columns."""
         if columns.n_rows == 0:
             return Estimate(0.0, is_exact=True)
-        rows = self.root.rows(columns)
+        rows = self.root.rows(columns, rows_of)
         if rows is not None:
             return Estimate(len(rows) / columns.n_rows, is_exact=True)
         sample = columns.sample()

@@ -27,6 +27,8 @@ from kernels.filters import HasBit, IntSet, Inverse, RowTest
 
 Ids: TypeAlias = Sequence[ItemId] | npt.NDArray[np.uint64]
 RowsOf: TypeAlias = Callable[[Ids], Int64Array]
+_COUNTED_IDS = 4096
+"""Up to so many ids are looked up for an estimate: in less than a millisecond."""
 
 
 class Predicate(ABC):
@@ -52,7 +54,7 @@ class Predicate(ABC):
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         """What it asks of the region's rows."""
 
-    def rows(self, columns: Columns) -> BitMap | None:
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
         """All rows it holds for where postings alone tell them; not to be written to."""
         return None
 
@@ -65,7 +67,7 @@ class Everything(Predicate):
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         return HasBit(full_mask(region.n_rows))
 
-    def rows(self, columns: Columns) -> BitMap | None:
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
         return BitMap(range(columns.n_rows))
 
     def negated(self) -> Predicate:
@@ -77,7 +79,7 @@ class Nothing(Predicate):
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         return HasBit(empty_mask(region.n_rows))
 
-    def rows(self, columns: Columns) -> BitMap | None:
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
         return BitMap()
 
     def negated(self) -> Predicate:
@@ -106,7 +108,7 @@ class AnyOf(Predicate):
         assert isinstance(column, BoolColumn)
         return column.matching(self.values, region)
 
-    def rows(self, columns: Columns) -> BitMap | None:
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
         column = columns.column(self.attribute)
         return column.matching(self.values) if isinstance(column, KeywordColumn) else None
 
@@ -177,6 +179,9 @@ class AnyId(Predicate):
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         return HasBit(region.listed(rows_of(self.ids)))
 
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
+        return BitMap(rows_of(self.ids).tolist()) if len(self.ids) <= _COUNTED_IDS else None
+
 
 @dataclass(frozen=True)
 class Not(Predicate):
@@ -198,6 +203,10 @@ class Not(Predicate):
 
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         return Inverse(self.leaf.test(columns, region, rows_of))
+
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
+        rows = self.leaf.rows(columns, rows_of)
+        return None if rows is None else rows.flip(0, columns.n_rows)
 
     def negated(self) -> Predicate:
         return self.leaf
@@ -229,24 +238,24 @@ class AtLeast(Predicate):
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         return AtLeastTest(self.minimum, tuple(child.test(columns, region, rows_of) for child in self.children))
 
-    def rows(self, columns: Columns) -> BitMap | None:
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
         if self.is_all:
-            return self._rows_of_all(columns)
+            return self._rows_of_all(columns, rows_of)
         if self.minimum > 1:
             return None
-        found = [child.rows(columns) for child in self.children]
+        found = [child.rows(columns, rows_of) for child in self.children]
         known = [rows for rows in found if rows is not None]
         return union(known) if len(known) == len(found) else None
 
-    def _rows_of_all(self, columns: Columns) -> BitMap | None:
-        """What some have in common less what others exclude; there must be a first to exclude from."""
-        wanted = [child.rows(columns) for child in self.children if not isinstance(child, Not)]
-        unwanted = [child.leaf.rows(columns) for child in self.children if isinstance(child, Not)]
-        both = [rows for rows in (*wanted, *unwanted) if rows is not None]
-        if not wanted or len(both) < len(self.children):
+    def _rows_of_all(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
+        """What some have in common less what others exclude, which is quicker than to share what others leave."""
+        wanted = [one.rows(columns, rows_of) for one in self.children if not isinstance(one, Not)]
+        unwanted = [one.leaf.rows(columns, rows_of) for one in self.children if isinstance(one, Not)]
+        known = [rows for rows in (*wanted, *unwanted) if rows is not None]
+        if len(known) < len(self.children):
             return None
-        common = BitMap.intersection(*both[: len(wanted)])
-        return common.difference(*both[len(wanted) :]) if unwanted else common
+        common = known[: len(wanted)] or [BitMap(range(columns.n_rows))]
+        return BitMap.intersection(*common).difference(*known[len(wanted) :])
 
     def negated(self) -> Predicate:
         children = [child.negated() for child in self.children]

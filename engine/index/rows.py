@@ -6,19 +6,17 @@ Rows are append-only. An item's rows (one per chunk) are consecutive; row r is a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.index.id_table import IdDict, IdTable
 from engine.types import IdType, Int64Array, ItemId, Uint8Array
 
 NEVER = np.iinfo(np.int64).max
 _FIRST_CAPACITY = 1024
-_TUPLE_BYTES = 56 + 2 * 32
-_SLOT_BYTES = 48
 
 
 class Rows:
@@ -34,8 +32,7 @@ class Rows:
         self._born = np.zeros(_FIRST_CAPACITY, np.int64)
         self._died = np.zeros(_FIRST_CAPACITY, np.int64)
         self._alive = np.zeros(_FIRST_CAPACITY // 8, np.uint8)
-        self._rows_of: dict[ItemId, tuple[int, int]] = {}
-        self._id_bytes = 0
+        self._spans: IdTable | IdDict = IdTable() if id_type == "uint64" else IdDict()
 
     @property
     def ids(self) -> npt.NDArray[Any]:
@@ -64,7 +61,7 @@ class Rows:
     def memory_bytes(self) -> int:
         """Arrays and the id index."""
         arrays = (self._ids, self._first, self._born, self._died, self._alive)
-        return sum(array.nbytes for array in arrays) + self._id_bytes
+        return sum(array.nbytes for array in arrays) + self._spans.memory_bytes
 
     def add(self, item_id: ItemId, first_row: int, n_rows: int, *, born: int) -> None:
         """Append an item's rows; rows skipped between the last one and ``first_row`` stay dead for ever."""
@@ -75,23 +72,21 @@ class Rows:
         self._born[first_row:end] = born
         self._died[first_row:end] = NEVER
         self._set_alive(first_row, end)
-        self._rows_of[item_id] = (first_row, n_rows)
-        self._id_bytes += _entry_bytes(item_id)
+        self._spans.put(item_id, first_row, n_rows)
         self.n_rows = end
         self.n_alive += n_rows
-        self.n_items = len(self._rows_of)
+        self.n_items = len(self._spans)
 
     def kill(self, item_id: ItemId, *, died: int) -> None:
         """The item's rows die; an id without rows is no error."""
-        rows = self._rows_of.pop(item_id, None)
+        rows = self._spans.pop(item_id)
         if rows is None:
             return
         first, count = rows
-        self._id_bytes -= _entry_bytes(item_id)
         self._died[first : first + count] = died
         self._clear_alive(first, first + count)
         self.n_alive -= count
-        self.n_items = len(self._rows_of)
+        self.n_items = len(self._spans)
 
     def skip_to(self, n_rows: int) -> None:
         """Rows up to ``n_rows`` exist, dead where none was added."""
@@ -100,18 +95,11 @@ class Rows:
 
     def rows_of_item(self, item_id: ItemId) -> tuple[int, int] | None:
         """(first row, count), or None where the item does not live."""
-        return self._rows_of.get(item_id)
+        return self._spans.get(item_id)
 
     def rows_of(self, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Int64Array:
         """All rows of the items that live, in the order of the ids."""
-        known = ids.tolist() if isinstance(ids, np.ndarray) else ids
-        spans = [span for one in known if (span := self._rows_of.get(one)) is not None]
-        if not spans:
-            return np.zeros(0, np.int64)
-        firsts, counts = np.array(spans, np.int64).T
-        if counts.max() == 1:
-            return np.ascontiguousarray(firsts)
-        return np.concatenate([np.arange(first, first + count) for first, count in spans])
+        return self._spans.rows_of(ids)
 
     def _reserve(self, n_rows: int) -> None:
         capacity = len(self._ids)
@@ -130,11 +118,6 @@ class Rows:
     def _clear_alive(self, first: int, end: int) -> None:
         for row in range(first, end):
             self._alive[row >> 3] &= ~(1 << (row & 7)) & 0xFF
-
-
-def _entry_bytes(item_id: ItemId) -> int:
-    """An entry of the id index: the key, a tuple of two ints, a slot of the dict at two thirds full."""
-    return sys.getsizeof(item_id) + _TUPLE_BYTES + _SLOT_BYTES
 
 
 def _grown(array: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:

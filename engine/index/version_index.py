@@ -17,6 +17,8 @@ from engine.dtypes import StoredArray, to_float32
 from engine.index.columns import Columns
 from engine.index.costs import Costs
 from engine.index.ivfpq import min_rows_to_train
+from engine.index.masks import MaskCache
+from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
 from engine.index.rows import Rows
 from engine.index.tuning import Tuning
@@ -94,6 +96,7 @@ class VersionIndex:
         self._costs_are_given = costs_are_given
         self.rows = Rows(schema.id_type)
         self.columns = Columns(schema.attributes)
+        self.masks = MaskCache()
         self.lists: Lists | None = None
         self.sequence = 0
         self.query_log = QueryLog(version.dimension)
@@ -208,7 +211,7 @@ class VersionIndex:
         self._fold_rows = max(1, min(4 * self._fold_rows, int((end - first) * FOLD_SECONDS / seconds)))
         return end < self.rows.n_rows
 
-    def rows_of(self, ids: Sequence[ItemId]) -> Int64Array:
+    def rows_of(self, ids: Ids) -> Int64Array:
         return self.rows.rows_of(ids)
 
     def _append_row(self, row: LiveRow | Change, appended: list[Mapping[str, AttributeValue]]) -> None:

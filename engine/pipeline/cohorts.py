@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend
-from engine.errors import EngineError, ItemNotFound
+from engine.errors import EngineError, ItemNotFound, UnknownAttribute
 from engine.index.filters import FilterProgram
+from engine.index.masks import RowMask
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
 from engine.pipeline.planner import DEFAULT_RECALL_TARGET, IndexState, Plan, PlanRequest, plan
@@ -151,23 +152,47 @@ def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
     return batch.reduced[id(compiled)]
 
 
+def evaluate_filters(batch: Batch) -> None:
+    """The masks of all filters of the batch at once, so that columns which several read are read once.
+
+    Where one of them names an attribute that the index lacks, none is: each is told so when its own turn comes.
+    """
+    index = batch.index
+    programs = {one.program.fingerprint: one.program for job in batch.jobs for one in job.compiled}
+    parts = {key: program.parts() for key, program in programs.items()}
+    wanted = [key for key, (of_columns, _) in parts.items() if not of_columns.is_pass_all]
+    if len(wanted) < 2:
+        return
+    try:
+        found = index.masks.masks([parts[key][0] for key in wanted], index.columns)
+    except UnknownAttribute:
+        return
+    for key, mask in zip(wanted, found, strict=True):
+        batch.masks[key] = _live(index, mask, parts[key][1])
+
+
 def mask_of(index: VersionIndex, program: FilterProgram) -> Mask:
     rows = index.rows
     if program.is_pass_all:
         return Mask(rows.alive, rows.n_alive, passes_all=rows.n_alive == rows.n_rows)
-    bits = program.evaluate(index.columns, index.rows_of) & rows.alive
-    return Mask(bits, _popcount(bits), passes_all=False)
+    of_columns, of_ids = program.parts()
+    if of_columns.is_pass_all:
+        return _live(index, RowMask(rows.alive, rows.n_alive), of_ids)
+    return _live(index, index.masks.mask(of_columns, index.columns), of_ids)
+
+
+def _live(index: VersionIndex, mask: RowMask, of_ids: FilterProgram) -> Mask:
+    """What of a kept mask lives and has the ids that the filter names: both change without a column's doing."""
+    if index.rows.n_alive < index.rows.n_rows:
+        mask = mask.among(index.rows.alive)
+    if not of_ids.is_pass_all:
+        mask = mask.among(of_ids.evaluate(index.columns, index.rows_of))
+    return Mask(mask.bits, mask.count, passes_all=False)
 
 
 def _without(index: VersionIndex, mask: Mask, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Mask:
-    rows = index.rows.rows_of(ids)
-    bits = mask.bits.copy()
-    np.bitwise_and.at(bits, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
-    return Mask(bits, _popcount(bits), passes_all=False)
-
-
-def _popcount(bits: Uint8Array) -> int:
-    return int(np.bitwise_count(bits.view(np.uint64)).sum())
+    rest = RowMask(mask.bits, mask.survivors).without(index.rows.rows_of(ids))
+    return Mask(rest.bits, rest.count, passes_all=False)
 
 
 def rows_in(bits: Uint8Array) -> Int64Array:

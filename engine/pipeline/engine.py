@@ -29,6 +29,7 @@ from engine.errors import (
 )
 from engine.index.costs import Costs, measure_costs, read_costs
 from engine.index.filters import compile_filter
+from engine.index.masks import MaskCache
 from engine.index.query_log import QueryLog, query_log_path
 from engine.index.version_index import VersionIndex
 from engine.ingest.writer import commit_batch
@@ -94,6 +95,7 @@ class Engine:
         self._lock = DirectoryLock(settings.data_dir)
         remove_leftovers(self._root)
         self.backend: Backend = open_backend(settings.device, threads=settings.compute_threads)
+        self.masks = MaskCache(settings.mask_cache_bytes)
         self.recall_monitor = RecallMonitor(
             self.backend,
             share=settings.recall_check_share,
@@ -230,6 +232,7 @@ class Engine:
         self._health(collection.name, False)
         await self.upkeep.forget(collection)
         await self.lanes.commit.call(lambda: None)
+        await self.lanes.search.call(lambda: self.masks.forget(collection.index.columns))
         await asyncio.to_thread(collection.abandon)
 
     def _serve(self, collection: Collection) -> None:
@@ -298,6 +301,7 @@ class Engine:
             self._costs_of(version),
             costs_are_given=self._given_costs is not None,
         )
+        index.masks = self.masks
         index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
         index.query_log = QueryLog.load(query_log_path(store.segments(version.id).folder), version.dimension)
         self.upkeep.restore_lists(store, index)

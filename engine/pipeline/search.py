@@ -23,6 +23,7 @@ from engine.pipeline.cohorts import (
     CompiledParams,
     SearchJob,
     cohorts_of,
+    evaluate_filters,
     mask_of,
     recall_target_of,
     rows_in,
@@ -65,6 +66,7 @@ def search_jobs(
     """Answer jobs over one index; one outcome for each. A query that cannot be answered fails alone."""
     batch = Batch(backend, jobs[0].index, jobs)
     began = time.perf_counter()
+    evaluate_filters(batch)
     cohorts = [cohort for number in range(len(jobs)) for cohort in cohorts_of(batch, number)]
     filtered = time.perf_counter()
     found = _run(batch, cohorts)

@@ -114,6 +114,11 @@ class Server:
         lanes = self.engine.lanes
         self.metrics.gauge("ebr_encode_waiting_seconds", "Encoding that waits", lambda: lanes.encode.lane.waiting_cost)
         self.metrics.gauge("ebr_search_waiting_queries", "Queries that wait", lambda: lanes.search.waiting_cost)
+        masks = self.engine.masks.counters
+        self.metrics.gauge("ebr_mask_cache_hits", "Mask segments served from the cache so far", lambda: masks.hits)
+        self.metrics.gauge("ebr_mask_cache_misses", "Mask segments evaluated so far", lambda: masks.misses)
+        self.metrics.gauge("ebr_mask_cache_evictions", "Masks dropped for others so far", lambda: masks.evictions)
+        self.metrics.gauge("ebr_mask_cache_bytes", "Masks kept between batches, in bytes", lambda: masks.bytes)
         monitor = self.engine.recall_monitor
         self.metrics.gauge("ebr_recall_checked_queries", "Live queries checked so far", lambda: monitor.checked)
         self.metrics.gauge(

@@ -1,0 +1,180 @@
+"""Masks of filters, kept between batches under a byte budget. Search lane only, but for the counters.
+
+What is kept follows from attribute columns alone: neither which rows live nor which row an item has is ever part of it.
+A mask is kept in segments of 65,536 rows, each with the stamp of the columns it was evaluated from; after a write only
+the segments whose stamp has changed are evaluated again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.index.columns import Columns
+from engine.index.filters import FilterProgram, evaluate_together
+from engine.index.growing import mask_bytes
+from engine.index.regions import SEGMENT_ROWS, Span, segments_of
+from engine.types import Int64Array, Uint8Array
+from kernels import cpu_filters as kernels
+
+DEFAULT_BYTES = 256 << 20
+_SEGMENT_BYTES = SEGMENT_ROWS // 8
+_ENTRY_BYTES = 500
+"""What an entry takes beside its mask, stamps and counts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowMask:
+    """Rows as bits, and how many they are; what the cache gives is read-only and holds until rows are added."""
+
+    bits: Uint8Array
+    count: int
+
+    def among(self, bits: Uint8Array) -> RowMask:
+        """Those that are in another mask too."""
+        return RowMask(*kernels.intersection(self.bits, bits))
+
+    def without(self, rows: Int64Array) -> RowMask:
+        """All but these."""
+        bits = self.bits.copy()
+        return RowMask(bits, self.count - kernels.clear_rows(bits, rows))
+
+
+@dataclass(slots=True)
+class MaskCounters:
+    """Segments served from the cache and evaluated anew, masks dropped for others, and bytes held now."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    bytes: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Of all segments asked for; 0 where none was."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """``bits``: whole segments. ``stamps``, ``counts``: int64 [n_segments]; a stamp of 0: not evaluated yet."""
+
+    bits: Uint8Array
+    stamps: Int64Array
+    counts: Int64Array
+    n_rows: int
+    whole: RowMask | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.bits.nbytes + self.stamps.nbytes + self.counts.nbytes + _ENTRY_BYTES
+
+
+class MaskCache:
+    """Least recently used masks go first once there are more than ``budget_bytes``. One serves many collections."""
+
+    def __init__(self, budget_bytes: int = DEFAULT_BYTES) -> None:
+        self.counters = MaskCounters()
+        self._budget = budget_bytes
+        self._entries: OrderedDict[tuple[int, bytes], _Entry] = OrderedDict()
+
+    def mask(self, program: FilterProgram, columns: Columns) -> RowMask:
+        """See ``masks``."""
+        return self.masks([program], columns)[0]
+
+    def masks(self, programs: Sequence[FilterProgram], columns: Columns) -> list[RowMask]:
+        """One for each program, which names no ids, of all rows that pass, dead ones too.
+
+        Those not kept are evaluated together: a column that several read is read once.
+
+        Raises:
+            UnknownAttribute: the columns lack an attribute that a program names; nothing of it is kept.
+        """
+        entries = [self._entry(program, columns) for program in programs]
+        stale: dict[Span, list[int]] = {}
+        for place, entry in enumerate(entries):
+            if entry.whole is None:
+                for span in self._stale_spans(entry, columns):
+                    stale.setdefault(span, []).append(place)
+        for span, places in stale.items():
+            masks = evaluate_together([programs[place] for place in places], columns, span, _no_rows)
+            for place, mask in zip(places, masks, strict=True):
+                _put(entries[place], span, mask)
+        found = [_whole(entry, columns) for entry in entries]
+        for program, entry in zip(programs, entries, strict=True):
+            self._keep((columns.serial, program.fingerprint), entry)
+        return found
+
+    def forget(self, columns: Columns) -> None:
+        """Drop the masks over columns that will not be asked for again."""
+        for key in [key for key in self._entries if key[0] == columns.serial]:
+            self._drop(key)
+
+    def _entry(self, program: FilterProgram, columns: Columns) -> _Entry:
+        """What is kept of a mask, with room for all segments."""
+        entry = self._entries.get((columns.serial, program.fingerprint))
+        if entry is not None and entry.n_rows == columns.n_rows:
+            self.counters.hits += len(entry.stamps)
+            return entry
+        n_segments = segments_of(columns.n_rows)
+        grown = _Entry(
+            np.zeros(n_segments * _SEGMENT_BYTES, np.uint8) if entry is None else entry.bits,
+            np.zeros(n_segments, np.int64),
+            np.zeros(n_segments, np.int64),
+            columns.n_rows,
+        )
+        if entry is not None:
+            n = len(entry.stamps)
+            grown.stamps[:n], grown.counts[:n] = entry.stamps, entry.counts
+            if n < n_segments:
+                grown.bits = np.concatenate([entry.bits, np.zeros((n_segments - n) * _SEGMENT_BYTES, np.uint8)])
+        return grown
+
+    def _stale_spans(self, entry: _Entry, columns: Columns) -> Iterator[Span]:
+        """Runs of segments that are not as the columns are now, whose stamps the entry takes over."""
+        stamps = columns.stamps()
+        stale = np.flatnonzero(entry.stamps != stamps)
+        self.counters.misses += len(stale)
+        self.counters.hits += len(stamps) - len(stale)
+        entry.stamps = stamps
+        for run in np.split(stale, np.flatnonzero(np.diff(stale) > 1) + 1):
+            if len(run):
+                end = min((int(run[-1]) + 1) * SEGMENT_ROWS, columns.n_rows)
+                yield Span(int(run[0]) * SEGMENT_ROWS, end)
+
+    def _keep(self, key: tuple[int, bytes], entry: _Entry) -> None:
+        if key in self._entries:
+            self.counters.bytes -= self._entries[key].nbytes
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        self.counters.bytes += entry.nbytes
+        while self.counters.bytes > self._budget:
+            self._drop(next(iter(self._entries)))
+            self.counters.evictions += 1
+
+    def _drop(self, key: tuple[int, bytes]) -> None:
+        self.counters.bytes -= self._entries.pop(key).nbytes
+
+
+def _put(entry: _Entry, span: Span, mask: Uint8Array) -> None:
+    first = span.first_row >> 3
+    entry.bits[first : first + len(mask)] = mask
+    counts = kernels.segment_counts(mask)
+    segment = span.first_row // SEGMENT_ROWS
+    entry.counts[segment : segment + len(counts)] = counts
+
+
+def _whole(entry: _Entry, columns: Columns) -> RowMask:
+    if entry.whole is None:
+        bits = entry.bits[: mask_bytes(columns.n_rows)]
+        bits.flags.writeable = False
+        entry.whole = RowMask(bits, int(entry.counts.sum()))
+    return entry.whole
+
+
+def _no_rows(ids: object) -> Int64Array:
+    raise AssertionError("a mask that depends on ids is never kept")

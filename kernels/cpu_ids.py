@@ -1,0 +1,35 @@
+"""The id table on the CPU; ``engine.index.id_table`` keeps one. Its definition is a dictionary."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels._cpu_ids import drop_id, find_id, find_ids, list_rows, move_ids, put_id
+from kernels.arrays import Int64Array
+
+__all__ = ["drop_id", "find_id", "move_ids", "put_id", "rows_of_ids", "warm_up"]
+
+
+def rows_of_ids(table: npt.NDArray[np.uint64], shift: int, ids: npt.NDArray[np.uint64]) -> Int64Array:
+    """All rows of the ids that are there, in the order of the ids."""
+    firsts, counts = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
+    n_found, n_rows = find_ids(table, shift, ids, firsts, counts)
+    if n_rows == n_found:
+        return firsts[:n_found]
+    rows = np.empty(n_rows, np.int64)
+    list_rows(firsts[:n_found], counts[:n_found], rows)
+    return rows
+
+
+def warm_up() -> None:
+    """Compile, or load from disk."""
+    table, ids = np.zeros((4, 2), np.uint64), np.ones(1, np.uint64)
+    frozen = np.ones(1, np.uint64)
+    frozen.flags.writeable = False
+    put_id(table, 62, ids[0], 1, 2)
+    rows_of_ids(table, 62, ids)
+    rows_of_ids(table, 62, frozen)
+    find_id(table, 62, ids[0])
+    move_ids(table, np.zeros((8, 2), np.uint64), 61)
+    drop_id(table, 62, ids[0])

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.index.id_table import IdDict, IdTable
+
+GOLDEN_INVERSE = pow(0x9E3779B97F4A7C15, -1, 2**64)
+"""Its multiples by small numbers all want the first place of the table."""
+IDS = [0, 1, 2**63, 2**64 - 1, *(GOLDEN_INVERSE * step % 2**64 for step in range(1, 9))]
+IDS += [(GOLDEN_INVERSE * (2**64 - step)) % 2**64 for step in range(1, 5)]
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["put", "put", "pop"]), st.sampled_from(IDS), st.integers(1, 3)), max_size=80
+)
+
+
+@given(steps)
+def test_an_id_table_is_a_dictionary(script: list[tuple[str, int, int]]) -> None:
+    table, model = IdTable(), {}
+    for row, (step, item, count) in enumerate(script):
+        if step == "put":
+            table.put(item, row, count)
+            model[item] = (row, count)
+        else:
+            assert table.pop(item) == model.pop(item, None)
+        assert len(table) == len(model)
+    for item in IDS:
+        assert table.get(item) == model.get(item)
+    rows = [row for item in IDS if item in model for row in range(model[item][0], sum(model[item]))]
+    assert table.rows_of(IDS).tolist() == rows
+    assert table.rows_of(np.array(IDS, np.uint64)).tolist() == rows
+
+
+@pytest.mark.parametrize("table", [IdTable(), IdDict()], ids=["uint64", "string"])
+def test_many_come_and_go(table: IdTable | IdDict) -> None:
+    ids = np.random.default_rng(4).integers(0, 2**63, 20_000).astype(np.uint64)
+    known = ids.tolist() if isinstance(table, IdTable) else [f"i{one}" for one in ids.tolist()]
+    for row, one in enumerate(known):
+        table.put(one, row, 1)
+    for one in known[::3]:
+        assert table.pop(one) is not None
+    expected = [row for row in range(20_000) if row % 3]
+    assert table.rows_of(known).tolist() == expected
+    assert len(table) == len(expected)
+    assert table.memory_bytes > 20_000 * 16
+    assert table.rows_of(known[:0]).tolist() == []
