@@ -6,7 +6,7 @@ in float32, in the order of the reference, so that scores are the same too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -164,9 +164,11 @@ def _emit_dots(form: Form, builder: Any, a: Any, b: Any, c: Any, d: Any, row_byt
     left = builder.lshr(builder.and_(row_bytes, ir.Constant(_INT64, 63)), ir.Constant(_INT64, 4))
     rest = [builder.add(address, done) for address in (*rows, query)]
     narrow = _loop_totals(form, builder, _NARROW, rest[:4], rest[4], left)
-    for r in range(4):
-        total = builder.add(_sum(builder, builder.load(wide[r])), _sum(builder, builder.load(narrow[r])))
-        _store(builder, total, out, 4 * r)
+    totals = [
+        builder.add(_folded(builder, builder.load(one)), builder.load(other))
+        for one, other in zip(wide, narrow, strict=True)
+    ]
+    _store(builder, _sums_of_four(builder, *totals), out, 0)
 
 
 def _loop_totals(form: Form, builder: Any, kind: Any, rows: Any, query: Any, steps: Any) -> list[Any]:
@@ -179,10 +181,26 @@ def _loop_totals(form: Form, builder: Any, kind: Any, rows: Any, query: Any, ste
     return totals
 
 
-def _sum(builder: Any, vector: Any) -> Any:
-    name = f"llvm.vector.reduce.add.v{vector.type.count}i32"
-    function = builder.module.declare_intrinsic(name, (), ir.FunctionType(_INT32, [vector.type]))
-    return builder.call(function, [vector])
+def _folded(builder: Any, vector: Any) -> Any:
+    """Sixteen lanes as four with the same sum."""
+    eight = _added(builder, vector, vector, range(8), range(8, 16))
+    return _added(builder, eight, eight, range(4), range(4, 8))
+
+
+def _sums_of_four(builder: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The sums of four vectors of four lanes, as one vector: half of each goes beside half of another, twice."""
+    ab = _added(builder, a, b, (0, 4, 1, 5), (2, 6, 3, 7))
+    cd = _added(builder, c, d, (0, 4, 1, 5), (2, 6, 3, 7))
+    return _added(builder, ab, cd, (0, 1, 4, 5), (2, 3, 6, 7))
+
+
+def _added(builder: Any, one: Any, other: Any, first: Sequence[int], second: Sequence[int]) -> Any:
+    """Two choices of the lanes of both vectors, added."""
+    chosen = [
+        builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_INT32, len(lanes)), list(lanes)))
+        for lanes in (first, second)
+    ]
+    return builder.add(*chosen)
 
 
 def _score_sixteen(typing: Any, totals: Any, bases: Any, first: Any, terms: Any, lane: Any, scores: Any) -> Any:
@@ -215,6 +233,19 @@ def _emit_sixteen(
     return builder.zext(_may_enter(builder, made, limits), _INT64)
 
 
+def _scatter_four(typing: Any, source: Any, target: Any, places: Any) -> Any:
+    """scatter_four(source, target, places): int32 ``source[i]`` to ``target[places[i]]`` for four i; addresses."""
+    return _generated(3, types.void, _emit_scatter, None)
+
+
+def _emit_scatter(form: Form, builder: Any, source: Any, target: Any, places: Any) -> None:
+    for i in range(4):
+        place = _load(builder, places, _INT64, ir.Constant(_INT64, i), align=8)
+        value = _load(builder, source, _INT32, ir.Constant(_INT64, i))
+        _store(builder, value, builder.add(target, builder.shl(place, ir.Constant(_INT64, 2))), 0)
+
+
 score_panel: Callable[[int, int, int, int, int, int, int], None] = panel_of(None)
 dot_rows: Callable[[int, int, int, int, int, int, int], None] = dots_of(None)
 score_sixteen: Callable[[int, int, int, int, int, int], int] = _intrinsic(_score_sixteen)
+scatter_four: Callable[[int, int, int], None] = _intrinsic(_scatter_four)

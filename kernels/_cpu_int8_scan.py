@@ -2,6 +2,9 @@
 
 As in ``kernels._cpu_scan`` the unit of work is a word of 64 rows. Where most of the queries want most of its rows, they
 are scored sixteen by sixteen; elsewhere each query sums over its own rows, and makes scores of the sums by sixteens.
+
+What runs for every word takes numbers and addresses alone: where an array goes from function to function, its
+references are counted, which costs more than scoring rows does and stops the memory's reading ahead.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_int8_panel import BLOCK_ROWS, LANES, dot_rows, score_panel, score_sixteen
+from kernels._cpu_int8_panel import BLOCK_ROWS, LANES, dot_rows, scatter_four, score_panel, score_sixteen
 from kernels._cpu_jit import (
     compiled_as_written,
     compiled_parallel_as_written,
     count_ones,
-    inlined,
     int64,
     lowest_one,
+    store_word,
     word,
 )
 from kernels._cpu_masks import clip
@@ -27,6 +30,7 @@ from kernels._cpu_topk import Heaps, finish, offer
 from kernels.arrays import Float32Array, Int32Array, Int64Array, Uint8Array
 
 _BLOCK_WORDS = 64
+_TERMS_BYTES = 4 * 4 * LANES
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 _DENSE = 0.4
@@ -49,8 +53,9 @@ class CodeScan(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """One part's working memory. ``words``: each query's mask word; ``places``: positions of rows within a word;
-    ``at`` int64 [4]: where the word's rows lie; ``entering``: bits, 64 to a word; ``terms``: with the part's limits.
+    """One part's working memory. ``words``: each query's mask word; ``places``: positions of rows within a word, a
+    block more than there may be; ``at`` int64 [4]: where the word's rows lie; ``totals``: of a word's rows and of four
+    more; ``entering``: uint16 bits of each row, four to a word; ``terms``: the queries', with the part's limits.
     """
 
     words: npt.NDArray[np.uint64]
@@ -60,6 +65,26 @@ class Scratch(NamedTuple):
     scores: Float32Array
     entering: npt.NDArray[np.uint64]
     terms: Float32Array
+
+
+class Where(NamedTuple):
+    """Addresses of arrays of ``CodeScan`` and ``Scratch``, and the numbers that go with them."""
+
+    row_bytes: int
+    first_row: int
+    end_row: int
+    n_queries: int
+    bases: int
+    masks: int
+    queries: int
+    panels: int
+    words: int
+    places: int
+    at: int
+    totals: int
+    scores: int
+    entering: int
+    terms: int
 
 
 @compiled_as_written
@@ -81,9 +106,41 @@ def scan_codes_parallel(scan: CodeScan, heaps: Heaps) -> None:
 
 @compiled_as_written
 def _scan_part(scan: CodeScan, heaps: Heaps, part: int) -> None:
-    n_lanes = scan.queries.shape[0]
-    scratch = Scratch(
-        np.zeros(n_lanes, np.uint64),
+    scratch = _new_scratch(scan)
+    where = _where(scan, scratch)
+    n_panels = scan.panels.shape[0]
+    end_word = (scan.end_row + 63) >> 6
+    stride = heaps.counts.shape[0] * _BLOCK_WORDS
+    for block in range((scan.first_row >> 6) + part * _BLOCK_WORDS, end_word, stride):
+        for w in range(block, min(block + _BLOCK_WORDS, end_word)):
+            union = _load_words(where, w)
+            if union == 0:
+                continue
+            _locate(where, w)
+            n_rows = count_ones(union)
+            for panel in range(n_panels):
+                first = panel * LANES
+                wanted = _wanted(where, first)
+                if wanted >= _DENSE * LANES * n_rows:
+                    _list_places(where, union)
+                    for row in range(0, n_rows, BLOCK_ROWS):
+                        if _score_block(where, panel, row):
+                            _offer_block(scratch, heaps, part, panel, w << 6, row, n_rows)
+                elif wanted > 0:
+                    for query in range(first, min(first + LANES, where.n_queries)):
+                        bits = word(where.words, query)
+                        if bits != 0:
+                            _sum_rows(where, query, bits)
+                            for row in range(0, 64, BLOCK_ROWS):
+                                entering = _score_own(where, query, row, bits)
+                                if entering != 0:
+                                    _offer_own(scratch, heaps, part, query, (w << 6) + row, entering)
+
+
+@compiled_as_written
+def _new_scratch(scan: CodeScan) -> Scratch:
+    return Scratch(
+        np.zeros(scan.queries.shape[0], np.uint64),
         np.zeros(64 + BLOCK_ROWS, np.int64),
         np.empty(4, np.int64),
         np.zeros(64 + 4, np.int32),
@@ -91,147 +148,148 @@ def _scan_part(scan: CodeScan, heaps: Heaps, part: int) -> None:
         np.empty(BLOCK_ROWS * LANES // 64, np.uint64),
         scan.terms.copy(),
     )
-    end_word = (scan.end_row + 63) >> 6
-    stride = heaps.counts.shape[0] * _BLOCK_WORDS
-    for block in range((scan.first_row >> 6) + part * _BLOCK_WORDS, end_word, stride):
-        for w in range(block, min(block + _BLOCK_WORDS, end_word)):
-            union = _load_words(scan, scratch, w)
-            if union != 0:
-                _scan_word(scan, scratch, heaps, part, w, union)
 
 
-@inlined
-def _load_words(scan: CodeScan, scratch: Scratch, w: int) -> np.uint64:
+@compiled_as_written
+def _where(scan: CodeScan, scratch: Scratch) -> Where:
+    return Where(
+        scan.row_bytes,
+        scan.first_row,
+        scan.end_row,
+        scan.masks.size,
+        scan.bases.ctypes.data,
+        scan.masks.ctypes.data,
+        scan.queries.ctypes.data,
+        scan.panels.ctypes.data,
+        scratch.words.ctypes.data,
+        scratch.places.ctypes.data,
+        scratch.at.ctypes.data,
+        scratch.totals.ctypes.data,
+        scratch.scores.ctypes.data,
+        scratch.entering.ctypes.data,
+        scratch.terms.ctypes.data,
+    )
+
+
+# For every word
+
+
+@compiled_as_written
+def _load_words(where: Where, w: int) -> np.uint64:
     """Fill ``words`` and return their union."""
     union = np.uint64(0)
-    for query in range(scan.masks.size):
-        bits = clip(word(scan.masks[query], w), w, scan.first_row, scan.end_row)
-        scratch.words[query] = bits
+    for query in range(where.n_queries):
+        bits = clip(word(int64(word(where.masks, query)), w), w, where.first_row, where.end_row)
+        store_word(where.words, query, bits)
         union |= bits
     return union
 
 
-@inlined
-def _scan_word(scan: CodeScan, scratch: Scratch, heaps: Heaps, part: int, w: int, union: np.uint64) -> None:
-    _locate(scan, scratch, w)
-    n_rows = count_ones(union)
-    is_listed = False
-    for panel in range(scan.panels.shape[0]):
-        first = panel * LANES
-        wanted = 0
-        for lane in range(LANES):
-            wanted += count_ones(scratch.words[first + lane])
-        if wanted >= _DENSE * LANES * n_rows:
-            if not is_listed:
-                _list_places(scratch, union)
-                is_listed = True
-            _scan_panel(scan, scratch, heaps, part, panel, w << 6, n_rows)
-        elif wanted > 0:
-            for query in range(first, min(first + LANES, scan.masks.size)):
-                if scratch.words[query] != 0:
-                    _scan_query(scan, scratch, heaps, part, query, w << 6)
-            is_listed = False
-
-
-@inlined
-def _locate(scan: CodeScan, scratch: Scratch, w: int) -> None:
+@compiled_as_written
+def _locate(where: Where, w: int) -> None:
     """Fill ``at``: the word's first row in each array of its segment."""
-    offset = (w << 6) & 65535
-    scratch.at[0] = scan.bases[w >> 10, 0] + offset * scan.row_bytes
+    offset, bases = (w << 6) & 65535, where.bases + 32 * (w >> 10)
+    store_word(where.at, 0, word(bases, 0) + np.uint64(offset * where.row_bytes))
     for i in range(1, 4):
-        scratch.at[i] = scan.bases[w >> 10, i] + 4 * offset
+        store_word(where.at, i, word(bases, i) + np.uint64(4 * offset))
 
 
 @compiled_as_written
-def _list_places(scratch: Scratch, bits: np.uint64) -> int:
+def _wanted(where: Where, first: int) -> int:
+    """How many pairs of a row and a query the panel from query ``first`` wants of the word."""
+    wanted = 0
+    for lane in range(LANES):
+        wanted += count_ones(word(where.words, first + lane))
+    return wanted
+
+
+@compiled_as_written
+def _list_places(where: Where, bits: np.uint64) -> int:
     """Fill ``places`` with the set bits; what lies beyond them are rows of this word all the same."""
     n = 0
     while bits != 0:
-        scratch.places[n] = lowest_one(bits)
+        store_word(where.places, n, np.uint64(lowest_one(bits)))
         bits &= bits - np.uint64(1)
         n += 1
     return n
 
 
-@inlined
-def _scan_panel(
-    scan: CodeScan, scratch: Scratch, heaps: Heaps, part: int, panel: int, first_row: int, n_rows: int
-) -> None:
-    panel_address = scan.panels.ctypes.data + panel * scan.row_bytes * LANES
-    terms = scratch.terms.ctypes.data + panel * 4 * 4 * LANES
-    for first in range(0, n_rows, BLOCK_ROWS):
-        score_panel(
-            scratch.places.ctypes.data + 8 * first,
-            scratch.at.ctypes.data,
-            scan.row_bytes,
-            panel_address,
-            terms,
-            scratch.scores.ctypes.data,
-            scratch.entering.ctypes.data,
-        )
-        for four in range(BLOCK_ROWS // 4):
-            if scratch.entering[four] != 0:
-                _offer_four(scratch, heaps, part, panel, first_row, int64(first) + 4 * four, n_rows)
+@compiled_as_written
+def _score_block(where: Where, panel: int, row: int) -> bool:
+    """Score sixteen of ``places`` from ``row`` on; whether any may enter a heap."""
+    score_panel(
+        where.places + 8 * row,
+        where.at,
+        where.row_bytes,
+        where.panels + panel * where.row_bytes * LANES,
+        where.terms + panel * _TERMS_BYTES,
+        where.scores,
+        where.entering,
+    )
+    some = word(where.entering, 0) | word(where.entering, 1) | word(where.entering, 2) | word(where.entering, 3)
+    return bool(some != 0)
 
 
 @compiled_as_written
-def _offer_four(scratch: Scratch, heaps: Heaps, part: int, panel: int, first_row: int, first: int, n_rows: int) -> None:
-    """Offer what may enter of four rows of the block: those ``first``, ``first`` + 1, ... of ``places``."""
-    bits = scratch.entering[(first & (BLOCK_ROWS - 1)) >> 2]
-    while bits != 0:
-        bit = lowest_one(bits)
-        bits &= bits - np.uint64(1)
-        row, lane = first + (bit >> 4), bit & (LANES - 1)
-        if row >= n_rows:
-            return
-        query, place = panel * LANES + lane, scratch.places[row]
-        if (scratch.words[query] >> np.uint64(place)) & np.uint64(1):
-            offer(heaps, part, query, scratch.scores[row & (BLOCK_ROWS - 1), lane], first_row + place)
-            scratch.terms[panel, 2, lane] = heaps.limits[part, query]
-
-
-@inlined
-def _scan_query(scan: CodeScan, scratch: Scratch, heaps: Heaps, part: int, query: int, first_row: int) -> None:
-    """Score one query's own rows of the word."""
-    bits = scratch.words[query]
-    _sum_rows(scan, scratch, query, bits)
-    panel, lane = query // LANES, query % LANES
-    terms = scratch.terms.ctypes.data + panel * 4 * 4 * LANES
-    for first in range(0, 64, BLOCK_ROWS):
-        wanted = (bits >> np.uint64(first)) & np.uint64(0xFFFF)
-        if wanted == 0:
-            continue
-        scores = scratch.scores.ctypes.data
-        totals = scratch.totals.ctypes.data + 4 * first
-        entering = np.uint64(score_sixteen(totals, scratch.at.ctypes.data, first, terms, lane, scores)) & wanted
-        while entering != 0:
-            place = lowest_one(entering)
-            entering &= entering - np.uint64(1)
-            offer(heaps, part, query, scratch.scores[0, place], first_row + first + place)
-            scratch.terms[panel, 2, lane] = heaps.limits[part, query]
-
-
-@inlined
-def _sum_rows(scan: CodeScan, scratch: Scratch, query: int, bits: np.uint64) -> None:
+def _sum_rows(where: Where, query: int, bits: np.uint64) -> None:
     """Fill ``totals`` at the set bits."""
-    base, row_bytes = scratch.at[0], scan.row_bytes
-    vector, totals = scan.queries.ctypes.data + query * row_bytes, scratch.totals.ctypes.data
+    base, row_bytes = int64(word(where.at, 0)), where.row_bytes
+    vector = where.queries + query * row_bytes
     if bits == _ALL:
         for j in range(0, 64, 4):
             a = base + j * row_bytes
-            dot_rows(a, a + row_bytes, a + 2 * row_bytes, a + 3 * row_bytes, row_bytes, vector, totals + 4 * j)
+            dot_rows(a, a + row_bytes, a + 2 * row_bytes, a + 3 * row_bytes, row_bytes, vector, where.totals + 4 * j)
         return
-    count = _list_places(scratch, bits)
-    places = scratch.places
-    for j in range(0, count, 4):
+    for j in range(0, _list_places(where, bits), 4):
+        places = where.places + 8 * j
         dot_rows(
-            base + places[j] * row_bytes,
-            base + places[j + 1] * row_bytes,
-            base + places[j + 2] * row_bytes,
-            base + places[j + 3] * row_bytes,
+            base + int64(word(places, 0)) * row_bytes,
+            base + int64(word(places, 1)) * row_bytes,
+            base + int64(word(places, 2)) * row_bytes,
+            base + int64(word(places, 3)) * row_bytes,
             row_bytes,
             vector,
-            totals + 4 * 64,
+            where.totals + 4 * 64,
         )
-        for i in range(4):
-            scratch.totals[places[j + i]] = scratch.totals[64 + i]
+        scatter_four(where.totals + 4 * 64, where.totals, places)
+
+
+@compiled_as_written
+def _score_own(where: Where, query: int, row: int, bits: np.uint64) -> np.uint64:
+    """Score sixteen of ``totals`` from ``row`` on; a bit for each that is wanted and may enter the query's heap."""
+    wanted = (bits >> np.uint64(row)) & np.uint64(0xFFFF)
+    if wanted == 0:
+        return wanted
+    terms = where.terms + query // LANES * _TERMS_BYTES
+    return np.uint64(score_sixteen(where.totals + 4 * row, where.at, row, terms, query % LANES, where.scores)) & wanted
+
+
+# For what may enter a heap
+
+
+@compiled_as_written
+def _offer_block(
+    scratch: Scratch, heaps: Heaps, part: int, panel: int, first_row: int, first: int, n_rows: int
+) -> None:
+    """Offer what may enter and is wanted of the block of ``places`` from ``first`` on."""
+    for four in range(BLOCK_ROWS // 4):
+        bits = scratch.entering[four]
+        while bits != 0:
+            bit = lowest_one(bits)
+            bits &= bits - np.uint64(1)
+            row, lane = 4 * four + (bit >> 4), bit & (LANES - 1)
+            query, place = panel * LANES + lane, scratch.places[first + row]
+            is_wanted = (scratch.words[query] >> np.uint64(place)) & np.uint64(1)
+            if first + row < n_rows and is_wanted != 0:
+                offer(heaps, part, query, scratch.scores[row, lane], first_row + place)
+                scratch.terms[panel, 2, lane] = heaps.limits[part, query]
+
+
+@compiled_as_written
+def _offer_own(scratch: Scratch, heaps: Heaps, part: int, query: int, first_row: int, entering: np.uint64) -> None:
+    """Offer the rows of the bits of ``entering``, counted from ``first_row``, to one query."""
+    while entering != 0:
+        place = lowest_one(entering)
+        entering &= entering - np.uint64(1)
+        offer(heaps, part, query, scratch.scores[0, place], first_row + place)
+    scratch.terms[query // LANES, 2, query % LANES] = heaps.limits[part, query]

@@ -96,6 +96,16 @@ def _word(typing: Any, address: Any, index: Any) -> Any:
     return types.uint64(types.int64, types.int64), generate
 
 
+def _store_word(typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """store_word(address, index, value): 64 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _element(builder, args[0], args[1], _INT64))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.uint64), generate
+
+
 def _count_ones(typing: Any, word: Any) -> Any:
     """count_ones(word) -> int64: how many bits are set."""
 
@@ -117,6 +127,7 @@ def _lowest_one(typing: Any, word: Any) -> Any:
 load: Callable[[Any, int, int], np.float32] = _intrinsic(_load)
 store: Callable[[int, int, np.float32], None] = _intrinsic(_store)
 word: Callable[[int, int], np.uint64] = _intrinsic(_word)
+store_word: Callable[[int, int, Any], None] = _intrinsic(_store_word)
 count_ones: Callable[[np.uint64], int] = _intrinsic(_count_ones)
 lowest_one: Callable[[np.uint64], int] = _intrinsic(_lowest_one)
 int64: Callable[[Any], int] = cast(Any, np.int64)
