@@ -1,4 +1,5 @@
-"""Every bench, one after another, each in its own process; the exit status is 1 where one missed a target or failed.
+"""Every bench, one after another, each in its own process; the exit status is 1 where one missed a target or failed,
+or its data set is not there.
 
 Quick unless ``--full``. With ``--out DIR`` each appends its JSON line to DIR/NAME.jsonl.
 """
