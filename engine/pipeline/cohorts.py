@@ -19,6 +19,7 @@ from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
 from engine.pipeline.planner import DEFAULT_RECALL_TARGET, IndexState, Plan, PlanRequest, plan
 from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
+from kernels import cpu as kernels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,7 +197,7 @@ def _without(index: VersionIndex, mask: Mask, ids: Sequence[ItemId] | npt.NDArra
 
 
 def rows_in(bits: Uint8Array) -> Int64Array:
-    return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+    return kernels.rows_of_mask(bits, end_row=8 * bits.size)
 
 
 def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:
