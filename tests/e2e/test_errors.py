@@ -342,7 +342,9 @@ def test_the_hand_made_nesting_is_what_it_claims_to_be() -> None:
 
 
 def test_a_port_that_is_taken_is_told_in_the_words_of_the_system(server: Serving, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"cannot listen on {server.target}: Address already in use"):
+    with pytest.raises(
+        ConfigError, match=rf"cannot listen on {server.target}: Address already in use; another address: --listen"
+    ):
         asyncio.run(_make_server(Settings(data_dir=tmp_path, listen=server.target)))
 
 
