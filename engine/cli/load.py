@@ -157,6 +157,9 @@ def _load(
     if loader.ignored_fields:
         names = ", ".join(sorted(loader.ignored_fields))
         session.err.print(Text(f"not in the schema and so not loaded: {names}", style="dim"))
+    if loader.missing_fields:
+        names = ", ".join(sorted(loader.missing_fields))
+        session.err.print(Text(f"named, but in no row: {names}", style="yellow"))
     return loader.state
 
 

@@ -55,6 +55,7 @@ class Loader:
     def __init__(self, client: RetrievalClient, records: RecordFile, plan: LoadPlan, state: LoadState) -> None:
         self.state = state
         self.ignored_fields: frozenset[str] = frozenset()
+        self.missing_fields = plan.fields.named
         self._client = client
         self._records = records
         self._plan = plan
@@ -92,6 +93,8 @@ class Loader:
         for record in self._records:
             if record.place <= self.state.place:
                 continue
+            if self.missing_fields and not record.error:
+                self._look_for_named(record)
             self._add(record, batch)
             if len(batch.items) >= self._plan.batch_items or batch.n_bytes >= self._plan.batch_bytes:
                 self._left = _Batch()
@@ -119,6 +122,12 @@ class Loader:
         batch.items.append(item)
         batch.places.append(record.place)
         batch.n_bytes += _size(item)
+
+    def _look_for_named(self, record: Record) -> None:
+        """What options name must be there: items are written whole, and would lose what they have of it."""
+        self.missing_fields -= record.fields.keys()
+        if self.missing_fields and self._records.has_columns:
+            raise InvalidArgument("file", f"has no column {min(self.missing_fields)!r}, which an option names")
 
     def _take(self, batch: _Batch, reply: UpsertResult) -> None:
         for refusal in reply.errors:

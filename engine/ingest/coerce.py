@@ -25,7 +25,8 @@ class FieldMap:
     """Which field of a record becomes what of an item.
 
     ``id``: None for the first of ``ID_FIELDS`` that is there. ``texts`` and ``attributes`` map the schema's names to
-    the record's. ``list_separator`` splits strings into lists; None takes a string as a list of one.
+    the record's. ``list_separator`` splits strings into lists; None takes a string as a list of one. ``named``: the
+    record's fields that somebody asked for by name, so that a file without them is not what was meant.
     """
 
     id: str | None = None
@@ -33,6 +34,7 @@ class FieldMap:
     attributes: Mapping[str, str] = field(default_factory=dict)
     vector: str | None = None
     list_separator: str | None = None
+    named: frozenset[str] = frozenset()
 
     def sources(self) -> frozenset[str]:
         """The record's fields that are read."""
@@ -66,6 +68,7 @@ def map_fields(
         attributes={one.name: moved.get(one.name, one.name) for one in schema.attributes},
         vector=vector,
         list_separator=list_separator,
+        named=frozenset((*chosen.values(), *moved.values(), *filter(None, (id, vector)))),
     )
 
 

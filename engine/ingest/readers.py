@@ -39,6 +39,11 @@ class RecordFile(Protocol):
         """False where every value is a string, as in CSV."""
         ...
 
+    @property
+    def has_columns(self) -> bool:
+        """Whether every record has the same fields."""
+        ...
+
     def expected_records(self) -> int:
         """The last place there will be: counted in small files, else estimated from how far reading has come."""
         ...
@@ -107,6 +112,7 @@ class _JsonLines(_TextFile):
     """An object a line; empty lines are passed over but keep their place."""
 
     has_types = True
+    has_columns = False
 
     def _rows(self, content: IO[bytes]) -> Iterator[bytes]:
         return iter(content)
@@ -131,6 +137,7 @@ class _Csv(_TextFile):
     """A header line, then a record a line; every value is a string."""
 
     has_types = False
+    has_columns = True
 
     def _rows(self, content: IO[bytes]) -> Iterator[list[str]]:
         """The header aside."""
@@ -161,6 +168,7 @@ class _Parquet:
     """Columns as they are typed; timestamps to the microsecond."""
 
     has_types = True
+    has_columns = True
 
     def __init__(self, path: Path) -> None:
         self._path = path

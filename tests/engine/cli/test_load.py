@@ -63,6 +63,30 @@ def test_lists_in_csv_are_split_and_names_can_be_moved(run: Run, server: FakeSer
     assert (item.text, item.attributes) == ({"title": "Baker"}, {"places": ("Rome", "Oslo")})
 
 
+@pytest.mark.parametrize("option", [("--map", "pay=salary"), ("--vector", "salary"), ("--text", "title=salary")])
+def test_a_column_that_an_option_names_and_the_file_lacks_is_refused_before_anything_is_written(
+    run: Run, server: FakeServer, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    """Written anyway, every item would lose what it has under that name."""
+    path = tmp_path / "a.csv"
+    path.write_text("_id,title,pay\n1,Baker,5\n", "utf-8")
+
+    result = run("load", path, "-c", "jobs", *option)
+
+    assert result.exit_code == 1
+    assert "no column 'salary'" in result.stderr
+    assert server.items["jobs"] == {}
+
+
+def test_a_field_that_an_option_names_and_no_object_has_is_told(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    rows = [{"_id": "a", "title": "Baker"}, {"_id": "b", "title": "Cook", "wage": 5}]
+
+    result = run("load", _jsonl(tmp_path / "a.jsonl", rows), "-c", "jobs", "--map", "pay=wage", "--map", "remote=far")
+
+    assert result.exit_code == 0, result.stderr
+    assert "named, but in no row: far" in result.stderr
+
+
 def test_refused_rows_are_counted_and_the_first_ten_told(run: Run, server: FakeServer, tmp_path: Path) -> None:
     rows = [*_rows(30), {"_id": "x", "title": REFUSED_TEXT}, *({"title": "no id"} for _ in range(12))]
     path = _jsonl(tmp_path / "a.jsonl", rows)
