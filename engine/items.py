@@ -71,6 +71,13 @@ def validate_id(item_id: ItemId, schema: Schema, field: str) -> None:
         raise LimitExceeded(field, value=size, limit=ID_BYTES, unit=f"bytes: {_shown(item_id)}")
 
 
+def validate_request_id(request_id: str) -> None:
+    """Raises LimitExceeded for one that is longer than an item's id may be: many are kept."""
+    size = _utf8_bytes(request_id, "request_id")
+    if size > ID_BYTES:
+        raise LimitExceeded("request_id", value=size, limit=ID_BYTES, unit="bytes")
+
+
 def _check_text(text: Mapping[str, str], schema: Schema, limits: Limits, field: str) -> int:
     """Bytes of the texts in all."""
     known = {one.name for one in schema.text_fields}

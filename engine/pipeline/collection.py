@@ -21,7 +21,7 @@ from engine.index.query_log import query_log_path
 from engine.index.version_index import VersionIndex
 from engine.ingest.replies import Written
 from engine.ingest.writer import CommitLane, Writer
-from engine.items import validate_id, validate_item
+from engine.items import validate_id, validate_item, validate_request_id
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
@@ -136,8 +136,8 @@ class Collection:
 
     async def scroll(
         self, after: ItemId | None, *, tree: Filter, limit: int, vectors: bool
-    ) -> tuple[list[StoredItem], bool]:
-        """The next items in the order of ids that pass the filter, and whether there may be more."""
+    ) -> tuple[list[StoredItem], ItemId | None]:
+        """The next items in the order of ids that pass the filter, and the id to go on after, None at the end."""
         passing: set[ItemId] | None = None
         if not tree.is_empty():
             program = compile_filter(tree, self.schema)
@@ -148,15 +148,16 @@ class Collection:
 
     def _scroll(
         self, after: ItemId | None, passing: set[ItemId] | None, limit: int, vectors: bool
-    ) -> tuple[list[StoredItem], bool]:
+    ) -> tuple[list[StoredItem], ItemId | None]:
         page: list[StoredItem] = []
         while len(page) < limit:
             items = self.store.scroll(after, limit=max(limit, 256))
             if not items:
-                return self._with_vectors(page, vectors), False
+                return self._with_vectors(page, vectors), None
             after = items[-1].id
             page.extend(item for item in items if passing is None or item.id in passing)
-        return self._with_vectors(page[:limit], vectors), True
+        # Of the page as it was found: an item deleted since has no vectors and is left out.
+        return self._with_vectors(page[:limit], vectors), page[limit - 1].id
 
     def _with_vectors(self, page: list[StoredItem], vectors: bool) -> list[StoredItem]:
         if not vectors:
@@ -178,6 +179,7 @@ class Collection:
         """Items (or refusals the caller made already); see ``Writer.upsert``."""
         if len(items) > self.limits.upsert_items:
             raise LimitExceeded("items", value=len(items), limit=self.limits.upsert_items, unit="items a call")
+        validate_request_id(request_id)
         with self._while_served():
             written = await self._writer.upsert(
                 items, visibility=visibility, request_id=request_id, priority=priority, deadline=deadline
@@ -190,6 +192,7 @@ class Collection:
     async def delete(
         self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
     ) -> Written:
+        validate_request_id(request_id)
         for place, one in enumerate(ids):
             validate_id(one, self.schema, f"ids[{place}]")
         with self._while_served():

@@ -105,8 +105,8 @@ class IngestServicer:
         if size > limit:
             raise LimitExceeded("page_size", value=size, limit=limit, unit="items a page")
         after = _after(request.page_token, collection)
-        page, more = await collection.scroll(after, tree=_filter(request), limit=size, vectors=request.vectors)
-        token = _page_token(page[-1].id) if more and page else ""
+        page, last = await collection.scroll(after, tree=_filter(request), limit=size, vectors=request.vectors)
+        token = "" if last is None else _page_token(last)
         return ingest_pb2.ScrollResponse(items=[_stored(item, collection) for item in page], next_page_token=token)
 
 

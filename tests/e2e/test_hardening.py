@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from engine.client import SimilarTo
-from engine.errors import CollectionNotFound, ConfigError, EncodeFailed, InvalidArgument, VersionMismatch
+from engine.errors import (
+    CollectionNotFound,
+    ConfigError,
+    EncodeFailed,
+    InvalidArgument,
+    LimitExceeded,
+    VersionMismatch,
+)
 from engine.telemetry.metrics import Metrics
 from engine.types import Filter, Item, Match, SearchParams, TextField, Visibility
 from engine.v1 import admin_pb2, common_pb2, ingest_pb2, retrieval_pb2
@@ -59,6 +66,35 @@ def test_a_request_id_of_another_kind_of_request_is_refused(own_server: Serving)
         with pytest.raises(InvalidArgument, match="request_id"):
             client.upsert("points", [Item(2, {}, {}, POINT)], request_id="deleted")
         assert client.count("points") == 1
+
+
+def test_a_request_id_beyond_the_limit_is_refused(own_server: Serving) -> None:
+    """Tens of thousands of them are kept."""
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema())
+        assert client.upsert("points", [Item(1, {}, {}, POINT)], request_id="ü" * 128).accepted == 1
+        with pytest.raises(LimitExceeded, match="request_id"):
+            client.upsert("points", [Item(2, {}, {}, POINT)], request_id="ü" * 128 + "x")
+        with pytest.raises(LimitExceeded, match="request_id"):
+            client.delete("points", [1], request_id="x" * 257)
+        assert client.count("points") == 1
+
+
+def test_a_page_whose_items_are_deleted_while_it_is_read_does_not_end_the_scroll(
+    own_server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema())
+        client.upsert("points", [Item(n, {}, {}, POINT) for n in range(6)])
+        store = own_server.server.engine.collection("points").store
+        get, pages = store.get, []
+
+        def with_the_first_page_gone(ids: Any, **rest: Any) -> Any:
+            pages.append(ids)
+            return [None] * len(ids) if len(pages) == 1 else get(ids, **rest)
+
+        monkeypatch.setattr(store, "get", with_the_first_page_gone)
+        assert [item.id for item in client.scroll("points", page_size=2, vectors=True)] == [2, 3, 4, 5]
 
 
 def test_the_last_of_several_versions_of_an_item_in_one_request_wins(own_server: Serving) -> None:
