@@ -47,12 +47,14 @@ class Scan(NamedTuple):
 class Scratch(NamedTuple):
     """One part's working memory, small enough for the second level of cache.
 
-    ``words``: each query's mask word; ``bits``: positions of the word's rows; ``limits``: as in ``Heaps``, +inf in the
+    ``words``: each query's mask word; ``bits``: positions of the tile's rows within the word; ``own_bits``: of one
+    query's rows, for the tile is kept from panel to panel; ``limits``: as in ``Heaps``, +inf in the
     lanes beyond B; ``tile`` float32 [66, d]; ``scores`` float32 [66, 16].
     """
 
     words: npt.NDArray[np.uint64]
     bits: Int64Array
+    own_bits: Int64Array
     addresses: Int64Array
     limits: Float32Array
     tile: Float32Array
@@ -95,6 +97,7 @@ def _new_scratch(scan: Scan) -> Scratch:
     limits[: scan.masks.size] = np.nan
     return Scratch(
         np.zeros(n_lanes, np.uint64),
+        np.empty(64, np.int64),
         np.empty(64, np.int64),
         np.empty(64, np.int64),
         limits,
@@ -196,11 +199,11 @@ def _scan_each(scan: Scan, scratch: Scratch, heaps: Heaps, part: int, first: int
     d = scan.queries.shape[1]
     scores = scratch.scores.reshape(scratch.scores.size)
     for query in range(first, min(first + PANEL_QUERIES, heaps.counts.shape[1])):
-        count = _list_positions(scratch.words[query], scratch.bits)
+        count = _list_positions(scratch.words[query], scratch.own_bits)
         for j in range(count):
-            scratch.addresses[j] = base + scratch.bits[j] * scan.row_bytes
+            scratch.addresses[j] = base + scratch.own_bits[j] * scan.row_bytes
         score_rows(scan.kind, scan.is_l2, scratch.addresses, count, scan.queries.ctypes.data + 4 * query * d, d, scores)
         for j in range(count):
             if not scores[j] <= heaps.limits[part, query]:
-                offer(heaps, part, query, scores[j], first_row + scratch.bits[j])
+                offer(heaps, part, query, scores[j], first_row + scratch.own_bits[j])
         scratch.limits[query] = heaps.limits[part, query]

@@ -104,6 +104,16 @@ def test_a_coarse_scan_equals_the_reference_to_the_last_bit(case: Case, seed: in
         assert_same(coarse(cpu, case, codes, queries), expected)
 
 
+def test_a_panel_that_wants_few_rows_between_two_that_want_all_disturbs_neither() -> None:
+    generator = np.random.default_rng(5)
+    codes = codes_of(in_segments(generator.standard_normal((300, 8)).astype(np.float32)))
+    queries = generator.standard_normal((48, 8)).astype(np.float32)
+    shares = [1.0] * 16 + [0.1] * 16 + [1.0] * 16
+    masks = [pack(generator.random(300) < share) for share in shares]
+    case = Case([], queries, masks, "dot", 5, 0, 300)
+    assert_same(coarse(cpu, case, codes, queries), coarse(reference, case, codes, queries))
+
+
 @pytest.mark.parametrize("n_queries", [1, 20])
 def test_rows_at_the_borders_of_words_and_segments_are_found(n_queries: int) -> None:
     rows = [0, 63, 64, SEGMENT_ROWS - 1, SEGMENT_ROWS, 2 * SEGMENT_ROWS - 1, 2 * SEGMENT_ROWS]

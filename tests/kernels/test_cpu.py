@@ -71,6 +71,15 @@ def test_a_masked_scan_on_several_threads_equals_the_reference(case: Case) -> No
     assert_same(found, scan(reference, case))
 
 
+def test_a_panel_that_wants_few_rows_between_two_that_want_all_disturbs_neither() -> None:
+    generator = np.random.default_rng(5)
+    vectors = in_segments(generator.integers(-3, 4, (300, 8)).astype(np.float32))
+    queries = generator.integers(-3, 4, (48, 8)).astype(np.float32)
+    shares = [1.0] * 16 + [0.1] * 16 + [1.0] * 16
+    case = Case(vectors, queries, [pack(generator.random(300) < share) for share in shares], "dot", 5, 0, 300)
+    assert_same(scan(cpu, case), scan(reference, case))
+
+
 @given(case=cases(), length=st.sampled_from([0, 1, 3, 4, 63, 64, 65, 200]))
 @modest
 def test_gather_equals_the_reference(case: Case, length: int) -> None:
