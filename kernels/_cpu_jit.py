@@ -124,6 +124,34 @@ def _lowest_one(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _bits_of_float(typing: Any, value: Any) -> Any:
+    """bits_of_float(value) -> int64: a float32's bits, sign extended."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.sext(builder.bitcast(args[0], _INT32), _INT64)
+
+    return types.int64(types.float32), generate
+
+
+def _float_of_bits(typing: Any, bits: Any) -> Any:
+    """float_of_bits(bits) -> float32: of the low 32 bits of an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.trunc(args[0], _INT32), _FLOAT)
+
+    return types.float32(types.int64), generate
+
+
+def _next_task(typing: Any, counter: Any) -> Any:
+    """next_task(counter) -> int64: the int64 at address ``counter``, which becomes one more; no two threads get one."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.inttoptr(args[0], _INT64.as_pointer())
+        return builder.atomic_rmw("add", place, ir.Constant(_INT64, 1), "monotonic")
+
+    return types.int64(types.int64), generate
+
+
 load: Callable[[Any, int, int], np.float32] = _intrinsic(_load)
 store: Callable[[int, int, np.float32], None] = _intrinsic(_store)
 word: Callable[[int, int], np.uint64] = _intrinsic(_word)
@@ -131,3 +159,6 @@ store_word: Callable[[int, int, Any], None] = _intrinsic(_store_word)
 count_ones: Callable[[np.uint64], int] = _intrinsic(_count_ones)
 lowest_one: Callable[[np.uint64], int] = _intrinsic(_lowest_one)
 int64: Callable[[Any], int] = cast(Any, np.int64)
+bits_of_float: Callable[[np.float32], int] = _intrinsic(_bits_of_float)
+float_of_bits: Callable[[int], np.float32] = _intrinsic(_float_of_bits)
+next_task: Callable[[int], int] = _intrinsic(_next_task)

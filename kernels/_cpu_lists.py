@@ -32,7 +32,7 @@ class Lists(NamedTuple):
 def score_lists_serial(lists: Lists, heaps: Heaps) -> None:
     """Score on the calling thread into heaps of one part, and finish them."""
     for query in range(lists.queries.shape[0]):
-        _score_part(lists, heaps, query, int64(0))
+        score_part(lists, heaps, query, int64(0))
         finish(heaps, query)
 
 
@@ -41,13 +41,14 @@ def score_lists_parallel(lists: Lists, heaps: Heaps) -> None:
     """Score each part of each query's list on some thread, and finish the heaps."""
     n_parts, n_queries = heaps.counts.shape
     for task in numba.prange(n_parts * n_queries):
-        _score_part(lists, heaps, int64(task) // n_parts, int64(task) % n_parts)
+        score_part(lists, heaps, int64(task) // n_parts, int64(task) % n_parts)
     for query in numba.prange(n_queries):
         finish(heaps, int64(query))
 
 
 @compiled
-def _score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
+def score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
+    """Score one part of a query's list into its heap."""
     n_parts = heaps.counts.shape[0]
     first, end = lists.offsets[query], lists.offsets[query + 1]
     rows = lists.rows[first + (end - first) * part // n_parts : first + (end - first) * (part + 1) // n_parts]

@@ -21,7 +21,18 @@ from kernels._cpu_int8_scan import CodeScan, scan_codes_parallel, scan_codes_ser
 from kernels._cpu_lists import Lists, score_lists_parallel, score_lists_serial
 from kernels._cpu_masks import count_bits, list_bits
 from kernels._cpu_panel import pack_queries
+from kernels._cpu_probes import (
+    Probing,
+    collect_rows,
+    new_scratch,
+    scan_probes_parallel,
+    scan_probes_serial,
+    search_in_shares,
+    search_parallel,
+    search_serial,
+)
 from kernels._cpu_queries import scale_rows, square_lengths
+from kernels._cpu_reservoir import new_reservoirs
 from kernels._cpu_scan import Scan, scan_parallel, scan_serial
 from kernels._cpu_threads import all_threads, claim_threads, use_threads
 from kernels._cpu_topk import Heaps, merge, new_heaps
@@ -36,6 +47,7 @@ from kernels.arrays import (
     Uint8Array,
 )
 from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven
+from kernels.packed_lists import CENTROIDS, PackedLists, table_levels
 
 __all__ = [
     "coarse_scan",
@@ -46,6 +58,8 @@ __all__ = [
     "quantise_rows",
     "rescore",
     "rows_of_mask",
+    "scan_lists",
+    "search_lists",
     "two_pass_scan",
     "unit_queries",
     "use_threads",
@@ -82,6 +96,10 @@ def unit_queries(queries: Float32Array, *, metric: Metric) -> tuple[Float32Array
     units = np.empty_like(given)
     scale_rows(given, squares, units)
     return units, is_sound & (squares > 0)
+
+
+_VALUES_PER_CODE_BYTE = 1
+"""A byte of a code that is looked up takes about as long as a value of a row that is scanned (measured)."""
 
 
 def masked_scan(
@@ -244,12 +262,149 @@ def warm_up(dtype: np.dtype[Any]) -> None:
         with spread():
             masked_scan(segments, queries, [mask], metric="dot", k=1, first_row=0, end_row=1)
             rescore(segments, queries, np.zeros((1, 1), np.int64), metric="dot", k=1, end_row=1)
+            _warm_up_lists(np.dtype(dtype))
     unit_queries(queries, metric="cosine")
     merge_topk([(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))], k=1)
     rows_of_mask(mask, end_row=1)
     popcount(frozen, end_row=1)
     cpu_filters.warm_up()
     cpu_ids.warm_up()
+
+
+def _warm_up_lists(dtype: np.dtype[Any]) -> None:
+    """As one query and as many: a query alone is shared among the threads where there are several."""
+    lists = PackedLists(np.zeros((2, CENTROIDS, 1), np.float32), 1)
+    lists.append(np.zeros(1, np.int64), np.zeros((1, 1), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.float32))
+    for n in (1, claim_threads(0)):
+        queries, probes, biases = np.zeros((n, 2), np.float32), np.zeros((n, 1), np.int64), np.zeros((n, 1), np.float32)
+        depths, masks = np.ones(n, np.int64), [None] * n
+        scan_lists(lists, queries, probes, biases, masks, depths=depths)
+        search_lists(
+            lists,
+            [np.zeros((1, 2), dtype)],
+            queries,
+            queries,
+            probes,
+            biases,
+            masks,
+            depths=depths,
+            metric="dot",
+            k=1,
+            end_row=1,
+        )
+
+
+# Inverted lists
+
+
+def scan_lists(
+    lists: PackedLists,
+    queries: Float32Array,
+    probes: Int64Array,
+    biases: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    depths: Int64Array,
+) -> Selection:
+    """The best ``depths[b]`` rows by quantised score in the lists ``probes[b]`` whose bit is set in ``masks[b]``."""
+    n_queries, width = len(queries), int(depths.max(initial=0))
+    rows = np.full((n_queries, width), -1, np.int64)
+    scores = np.full((n_queries, width), -np.inf, np.float32)
+    if rows.size:
+        words = _visible_words(masks, lists.end_row)
+        probing = _probing(lists, queries, probes, biases, words, depths)
+        threads, shares = _shares(lists, probing)
+        reservoirs = new_reservoirs(n_queries * shares, width)
+        scratch, counter = new_scratch(threads, len(lists.codebook)), np.zeros(1, np.int64)
+        if threads == 1:
+            scan_probes_serial(probing, scratch, reservoirs, counter)
+        else:
+            scan_probes_parallel(probing, scratch, reservoirs, shares, counter)
+        collect_rows(probing, reservoirs, shares, rows, scores)
+    return rows, scores
+
+
+def search_lists(
+    lists: PackedLists,
+    segments: Sequence[StoredArray],
+    vectors: Float32Array,
+    queries: Float32Array,
+    probes: Int64Array,
+    biases: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    depths: Int64Array,
+    metric: Metric,
+    k: int,
+    end_row: int,
+) -> Selection:
+    """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
+    words = _visible_words(masks, lists.end_row)
+    width = int(depths.max(initial=0))
+    matrix = _matrix(segments, vectors, metric, end_row)
+
+    def search(group: slice, heaps: Heaps) -> None:
+        mine = np.array(vectors[group], np.float32, order="C")
+        probing = _probing(lists, queries[group], probes[group], biases[group], words[group], depths[group])
+        candidates = np.empty(len(mine) * width, np.int64)
+        exact = Lists(*matrix, mine, candidates, np.arange(len(mine) + 1, dtype=np.int64) * width, end_row)
+        _search_lists(lists, probing, exact, heaps, width)
+
+    return _in_groups(search, len(vectors), k, width=width, n_parts=1)
+
+
+def _search_lists(lists: PackedLists, probing: Probing, exact: Lists, heaps: Heaps, width: int) -> None:
+    threads, shares = _shares(lists, probing)
+    scratch, counter = new_scratch(threads, len(lists.codebook)), np.zeros(1, np.int64)
+    if threads == 1:
+        search_serial(probing, scratch, new_reservoirs(1, width), exact, heaps, counter)
+    elif shares == 1:
+        search_parallel(probing, scratch, new_reservoirs(threads, width), exact, heaps, counter)
+    else:
+        reservoirs = new_reservoirs(len(exact.queries) * shares, width)
+        search_in_shares(probing, scratch, reservoirs, shares, exact, heaps, counter)
+
+
+def _visible_words(masks: Sequence[Uint8Array | None], end_row: int) -> list[Uint8Array | None]:
+    return [None if mask is None else whole_words(mask, end_row) for mask in masks]
+
+
+def _probing(
+    lists: PackedLists,
+    queries: Float32Array,
+    probes: Int64Array,
+    biases: Float32Array,
+    words: Sequence[Uint8Array | None],
+    depths: Int64Array,
+) -> Probing:
+    """What the compiled scan is told; whoever calls keeps lists and words alive."""
+    assert probes.shape == biases.shape
+    assert len(queries) == len(probes) == len(words) == len(depths)
+    assert queries.shape[1] == lists.codebook.shape[0] * lists.codebook.shape[2]
+    return Probing(
+        lists.codebook_by_part,
+        table_levels(len(lists.codebook)),
+        lists.chunk_addresses,
+        lists.n_columns,
+        lists.next_blocks,
+        lists.first_blocks,
+        lists.sizes,
+        np.array(queries, np.float32, order="C"),
+        np.array(probes, np.int64, order="C"),
+        np.array(biases, np.float32, order="C"),
+        np.array([0 if mask is None else mask_address(mask) for mask in words], np.int64),
+        np.array(depths, np.int64),
+    )
+
+
+def _shares(lists: PackedLists, probing: Probing) -> tuple[int, int]:
+    """(threads, tasks a query is split into): one where there are queries enough for the threads."""
+    n_queries, d = probing.queries.shape
+    rows = int(lists.sizes[probing.probes].sum())
+    values = rows * lists.code_bytes * _VALUES_PER_CODE_BYTE
+    values += n_queries * d * (CENTROIDS + _SCATTERED * int(probing.depths.max(initial=0)))
+    threads = claim_threads(values)
+    return threads, 1 if n_queries >= threads else threads
 
 
 def _score_lists(

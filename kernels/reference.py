@@ -36,6 +36,7 @@ from kernels.coarse import (
     is_proven,
     quantised_queries,
 )
+from kernels.packed_lists import MOST_STEPS, PackedLists, table_levels
 
 
 def score(vectors: Float32Array, query: Float32Array, metric: Metric) -> Float32Array:
@@ -133,6 +134,115 @@ def popcount(mask: Uint8Array, *, end_row: int) -> int:
 def rows_of_mask(mask: Uint8Array, *, end_row: int) -> Int64Array:
     """The rows below ``end_row`` whose bit is set, ascending."""
     return np.flatnonzero(np.unpackbits(mask, bitorder="little")[:end_row])
+
+
+# Inverted lists
+
+
+def scan_lists(
+    lists: PackedLists,
+    queries: Float32Array,
+    probes: Int64Array,
+    biases: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    depths: Int64Array,
+) -> Selection:
+    """The best ``depths[b]`` rows by quantised score in the lists ``probes[b]`` whose bit is set in ``masks[b]``.
+
+    Probes int64 [B, P] name no list twice and end at the first -1; a mask of None passes every row. ``biases`` float32
+    [B, P] are added to the scores of their list's rows; queries float32 [B, d] are what tables are made from. A query
+    whose table is not finite finds nothing, nor is a row found whose score is not a number.
+
+    Returns:
+        Rows and scores [B, c] for the largest depth c.
+    """
+    width = int(depths.max(initial=0))
+    found = [_scan_probes(lists, *one) for one in zip(queries, probes, biases, masks, depths.tolist(), strict=True)]
+    return _stack([_padded(*one, width) for one in found], width)
+
+
+def search_lists(
+    lists: PackedLists,
+    segments: Sequence[StoredArray],
+    vectors: Float32Array,
+    queries: Float32Array,
+    probes: Int64Array,
+    biases: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    depths: Int64Array,
+    metric: Metric,
+    k: int,
+    end_row: int,
+) -> Selection:
+    """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
+    candidates, _ = scan_lists(lists, queries, probes, biases, masks, depths=depths)
+    return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row)
+
+
+def quantised_tables(codebook: Float32Array, query: Float32Array) -> tuple[Uint8Array, np.float32, np.float32]:
+    """Dot products of each part of a query [d] with its 16 centroids, as (entries uint8 [M, 16], scale, offset).
+
+    A product is about ``entry * scale`` plus the least product of its part, and ``offset`` is the sum of the least
+    ones, taken in order. The scale, shared by all parts, is a power of two, so that products with it are not rounded
+    whether or not a machine fuses them with a sum; it is NaN where a product is not finite.
+    """
+    n_parts, _, width = codebook.shape
+    products = np.sum(codebook * query.reshape(n_parts, 1, width), axis=2, dtype=np.float32)
+    least = products.min(axis=1)
+    spread = (products.max(axis=1) - least).max()
+    offset = np.add.accumulate(least, dtype=np.float32)[-1]
+    if not np.isfinite(spread):
+        return np.zeros(products.shape, np.uint8), np.float32(np.nan), offset
+    levels = np.float32(table_levels(n_parts))
+    steps = largest_power(levels / spread) if spread > 0 else MOST_STEPS
+    entries = np.floor((products - least[:, None]) * steps + np.float32(0.5))
+    return entries.astype(np.uint8), np.float32(1) / steps, offset
+
+
+def largest_power(value: np.float32) -> np.float32:
+    """The largest power of two that is not above a value of at least 2**-126, and at most ``MOST_STEPS``."""
+    bits = np.asarray(min(value, MOST_STEPS), np.float32).view(np.int32) & np.int32(0x7F800000)
+    return np.float32(bits.view(np.float32))
+
+
+def quantised_scores(
+    lists: PackedLists, number: int, tables: tuple[Uint8Array, np.float32, np.float32], bias: np.float32
+) -> Float32Array:
+    """Scores float32 [m] of a list's rows: ((bias + offset) + term) + scale * (sum of the code's table entries)."""
+    entries, scale, offset = tables
+    codes, _, terms = lists.listed(number)
+    parts = np.empty((len(codes), len(entries)), np.uint8)
+    parts[:, 0::2], parts[:, 1::2] = codes & 15, codes >> 4
+    sums = np.sum(entries[np.arange(len(entries)), parts], axis=1, dtype=np.int64).astype(np.float32)
+    return np.asarray(((bias + offset) + terms) + scale * sums, np.float32)
+
+
+def _scan_probes(
+    lists: PackedLists,
+    query: Float32Array,
+    probes: Int64Array,
+    biases: Float32Array,
+    mask: Uint8Array | None,
+    depth: int,
+) -> Selection:
+    tables = quantised_tables(lists.codebook, query)
+    rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    n_probes = int(np.cumprod(probes >= 0).sum()) if np.isfinite(tables[1]) else 0
+    for number, bias in zip(probes[:n_probes].tolist(), biases, strict=False):
+        rows.append(lists.listed(number)[1])
+        scores.append(quantised_scores(lists, number, tables, bias))
+    every_row, every_score = np.concatenate(rows), np.concatenate(scores)
+    wanted = ~np.isnan(every_score)
+    if mask is not None:
+        wanted &= np.isin(every_row, rows_of_mask(mask, end_row=lists.end_row))
+    return select(every_row[wanted], every_score[wanted], depth)
+
+
+def _padded(rows: Int64Array, scores: Float32Array, width: int) -> Selection:
+    missing = (0, width - len(rows))
+    return np.pad(rows, missing, constant_values=-1), np.pad(scores, missing, constant_values=np.float32(-np.inf))
 
 
 def quantise_rows(vectors: StoredArray) -> RowCodes:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kernels import _cpu_threads, cpu
+from kernels.packed_lists import PackedLists
 
 pytestmark = pytest.mark.timeout(600)
 """The first run on a machine compiles the kernels."""
@@ -41,11 +42,26 @@ def test_little_work_stays_on_the_calling_thread(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("dtype", ["float16", "uint16", "float32"])
 def test_after_warm_up_searches_compile_nothing_more(dtype: str) -> None:
     cpu.warm_up(np.dtype(dtype))
-    kernels = (cpu.scan_serial, cpu.scan_parallel, cpu.score_lists_serial, cpu.score_lists_parallel)
+    kernels = (
+        cpu.scan_serial,
+        cpu.scan_parallel,
+        cpu.score_lists_serial,
+        cpu.score_lists_parallel,
+        cpu.scan_probes_serial,
+        cpu.search_serial,
+        cpu.search_parallel,
+        cpu.search_in_shares,
+    )
     before = [len(kernel.signatures) for kernel in kernels]
     segments, queries = [np.zeros((100, 5), dtype)], np.zeros((3, 5), np.float32)
     masks = [np.full(13, 255, np.uint8)] * 3
     cpu.masked_scan(segments, queries, masks, metric="l2", k=2, first_row=0, end_row=100)
     cpu.rescore(segments, queries, np.zeros((3, 2), np.int32), metric="l2", k=2, end_row=100)
     cpu.gather(segments, queries[:1], [np.arange(5)], metric="cosine", k=2, end_row=100)
+    lists = PackedLists(np.zeros((2, 16, 1), np.float32), 2)
+    lists.append(np.arange(2), np.zeros((2, 1), np.uint8), np.arange(2), np.zeros(2, np.float32))
+    probes, biases, depths = np.array([[0, 1]] * 3), np.zeros((3, 2), np.float32), np.array([1, 2, 3])
+    given = (lists, [np.zeros((100, 2), dtype)], queries[:, :2], queries[:, :2], probes, biases, masks)
+    cpu.search_lists(*given, depths=depths, metric="l2", k=2, end_row=100)
+    cpu.scan_lists(lists, queries[:, :2], probes, biases, [None, *masks[1:]], depths=depths)
     assert [len(kernel.signatures) for kernel in kernels] == before

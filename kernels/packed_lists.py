@@ -1,0 +1,190 @@
+"""Inverted lists of 4-bit product-quantiser codes, laid out for byte shuffles, that grow at the end without repacking.
+
+A list is a chain of blocks of ``BLOCK_ROWS`` rows; blocks lie in chunks that never move. A block is one record: its
+code bytes column by column, one byte of each row in a column, then the 32 row numbers and the 32 terms. Byte j of a
+row's code has the number of its centroid in part 2j in the low half and in part 2j + 1 in the high half, as faiss has
+it. A row's slot is its place in the block; within a column slots 0 to 15 have the even bytes and 16 to 31 the odd ones,
+so that 16-bit sums of even and odd bytes are those of consecutive slots.
+
+A slot without a row has a term that is not a number, and so no score.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.arrays import Float32Array, Int32Array, Int64Array, Uint8Array
+
+BLOCK_ROWS = 32
+CHUNK_BLOCKS = 1024
+CENTROIDS = 16
+"""Of each part: what 4 bits can tell apart."""
+
+MOST_PARTS = 512
+"""More would leave a table fewer than 127 levels: see ``table_levels``."""
+
+MOST_STEPS = np.float32(2.0**100)
+"""Of a table, to a unit of its products: so that a table of zeros has a scale too."""
+
+BYTE_OF_SLOT: npt.NDArray[np.intp] = np.concatenate([np.arange(0, BLOCK_ROWS, 2), np.arange(1, BLOCK_ROWS, 2)])
+
+_ALIGNMENT = 64
+_ROW_BYTES, _TERM_BYTES = 4, 4
+_FIRST_CAPACITY = 64
+
+
+def table_levels(n_parts: int) -> int:
+    """The largest quantised table entry, such that one of each part can be summed in 16 bits."""
+    return min(255, 65535 // n_parts)
+
+
+class PackedLists:
+    """``codebook``: centroids float32 [M, 16, d / M] of the M parts of a vector, M even; ``codebook_by_part`` has the
+    same as [M, d / M, 16].
+
+    The lists' arrays are read by the kernels: ``first_blocks`` and ``sizes`` [nlist], ``next_blocks`` [blocks].
+    ``end_row`` is above every row listed. Not to be changed while it is searched.
+    """
+
+    def __init__(self, codebook: Float32Array, nlist: int) -> None:
+        n_parts, n_centroids, _ = codebook.shape
+        assert n_centroids == CENTROIDS
+        assert n_parts % 2 == 0
+        assert 0 < n_parts <= MOST_PARTS
+        self.codebook = np.ascontiguousarray(codebook, np.float32)
+        self.codebook_by_part = np.ascontiguousarray(self.codebook.transpose(0, 2, 1))
+        self.chunks: list[Uint8Array] = []
+        self.chunk_addresses: Int64Array = np.empty(0, np.int64)
+        self.first_blocks: Int32Array = np.full(nlist, -1, np.int32)
+        self.sizes: Int64Array = np.zeros(nlist, np.int64)
+        self.n_rows = 0
+        self.n_blocks = 0
+        self.end_row = 0
+        self._last_blocks: Int32Array = np.full(nlist, -1, np.int32)
+        self._next: Int32Array = np.full(_FIRST_CAPACITY, -1, np.int32)
+
+    @property
+    def nlist(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def code_bytes(self) -> int:
+        """Of a row."""
+        return len(self.codebook) // 2
+
+    @property
+    def n_columns(self) -> int:
+        """Code bytes of a row in a block: even, for two columns are shuffled at once."""
+        return -(-self.code_bytes // 2) * 2
+
+    @property
+    def record_bytes(self) -> int:
+        return BLOCK_ROWS * (self.n_columns + _ROW_BYTES + _TERM_BYTES)
+
+    @property
+    def next_blocks(self) -> Int32Array:
+        """The block after each, -1 after the last of a list."""
+        return self._next[: self.n_blocks]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is allocated, room to grow included."""
+        per_list = self.first_blocks.nbytes + self._last_blocks.nbytes + self.sizes.nbytes
+        return sum(chunk.nbytes for chunk in self.chunks) + self._next.nbytes + per_list + self.codebook.nbytes
+
+    def append(self, lists: Int64Array, codes: Uint8Array, rows: Int64Array, terms: Float32Array) -> None:
+        """Add rows [m] to the ends of their lists [m], with their codes uint8 [m, code_bytes] and terms [m]."""
+        if not len(rows):
+            return
+        order = np.argsort(lists, kind="stable")
+        ordered = lists[order]
+        blocks, slots = self._places(ordered)
+        for chunk in np.unique(blocks // CHUNK_BLOCKS):
+            here = blocks // CHUNK_BLOCKS == chunk
+            mine, at = order[here], (blocks[here] % CHUNK_BLOCKS, slots[here])
+            columns, its_rows, its_terms = self.views(self.chunks[chunk])
+            columns[at[0], : self.code_bytes, BYTE_OF_SLOT[at[1]]] = codes[mine]
+            its_rows[at] = rows[mine]
+            its_terms[at] = terms[mine]
+        self.n_rows += len(rows)
+        self.end_row = max(self.end_row, int(rows.max()) + 1)
+
+    def views(self, chunk: Uint8Array) -> tuple[Uint8Array, Int32Array, Float32Array]:
+        """Code bytes [blocks, columns, 32], rows int32 [blocks, 32] and terms float32 [blocks, 32] of a chunk."""
+        n_codes = BLOCK_ROWS * self.n_columns
+        n_rows = BLOCK_ROWS * _ROW_BYTES
+        columns = chunk[:, :n_codes].reshape(len(chunk), self.n_columns, BLOCK_ROWS)
+        return (
+            columns,
+            chunk[:, n_codes : n_codes + n_rows].view(np.int32),
+            chunk[:, n_codes + n_rows :].view(np.float32),
+        )
+
+    def listed(self, number: int) -> tuple[Uint8Array, Int64Array, Float32Array]:
+        """A list's codes uint8 [m, code_bytes], rows [m] and terms float32 [m], in the order they were added."""
+        size = int(self.sizes[number])
+        blocks = self._chain(number)
+        codes = np.empty((len(blocks), BLOCK_ROWS, self.code_bytes), np.uint8)
+        rows = np.empty((len(blocks), BLOCK_ROWS), np.int64)
+        terms = np.empty((len(blocks), BLOCK_ROWS), np.float32)
+        for place, block in enumerate(blocks):
+            columns, its_rows, its_terms = self.views(self.chunks[block // CHUNK_BLOCKS])
+            within = block % CHUNK_BLOCKS
+            codes[place] = columns[within][: self.code_bytes, BYTE_OF_SLOT].T
+            rows[place], terms[place] = its_rows[within], its_terms[within]
+        return codes.reshape(-1, self.code_bytes)[:size], rows.reshape(-1)[:size], terms.reshape(-1)[:size]
+
+    def _chain(self, number: int) -> list[int]:
+        chain: list[int] = []
+        block = int(self.first_blocks[number])
+        while block >= 0:
+            chain.append(block)
+            block = int(self._next[block])
+        return chain
+
+    def _places(self, ordered: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """(block, slot) of each new row, given their lists in ascending order; makes the blocks that are missing."""
+        lists, starts, counts = np.unique(ordered, return_index=True, return_counts=True)
+        before = self.sizes[lists]
+        full = -(-before // BLOCK_ROWS)
+        missing = -(-(before + counts) // BLOCK_ROWS) - full
+        first_new = self.n_blocks + np.cumsum(missing) - missing
+        last = self._last_blocks[lists].astype(np.int64)
+        self._chain_blocks(lists, first_new, missing)
+        self.sizes[lists] += counts
+        which = np.repeat(np.arange(len(lists)), counts)
+        places = before[which] + np.arange(len(ordered)) - starts[which]
+        turns = places // BLOCK_ROWS - full[which]
+        return np.where(turns < 0, last[which], first_new[which] + turns), places % BLOCK_ROWS
+
+    def _chain_blocks(self, lists: Int64Array, first_new: Int64Array, missing: Int64Array) -> None:
+        """Append ``missing`` blocks from ``first_new`` on to the chain of each list."""
+        end = self.n_blocks + int(missing.sum())
+        while len(self.chunks) * CHUNK_BLOCKS < end:
+            self.chunks.append(self._new_chunk())
+            self.chunk_addresses = np.array([chunk.ctypes.data for chunk in self.chunks], np.int64)
+        if end > len(self._next):
+            grown = np.full(max(end, 2 * len(self._next)), -1, np.int32)
+            grown[: len(self._next)] = self._next
+            self._next = grown
+        new = np.arange(self.n_blocks, end, dtype=np.int32)
+        self._next[new] = new + 1
+        grows = missing > 0
+        lists, first, last = lists[grows], first_new[grows], (first_new + missing - 1)[grows]
+        self._next[last] = -1
+        started = self.first_blocks[lists] >= 0
+        self._next[self._last_blocks[lists[started]]] = first[started]
+        self.first_blocks[lists[~started]] = first[~started]
+        self._last_blocks[lists] = last
+        self.n_blocks = end
+
+    def _new_chunk(self) -> Uint8Array:
+        n_bytes = CHUNK_BLOCKS * self.record_bytes
+        room: npt.NDArray[Any] = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
+        start = -room.ctypes.data % _ALIGNMENT
+        chunk = room[start : start + n_bytes].reshape(CHUNK_BLOCKS, self.record_bytes)
+        self.views(chunk)[2][:] = np.nan
+        return chunk
