@@ -16,7 +16,7 @@ from rich.text import Text
 from engine.cli import session
 from engine.cli.load_state import LoadState, created, read_state, state_path, write_state
 from engine.cli.loading import Loader, LoadPlan
-from engine.errors import CollectionNotFound, EngineError, InvalidArgument
+from engine.errors import CollectionNotFound, EngineError, InvalidArgument, Loading
 from engine.ingest.coerce import FieldMap, map_fields
 from engine.ingest.readers import RecordFile, open_records
 from engine.limits import MIB, Limits
@@ -25,6 +25,9 @@ from engine.types import Schema
 
 if TYPE_CHECKING:
     from engine.client import CollectionInfo, RetrievalClient
+
+_START_SECONDS = 300.0
+"""A first start compiles its kernels, which a busy machine takes minutes for."""
 
 app = typer.Typer(add_completion=False)
 
@@ -84,7 +87,7 @@ def load(
     """
     records = open_records(file)
     with session.connect(target) as client:
-        info = _collection(client, collection, schema)
+        info = _once_loaded(client, lambda: _collection(client, collection, schema))
         fields = map_fields(
             info.schema,
             id=id or None,
@@ -101,6 +104,16 @@ def load(
     _tell(state)
     if state.refused and not allow_refused:
         raise typer.Exit(1)
+
+
+def _once_loaded(client: RetrievalClient, ask: Callable[[], CollectionInfo]) -> CollectionInfo:
+    """Ask again once a server that is still starting serves."""
+    try:
+        return ask()
+    except Loading:
+        session.err.print(Text("the server is still starting: waiting until it serves"))
+        client.wait_until_serving(timeout_s=_START_SECONDS)
+        return ask()
 
 
 def _collection(client: RetrievalClient, name: str, schema_file: Path | None) -> CollectionInfo:

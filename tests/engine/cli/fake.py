@@ -7,7 +7,7 @@ from typing import Any
 
 from engine import convert
 from engine.client import CollectionInfo, DeleteResult, ItemRefusal, UpsertResult, VersionStatus
-from engine.errors import CollectionExists, CollectionNotFound, InvalidArgument, Unavailable
+from engine.errors import CollectionExists, CollectionNotFound, InvalidArgument, Loading, Unavailable
 from engine.limits import Limits
 from engine.types import (
     AttributeSpec,
@@ -42,6 +42,7 @@ class FakeServer:
         self.batches: list[list[Any]] = []
         self.searches: list[tuple[Any, SearchParams]] = []
         self.is_reachable = True
+        self.is_loading = False
 
     def client(self, target: str) -> FakeClient:
         return FakeClient(self, target)
@@ -57,6 +58,9 @@ class FakeClient:
 
     def __exit__(self, *_: object) -> None:
         return None
+
+    def wait_until_serving(self, collection: str = "", *, timeout_s: float = 60.0) -> None:
+        self._server.is_loading = False
 
     def server(self) -> admin_pb2.GetServerResponse:
         limits = Limits()
@@ -81,6 +85,8 @@ class FakeClient:
     def get_collection(self, name: str) -> CollectionInfo:
         if not self._server.is_reachable:
             raise Unavailable(f"no server answers at {self._target}: start one with `ebr serve`")
+        if self._server.is_loading:
+            raise Loading("the server is loading its collections")
         if name not in self._server.schemas:
             raise CollectionNotFound(name)
         schema = self._server.schemas[name]

@@ -245,3 +245,11 @@ def test_a_file_that_breaks_off_is_told_after_what_could_be_read(
     assert result.exit_code == 1
     assert "cannot read a.csv" in result.stderr
     assert list(server.items["jobs"]) == ["a"]
+
+
+def test_a_load_waits_for_a_server_that_is_still_starting(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    server.is_loading = True
+    result = run("load", _jsonl(tmp_path / "a.jsonl", _rows(2)), "-c", "jobs")
+    assert result.exit_code == 0, result.stderr
+    assert "still starting" in result.stderr
+    assert len(server.items["jobs"]) == 2
