@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich.console import Console
 from rich.table import Table
 
 from bench import inprocess
@@ -29,6 +30,7 @@ _MARGIN = 0.005
 _TARGETS = (0.85, 0.9, 0.95, 0.97, 0.99)
 _SLOW_QUERIES = 32
 _BATCH = 64
+_TABLE_WIDTH = 140
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,6 @@ def print_cell(name: str, result: CellResult) -> None:
     for engine, one in result.engines.items():
         rates = [f"{s.median:,.0f}" if (s := rate) else "" for rate in (one.ready, one.whole, one.ready_alone)]
         table.add_row(engine, f"{one.recall:.3f}{'' if one.reached else ' !'}", one.setting, *rates)
-    progress.print(table)
+    Console(stderr=True, highlight=False, width=_TABLE_WIDTH).print(table)
     fixed = "" if result.fixed_recall is None else f"; faiss at its unfiltered nprobe {result.fixed_recall:.3f}"
     progress.print(f"  recall by default {result.default_recall:.3f}{fixed}")

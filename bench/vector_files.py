@@ -38,6 +38,14 @@ class SparseMatrix:
         """The columns of a row."""
         return self.columns[self.starts[number] : self.starts[number + 1]]
 
+    def transposed(self) -> SparseMatrix:
+        """The rows of each column, ascending."""
+        order = np.argsort(self.columns, kind="stable")
+        rows = np.repeat(np.arange(self.n_rows, dtype=np.int32), np.diff(self.starts))[order]
+        counts = np.bincount(self.columns, minlength=self.n_columns)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return SparseMatrix(self.n_rows, starts, rows, self.values[order])
+
 
 def sparse_matrix(rows: list[list[int]], *, n_columns: int) -> SparseMatrix:
     """Ones in these columns of each row."""
