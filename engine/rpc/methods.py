@@ -137,8 +137,12 @@ def _as_engine_error(error: Exception, name: str) -> EngineError:
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: EngineError) -> None:  # type: ignore[type-arg]
+    """Raises what ends the call; CancelledError where nobody is there any more to be told."""
     status = status_of(error)
-    await context.abort(grpc_code(error), status.message, trailers_of(status))
+    try:
+        await context.abort(grpc_code(error), status.message, trailers_of(status))
+    except grpc.aio.InternalError as gone:
+        raise asyncio.CancelledError from gone
 
 
 async def in_order(tasks: AsyncIterator[asyncio.Task[Any]], *, ahead: int) -> AsyncIterator[Any]:
