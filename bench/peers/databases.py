@@ -155,7 +155,7 @@ class LanceDb(_Database):
 
     def _one(self, query: Float32Array, expression: str | None, k: int, knobs: Knobs) -> Int64Array:
         asked: Any = self._table.search(query, vector_column_name="vector")
-        asked = asked.nprobes(knobs[0]).limit(k).select(["row"])
+        asked = asked.nprobes(knobs[0]).limit(k).select(["row", "_distance"])
         asked = asked.distance_type("l2" if self._rows.metric == "l2" else "dot")
         if expression is not None:
             asked = asked.where(expression, prefilter=True)
