@@ -124,7 +124,8 @@ def draw(line: Mapping[str, Any], name: str, k: int, picture: Path) -> None:
     rows = figures[f"{name}.rows"]
     drawn.suptitle(
         f"{name}: {rows['n']:,} x {rows['d']}, k = {k}, batches of 64, each query its own filter\n"
-        f"{machine['cpu']}, {machine['cores']} cores; set for recall@{k} .95 on other queries; hollow: not reached there, or too few rows pass",
+        f"{machine['cpu']}, {machine['cores']} cores; set for recall@{k} .95 on other queries; "
+        "hollow: not reached there, or too few rows pass",
         fontsize=10,
     )
     drawn.tight_layout(rect=(0, 0.25 / len(kinds) / 3 + 0.04, 1, 1))
