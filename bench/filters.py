@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bench.cache import cache_folder
 from bench.harness import SEED, Options, Report, interleaved, run, seconds_of
 from engine import threads
-from engine.types import AttributeSpec, AttributeType, Filter, HasId, Match, Range, Schema, Uint8Array
+from engine.types import AttributeSpec, AttributeType, AttributeValue, Filter, HasId, Match, Range, Schema, Uint8Array
 
 N = 1_000_000
 N_EXCLUDED = 50_000
@@ -98,12 +98,13 @@ def _rows() -> Rows:
 
 def _cases(rows: Rows, table: Any) -> list[Case]:
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute
     excluded = pa.array(rows.excluded)
-    between = lambda name, low, high: pc.and_(  # noqa: E731  # a phrase of the cases below
-        pc.greater_equal(table[name], low), pc.less(table[name], high)
-    )
+
+    def between(name: str, low: float, high: float) -> Any:
+        return pc.and_(pc.greater_equal(table[name], low), pc.less(table[name], high))
 
     def passing(flags: Any) -> int:
         return int(pc.sum(flags).as_py())
@@ -217,7 +218,7 @@ class Bed:
         variants: dict[str, Callable[[], Any]] = {
             "ours": evaluate,
             "pyarrow": case.arrow,
-            "duckdb": lambda: self._duckdb.execute(query).fetchone()[0],
+            "duckdb": lambda: self._duckdb.execute(query).fetchall()[0][0],
         }
         if case.name == "range_and_keyword":
             variants["read"] = self.rows.price.sum
@@ -302,7 +303,7 @@ def _under_writes(bed: Bed, upserts_per_s: int, seconds: float, report: Report) 
 
 
 def _upsert(bed: Bed, ids: npt.NDArray[np.uint64], *, sequence: int) -> None:
-    items = []
+    items: list[dict[str, AttributeValue]] = []
     for place, one in enumerate(ids.tolist()):
         bed.items.kill(one, died=sequence + place)
         bed.items.add(one, bed.columns.n_rows + place, 1, born=sequence + place)

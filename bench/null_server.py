@@ -46,6 +46,9 @@ class NullBackend:
     def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
         return _same_rows(len(queries), k)
 
+    def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
+        return parts[0]
+
     def load_ivfpq(self, path: Path) -> IvfPqIndex:
         raise CorruptData(f"{path}: this device has no inverted lists")
 

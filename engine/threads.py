@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import logging
 import os
 import sys
@@ -35,7 +37,8 @@ def configure(compute_threads: int | None, cache_dir: Path) -> int:
     """Size the pools of this process and of the children it starts; the number of threads, all available where None.
 
     Threads that wait sleep (OMP_WAIT_POLICY=PASSIVE): two lanes share the cores, and one that spins takes them from the
-    other. Machine code that numba compiles is kept in ``cache_dir``, unless NUMBA_CACHE_DIR says where.
+    other. Machine code that numba compiles is kept in ``cache_dir``, in a folder for these very kernels, unless
+    NUMBA_CACHE_DIR says where.
     """
     global _compute_threads
     threads = available_threads() if compute_threads is None else compute_threads
@@ -44,11 +47,25 @@ def configure(compute_threads: int | None, cache_dir: Path) -> int:
         _log.warning("thread pools are sized too late for %s, loaded before", ", ".join(early))
     os.environ.update(dict.fromkeys(_POOL_SIZES, str(threads)))
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_dir))
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(kernel_cache(cache_dir)))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _compute_threads = threads
     size_torch()
     return threads
+
+
+def kernel_cache(folder: Path) -> Path:
+    """Where under ``folder`` the machine code of these kernels belongs.
+
+    numba looks at the file of a function alone: one that calls another file's would go on with that file's old code.
+    """
+    spec = importlib.util.find_spec("kernels")
+    if spec is None or spec.origin is None:
+        return folder
+    digest = hashlib.sha256()
+    for path in sorted(Path(spec.origin).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return folder / digest.hexdigest()[:16]
 
 
 def size_torch() -> None:

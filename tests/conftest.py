@@ -13,7 +13,6 @@ from engine import threads
 ROOT = Path(__file__).parents[1]
 
 # Before any test loads a library that has threads; kernels are compiled once, for the processes that tests start too.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".numba-cache"))
 threads.configure(None, ROOT / ".numba-cache")
 
 # The same examples each time, and no wall-clock limit per example: a busy machine is no failure.

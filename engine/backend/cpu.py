@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from engine.backend.faiss_ivfpq import FaissIvfPq
+from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.protocol import TopK, Vectors
 from engine.dtypes import numpy_dtype
 from engine.errors import ConfigError
@@ -74,13 +74,17 @@ class CpuBackend:
             *kernels.rescore(vectors.segments, queries, candidates, metric=vectors.metric, k=k, end_row=vectors.n_rows)
         )
 
-    def load_ivfpq(self, path: Path, *, dimension: int | None = None, metric: Metric | None = None) -> FaissIvfPq:
+    def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
+        """Top k of several answers to the same queries."""
+        return TopK(*kernels.merge_topk([(part.rows, part.scores) for part in parts], k=k))
+
+    def load_ivfpq(self, path: Path, *, dimension: int | None = None, metric: Metric | None = None) -> CpuIvfPq:
         """Open an index file in faiss CPU format, of that dimension and metric where they are given.
 
         Raises:
             CorruptData: the file is not such an index.
         """
-        return FaissIvfPq.load(path, dimension=dimension, metric=metric, threads=self._threads)
+        return CpuIvfPq.load(path, dimension=dimension, metric=metric, threads=self._threads)
 
     def warm_up(self, vectors: Vectors) -> None:
         """Compile the kernels for the stored dtype, or load them from numba's cache."""

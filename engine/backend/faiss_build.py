@@ -5,15 +5,16 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
-from engine.backend.faiss_ivfpq import CODE_BITS, FaissIvfPq, faiss_metric, padded_dimension
+from engine.backend.cpu_ivfpq import CODE_BITS, CpuIvfPq, faiss_metric, padded_dimension
 from engine.errors import FailedPrecondition, InvalidArgument
 from engine.types import Float32Array, Metric
+from kernels.packed_lists import MOST_PARTS
 
 
 def allowed_code_bytes(dimension: int) -> tuple[int, ...]:
     """The code lengths, ascending, that an index of this dimension can have."""
     padded = padded_dimension(dimension)
-    return tuple(size for size in range(1, padded + 1) if padded % size == 0)
+    return tuple(parts // 2 for parts in range(2, min(padded, MOST_PARTS) + 1, 2) if padded % parts == 0)
 
 
 def least_sample(nlist: int) -> int:
@@ -49,7 +50,7 @@ def train_ivfpq(
     seed: int,
     threads: int = 1,
     centroids: Float32Array | None = None,
-) -> FaissIvfPq:
+) -> CpuIvfPq:
     """An empty index trained on float32 [n, d]: add rows to it in order, then save it.
 
     The same sample, seed and number of threads give the same index. ``centroids`` of ``train_centroids``, where given,
@@ -68,7 +69,7 @@ def train_ivfpq(
     if centroids is not None:
         index.quantizer.add(centroids)
     index.train(_padded(sample))
-    return FaissIvfPq(index, threads=threads)
+    return CpuIvfPq(index, threads=threads)
 
 
 def _require_rows(n: int, nlist: int) -> None:
@@ -86,7 +87,9 @@ def _padded(sample: Float32Array) -> Float32Array:
 def _untrained(d: int, nlist: int, code_bytes: int, metric: Metric, seed: int) -> faiss.IndexIVFPQ:
     kind = faiss_metric(metric)
     quantizer = faiss.IndexFlat(d, kind)
-    index = faiss.IndexIVFPQ(quantizer, d, nlist, code_bytes, CODE_BITS, kind)
+    index = faiss.IndexIVFPQ(quantizer, d, nlist, 2 * code_bytes, CODE_BITS, kind)
+    # Measured (docs/adr/0004-four-bit-codes.md): at equal time residuals find more by dot and less by l2.
+    index.by_residual = kind != faiss.METRIC_L2
     for clustering in (index.cp, index.pq.cp):
         clustering.seed = seed
         clustering.min_points_per_centroid = 1

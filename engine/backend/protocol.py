@@ -48,11 +48,18 @@ class TopK:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Unscored rows int64 [B, c], padded with -1, and how much was scanned to find them (over all queries)."""
+    """Unscored rows int64 [B, c], padded with -1."""
 
     rows: Int64Array
-    lists_scanned: int
-    rows_scanned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rescored:
+    """Hits by exact score, and how many lists and rows were scanned to find them: int64 [B] each."""
+
+    top: TopK
+    lists_scanned: Int64Array
+    rows_scanned: Int64Array
 
 
 class IvfPqIndex(Protocol):
@@ -81,6 +88,19 @@ class IvfPqIndex(Protocol):
 
         One mask for all queries of the call; queries float32 [B, d].
         """
+        ...
+
+    def search_rescored(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        *,
+        nprobes: Int64Array,
+        depths: Int64Array,
+        masks: Sequence[Uint8Array | None],
+        k: int,
+    ) -> Rescored:
+        """Exact top k of what ``search`` finds, each query with its own probes [B], depth [B] and mask."""
         ...
 
 
@@ -115,6 +135,10 @@ class Backend(Protocol):
 
     def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
         """Exact top k among candidates int64 [B, c] (any order, -1 skipped)."""
+        ...
+
+    def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
+        """Top k of several answers to the same queries."""
         ...
 
     def load_ivfpq(self, path: Path) -> IvfPqIndex:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend import open_backend
+from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.faiss_build import allowed_code_bytes, train_centroids, train_ivfpq
-from engine.backend.faiss_ivfpq import FaissIvfPq
 from engine.backend.protocol import SEGMENT_ROWS, Backend, IvfPqIndex, Vectors
 from engine.dtypes import StoredArray, numpy_dtype
 from engine.errors import FailedPrecondition
@@ -59,7 +59,7 @@ class Trainer:
         """Rows that so many lists are trained on."""
         return sample_rows(len(self._work.training_rows), nlist, self._work.job.dimension)
 
-    def make(self, nlist: int, code_bytes: int) -> FaissIvfPq:
+    def make(self, nlist: int, code_bytes: int) -> CpuIvfPq:
         job = self._work.job
         if nlist not in self._centroids:
             self._centroids[nlist] = train_centroids(

@@ -17,7 +17,6 @@ from engine.backend.protocol import SEGMENT_ROWS, Backend, Vectors
 from engine.dtypes import to_stored
 from engine.errors import ConfigError
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
-from kernels import cpu as kernels
 
 _BEYOND_CACHE_BYTES = 32 << 20
 """Vectors to measure on: more than a core's caches hold, so that memory's speed shows."""
@@ -162,7 +161,9 @@ def _disjoint_masks(n_rows: int) -> list[Uint8Array]:
 
 
 def _listed(mask: Uint8Array) -> Int64Array:
-    return kernels.rows_of_mask(mask, end_row=8 * mask.size)
+    from kernels.cpu import rows_of_mask  # whoever only reads costs does without a compiler
+
+    return rows_of_mask(mask, end_row=8 * mask.size)
 
 
 def _rest(seconds: float, already: float) -> float:

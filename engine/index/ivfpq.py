@@ -15,17 +15,18 @@ from engine.errors import CorruptData
 from engine.index.tuning import Costs, Tuning
 from engine.types import Metric
 
-FORMAT = 1
+FORMAT = 2
+"""1 had codes of 8 bits a part, which are trained anew (docs/adr/0004-four-bit-codes.md)."""
 
-_CENTROIDS = 256
-"""Of an 8-bit code's byte."""
+_CENTROIDS = 16
+"""Of a part, by a 4-bit code."""
+_LEAST_ROWS = 10_000
+"""Fewer are scanned in a fraction of a millisecond."""
 _ROWS_PER_CENTROID = 39
 """faiss's least number of training rows for each centroid; fewer leave centroids that stand for single rows."""
 _SAMPLE_PER_LIST = 64
 _SAMPLE_BYTES = 512 << 20
-_VALUES_PER_CODE_BYTE = (32, 16, 8, 4)
-_SLOW_TO_TRAIN_BYTES = 32
-"""Below eight values a byte faiss trains ten times as long (measured): not worth it for longer codes than this."""
+_VALUES_PER_CODE_BYTE = (16, 8, 4, 2)
 _LISTS_PER_ROOT = (1, 2, 4)
 
 _GUESSED_DEPTH = 100
@@ -47,19 +48,19 @@ def code_sizes(dimension: int, allowed: Sequence[int]) -> tuple[int, ...]:
     """Code lengths in bytes worth trying, ascending, out of those that the index allows."""
     wanted = [dimension / values for values in _VALUES_PER_CODE_BYTE]
     nearest = {min(allowed, key=lambda size: abs(math.log(size / want))) for want in wanted}
-    return tuple(sorted(size for size in nearest if size <= max(_SLOW_TO_TRAIN_BYTES, max(allowed) // 8)))
+    return tuple(sorted(nearest))
 
 
 def sample_rows(n_live: int, nlist: int, dimension: int) -> int:
     """Rows to train on: some for each centroid, within a bound of memory."""
-    wanted = _SAMPLE_PER_LIST * max(nlist, _CENTROIDS)
+    wanted = max(_SAMPLE_PER_LIST * nlist, _LEAST_ROWS)
     affordable = max(_SAMPLE_BYTES // (4 * dimension), _ROWS_PER_CENTROID * _CENTROIDS)
     return min(n_live, wanted, affordable)
 
 
 def worth_training(n_rows: int, dimension: int, costs: Costs) -> bool:
     """Whether lists are predicted to be clearly faster than an exact scan, and the rows can train them."""
-    if n_rows < _ROWS_PER_CENTROID * _CENTROIDS:
+    if n_rows < _LEAST_ROWS:
         return False
     scanned = list_counts(n_rows)[0] + _CENTROIDS + int(n_rows * _GUESSED_PROBED_SHARE * _GUESSED_CODE_COST)
     lists = 2 * costs.scan_call + scanned * dimension * costs.scan_value_dense
@@ -69,7 +70,7 @@ def worth_training(n_rows: int, dimension: int, costs: Costs) -> bool:
 
 def min_rows_to_train(dimension: int, costs: Costs) -> int:
     """The least number of rows that is ``worth_training``."""
-    low, high = 0, _ROWS_PER_CENTROID * _CENTROIDS
+    low, high = 0, _LEAST_ROWS
     while not worth_training(high, dimension, costs):
         low, high = high, 2 * high
     while high - low > 1:
@@ -123,19 +124,24 @@ class IvfPqImage:
         return {"format": FORMAT, **fields, "tuning": self.tuning.to_json()}
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> IvfPqImage:
+    def from_json(cls, stored: Any) -> IvfPqImage:
         """The inverse of ``to_json``.
 
         Raises:
             CorruptData: it is not what ``to_json`` gives, or of another format.
         """
-        if stored.get("format") != FORMAT:
-            raise CorruptData(f"index image format: {stored.get('format')!r} where {FORMAT} is known")
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+            told = stored.get("format") if isinstance(stored, dict) else type(stored).__name__
+            raise CorruptData(f"index image format: {told!r} where {FORMAT} is known")
         fields = {name: one for name, one in stored.items() if name not in ("format", "tuning")}
         try:
-            return cls(**fields, tuning=Tuning.from_json(stored["tuning"]))
+            image = cls(**fields, tuning=Tuning.from_json(stored["tuning"]))
         except (KeyError, TypeError) as error:
             raise CorruptData(f"not an index image: {error!r}") from error
+        counts = (image.nlist, image.code_bytes, image.n_rows, image.live_rows, image.sequence, image.dimension)
+        if not all(isinstance(one, int) for one in counts):
+            raise CorruptData(f"not an index image: a count among {counts} is no whole number")
+        return image
 
 
 def index_path(folder: Path, image_id: str) -> Path:

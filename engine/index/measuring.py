@@ -271,8 +271,15 @@ def _measured(cell: Cell, nprobe: int, depth: int) -> Setting:
 def _search(cell: Cell, nprobe: int, depth: int, queries: Float32Array) -> None:
     """From queries to their top k, as a search does it."""
     subject = cell.subject
-    candidates = subject.ivfpq.search(queries, nprobe=nprobe, depth=depth, mask=cell.mask)
-    subject.backend.rescore(subject.vectors, queries, candidates.rows, k=cell.k)
+    n = len(queries)
+    subject.ivfpq.search_rescored(
+        subject.vectors,
+        queries,
+        nprobes=np.full(n, nprobe, np.int64),
+        depths=np.full(n, depth, np.int64),
+        masks=[cell.mask] * n,
+        k=cell.k,
+    )
 
 
 def _without_own(rows: Int64Array, own: Int64Array, *others: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:

@@ -110,13 +110,11 @@ def _run(batch: Batch, cohorts: Sequence[Cohort]) -> list[_Found]:
 
 
 def _grouped(index: VersionIndex, cohorts: Sequence[Cohort]) -> list[list[int]]:
-    """A scan or a gather takes any masks, inverted lists take one; all keep as many rows a query as one wants."""
+    """Every way takes any masks; all queries of a call keep as many rows as one of them wants."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, cohort in enumerate(cohorts):
-        key: tuple[object, ...] = (cohort.plan.strategy, _size_class(_rows_wanted(index, cohort)))
-        if cohort.plan.strategy in _INVERTED:
-            key = (*key, cohort.plan.nprobe, cohort.plan.depth, id(cohort.mask))
-        groups.setdefault(key, []).append(position)
+        way = Strategy.IVFPQ if cohort.plan.strategy in _INVERTED else cohort.plan.strategy
+        groups.setdefault((way, _size_class(_rows_wanted(index, cohort))), []).append(position)
     return list(groups.values())
 
 
@@ -168,41 +166,49 @@ def _gather(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int
 
 
 def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
-    """Inverted lists, exact rescoring of what they gave, and the exact tail; one mask for the whole group."""
-    index, plan_, mask = batch.index, group[0].plan, group[0].mask
+    """Inverted lists with exact rescoring, then the exact tail; what comes short is searched exactly."""
+    index = batch.index
     assert index.lists is not None
-    bits = None if mask.passes_all else mask.bits
-    candidates = index.lists.ivfpq.search(vectors, nprobe=plan_.nprobe, depth=max(plan_.depth, k), mask=bits)
-    rows, tail_rows = candidates.rows, index.rows.n_rows - index.indexed_rows
+    sizes = [len(cohort) for cohort in group]
+    probed = index.lists.ivfpq.search_rescored(
+        index.vectors,
+        vectors,
+        nprobes=np.repeat([cohort.plan.nprobe for cohort in group], sizes),
+        depths=np.repeat([max(cohort.plan.depth, k) for cohort in group], sizes),
+        masks=[None if cohort.mask.passes_all else cohort.mask.bits for cohort in group for _ in range(len(cohort))],
+        k=k,
+    )
+    top, tail_rows = probed.top, index.rows.n_rows - index.indexed_rows
     if tail_rows:
-        masks = [mask.bits] * len(vectors)
+        masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
         tail = batch.backend.masked_scan(
             index.vectors, vectors, masks, k=min(k, tail_rows), first_row=index.indexed_rows
         )
-        rows = np.concatenate([rows, tail.rows], axis=1)
-    top = batch.backend.rescore(index.vectors, vectors, rows, k=k)
-    short = (top.rows >= 0).sum(axis=1) < min(k, mask.survivors)
+        top = batch.backend.merge_topk([top, tail], k=k)
+    wanted = np.repeat([min(k, cohort.mask.survivors) for cohort in group], sizes)
+    short = top.rows[np.arange(len(vectors)), np.maximum(wanted, 1) - 1] < 0
     if short.any():
-        top = _second_pass(batch, group[0], vectors, top, short, k)
-    n = len(vectors)
+        top = _second_pass(batch, group, vectors, top, short, k)
+    ends = np.cumsum(sizes).tolist()
     return [
         _Found(
             part,
-            lists_scanned=candidates.lists_scanned // n,
-            rows_scanned=candidates.rows_scanned // n + tail_rows,
-            rescored=rows.shape[1],
-            second_pass=bool(short.any()),
+            lists_scanned=int(probed.lists_scanned[end - size : end].mean()),
+            rows_scanned=int(probed.rows_scanned[end - size : end].mean()) + tail_rows,
+            rescored=max(cohort.plan.depth, k) + tail_rows,
+            second_pass=bool(short[end - size : end].any()),
         )
-        for part in _split(top, group)
+        for cohort, part, size, end in zip(group, _split(top, group), sizes, ends, strict=True)
     ]
 
 
 def _second_pass(
-    batch: Batch, cohort: Cohort, vectors: Float32Array, top: TopK, short: npt.NDArray[np.bool_], k: int
+    batch: Batch, group: Sequence[Cohort], vectors: Float32Array, top: TopK, short: npt.NDArray[np.bool_], k: int
 ) -> TopK:
     """Exact search for the queries whose probes met fewer rows than there are survivors to return."""
-    masks = [cohort.mask.bits] * int(short.sum())
-    exact = batch.backend.masked_scan(batch.index.vectors, vectors[short], masks, k=k)
+    masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
+    own = [mask for mask, is_short in zip(masks, short.tolist(), strict=True) if is_short]
+    exact = batch.backend.masked_scan(batch.index.vectors, vectors[short], own, k=k)
     rows, scores = top.rows.copy(), top.scores.copy()
     rows[short], scores[short] = exact.rows, exact.scores
     return TopK(rows, scores)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -25,7 +26,20 @@ def test_every_pool_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
         "print(json.dumps([torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, numba.config.CACHE_DIR, "
         "os.environ['OMP_WAIT_POLICY'], os.environ['RAYON_NUM_THREADS'], sys.getswitchinterval()]))"
     )
-    assert _in_a_new_process(code) == [1, 1, str(tmp_path), "PASSIVE", "1", threads.SWITCH_INTERVAL_S]
+    kept = str(threads.kernel_cache(tmp_path))
+    assert _in_a_new_process(code) == [1, 1, kept, "PASSIVE", "1", threads.SWITCH_INTERVAL_S]
+
+
+def test_kernels_that_changed_have_a_cache_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "kernels"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    spec = importlib.util.spec_from_file_location("kernels", package / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    before = threads.kernel_cache(tmp_path)
+    assert before == threads.kernel_cache(tmp_path)
+    (package / "callee.py").write_text("changed = True")
+    assert threads.kernel_cache(tmp_path) != before
 
 
 def test_a_cache_for_kernels_that_the_environment_names_is_kept(tmp_path: Path) -> None:

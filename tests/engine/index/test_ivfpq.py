@@ -136,11 +136,18 @@ def test_changed_lists_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path, "a")
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"nlist": None, "surplus": 1}, {"tuning": {}}])
+@pytest.mark.parametrize("change", [{"format": 1}, {"nlist": None, "surplus": 1}, {"tuning": {}}, {"n_rows": "3000"}])
 def test_what_is_no_image_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     write_image(tmp_path, image("a", tmp_path))
     path = image_path(tmp_path, "a")
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorruptData):
+        read_image(tmp_path, "a")
+
+
+def test_a_file_that_holds_no_object_is_no_image(tmp_path: Path) -> None:
+    write_image(tmp_path, image("a", tmp_path))
+    image_path(tmp_path, "a").write_text("[]")
     with pytest.raises(CorruptData):
         read_image(tmp_path, "a")
 

@@ -6,7 +6,7 @@ import pytest
 
 from engine.backend import open_backend
 from engine.backend.faiss_build import train_ivfpq
-from engine.backend.protocol import Backend, Candidates, Vectors
+from engine.backend.protocol import Backend, Candidates, Rescored, Vectors
 from engine.index import measuring
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs, measure_costs_on, pack
@@ -63,7 +63,10 @@ class Listed:
         raise AssertionError("nothing is added")
 
     def search(self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None) -> Candidates:
-        return Candidates(self._rows[:, :depth], 0, 0)
+        return Candidates(self._rows[:, :depth])
+
+    def search_rescored(self, *args: object, **kwargs: object) -> Rescored:
+        raise AssertionError("nothing is timed")
 
 
 def brute_force(rows: Float32Array, query_row: int, flags: npt.NDArray[np.bool_], k: int) -> set[int]:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.backend.cpu import CpuBackend
+from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.faiss_build import allowed_code_bytes, train_ivfpq
-from engine.backend.faiss_ivfpq import FaissIvfPq
-from engine.backend.protocol import IvfPqIndex
+from engine.backend.protocol import SEGMENT_ROWS, IvfPqIndex, Vectors
 from engine.errors import CorruptData, FailedPrecondition, InvalidArgument
 from engine.types import Float32Array, Metric
 
@@ -26,22 +26,22 @@ def clustered(d: int, seed: int = 3) -> Float32Array:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def build(d: int = 17, metric: Metric = "cosine") -> FaissIvfPq:
+def build(d: int = 17, metric: Metric = "cosine") -> CpuIvfPq:
     rows = clustered(d)
-    index = train_ivfpq(rows, nlist=NLIST, code_bytes=8, metric=metric, seed=5)
+    index = train_ivfpq(rows, nlist=NLIST, code_bytes=4, metric=metric, seed=5)
     index.add(rows[:250])
     index.add(rows[250:])
     return index
 
 
 @pytest.fixture(scope="module")
-def index() -> FaissIvfPq:
+def index() -> CpuIvfPq:
     return build()
 
 
-@pytest.mark.parametrize("d", [1, 3, 8, 17, 100, 127])
-def test_every_dimension_allows_code_lengths_of_which_eight_is_one(d: int) -> None:
-    assert {1, 2, 4, 8} <= set(allowed_code_bytes(d))
+@pytest.mark.parametrize("d", [1, 3, 8, 17, 100, 127, 4096])
+def test_every_dimension_allows_code_lengths_of_which_four_is_one(d: int) -> None:
+    assert {1, 2, 4} <= set(allowed_code_bytes(d))
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
@@ -52,13 +52,13 @@ def test_the_true_nearest_rows_are_among_the_candidates(metric: Metric, d: int) 
     found = index.search(rows[:50], nprobe=NLIST, depth=100, mask=None)
     recall = np.mean([row in of_query for row, of_query in enumerate(found.rows)])
     assert recall == 1.0
-    assert (index.n_rows, index.nlist, index.code_bytes) == (N, NLIST, 8)
+    assert (index.n_rows, index.nlist, index.code_bytes) == (N, NLIST, 4)
 
 
 @given(seed=st.integers(0, 2**32), density=st.sampled_from([0.0, 0.01, 0.3, 1.0]), n_queries=st.sampled_from([1, 9]))
 @settings(max_examples=40, deadline=None)
 def test_a_row_whose_bit_is_clear_is_never_a_candidate(
-    index: FaissIvfPq, seed: int, density: float, n_queries: int
+    index: CpuIvfPq, seed: int, density: float, n_queries: int
 ) -> None:
     generator = np.random.default_rng(seed)
     chosen = generator.random(generator.integers(1, N + 1)) < density
@@ -70,20 +70,34 @@ def test_a_row_whose_bit_is_clear_is_never_a_candidate(
         assert kept.size == np.unique(kept).size == min(40, chosen.sum())
 
 
-def test_what_was_scanned_is_counted_for_this_call_alone(index: FaissIvfPq) -> None:
-    queries = clustered(17)[:9]
-    everything = index.search(queries, nprobe=NLIST, depth=5, mask=None)
-    assert (everything.lists_scanned, everything.rows_scanned) == (9 * NLIST, 9 * N)
-    nothing = index.search(queries[:1], nprobe=2, depth=5, mask=np.zeros(N // 8, np.uint8))
-    assert (nothing.lists_scanned, nothing.rows_scanned) == (2, 0)
+def test_each_query_has_its_own_probes_depth_and_mask(index: CpuIvfPq) -> None:
+    rows, queries = clustered(17), clustered(17)[:3]
+    segment = np.zeros((SEGMENT_ROWS, 17), np.float16)
+    segment[:N] = rows
+    nothing, odd = np.zeros(N // 8 + 1, np.uint8), np.packbits(np.arange(N) % 2 == 1, bitorder="little")
+    found = index.search_rescored(
+        Vectors([segment], N, 17, "float16", "cosine"),
+        queries,
+        nprobes=np.array([NLIST, 2, NLIST]),
+        depths=np.array([N, 1, N]),
+        masks=[odd, None, nothing],
+        k=5,
+    )
+    exact = np.argsort(-(rows.astype(np.float16).astype(np.float32) @ queries[0]), kind="stable")
+    assert found.top.rows[0].tolist() == exact[exact % 2 == 1][:5].tolist()
+    assert (found.top.rows[1] >= 0).sum() == 1
+    assert found.top.rows[2].tolist() == [-1] * 5
+    assert found.lists_scanned.tolist() == [NLIST, 2, NLIST]
+    assert found.rows_scanned[[0, 2]].tolist() == [N, N]
+    assert 0 < found.rows_scanned[1] < N
 
 
-def test_more_probes_than_lists_and_more_depth_than_rows_only_pad(index: FaissIvfPq) -> None:
+def test_more_probes_than_lists_and_more_depth_than_rows_only_pad(index: CpuIvfPq) -> None:
     found = index.search(clustered(17)[:1], nprobe=10 * NLIST, depth=N + 50, mask=None)
     assert sorted(found.rows[0].tolist()) == [-1] * 50 + list(range(N))
 
 
-def test_an_index_saved_and_opened_answers_as_before(index: FaissIvfPq, tmp_path: Path) -> None:
+def test_an_index_saved_and_opened_answers_as_before(index: CpuIvfPq, tmp_path: Path) -> None:
     path = tmp_path / "ivfpq.faiss"
     index.save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["ivfpq.faiss"]
@@ -103,28 +117,28 @@ def test_the_same_seed_trains_the_same_index() -> None:
     np.testing.assert_array_equal(first, second)
 
 
-def test_a_file_that_is_cut_short_or_no_index_is_corrupt(index: FaissIvfPq, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_or_no_index_is_corrupt(index: CpuIvfPq, tmp_path: Path) -> None:
     path = tmp_path / "ivfpq.faiss"
     index.save(path)
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"no index"):
         path.write_bytes(content)
         with pytest.raises(CorruptData, match="ivfpq"):
-            FaissIvfPq.load(path, threads=1)
+            CpuIvfPq.load(path, threads=1)
     with pytest.raises(CorruptData):
-        FaissIvfPq.load(tmp_path / "absent", threads=1)
+        CpuIvfPq.load(tmp_path / "absent", threads=1)
 
 
-def test_an_index_of_another_kind_dimension_or_metric_is_corrupt(index: FaissIvfPq, tmp_path: Path) -> None:
+def test_an_index_of_another_kind_dimension_or_metric_is_corrupt(index: CpuIvfPq, tmp_path: Path) -> None:
     flat, path = tmp_path / "flat.faiss", tmp_path / "ivfpq.faiss"
     faiss.write_index(faiss.IndexFlatL2(8), str(flat))
     index.save(path)
     with pytest.raises(CorruptData, match="IndexFlat"):
-        FaissIvfPq.load(flat, threads=1)
+        CpuIvfPq.load(flat, threads=1)
     with pytest.raises(CorruptData, match="dimension is 24, not 32"):
-        FaissIvfPq.load(path, threads=1, dimension=32)
+        CpuIvfPq.load(path, threads=1, dimension=32)
     with pytest.raises(CorruptData, match="metric is not l2"):
-        FaissIvfPq.load(path, threads=1, metric="l2")
+        CpuIvfPq.load(path, threads=1, metric="l2")
     with pytest.raises(CorruptData, match="asked for 9"):
         index.search(np.zeros((1, 9), np.float32), nprobe=1, depth=1, mask=None)
 
@@ -133,5 +147,5 @@ def test_training_refuses_code_lengths_and_samples_that_cannot_work() -> None:
     sample = clustered(17)
     with pytest.raises(InvalidArgument, match="code_bytes: 5 is none of"):
         train_ivfpq(sample, nlist=NLIST, code_bytes=5, metric="l2", seed=1)
-    with pytest.raises(FailedPrecondition, match="256 are needed"):
-        train_ivfpq(sample[:255], nlist=NLIST, code_bytes=8, metric="l2", seed=1)
+    with pytest.raises(FailedPrecondition, match="16 are needed"):
+        train_ivfpq(sample[:15], nlist=NLIST, code_bytes=4, metric="l2", seed=1)
