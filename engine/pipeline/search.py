@@ -111,6 +111,8 @@ def _run(batch: Batch, cohorts: Sequence[Cohort]) -> list[_Found]:
 
 def _grouped(index: VersionIndex, cohorts: Sequence[Cohort]) -> list[list[int]]:
     """Every way takes any masks; all queries of a call keep as many rows as one of them wants."""
+    if len(cohorts) == 1:
+        return [[0]]
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, cohort in enumerate(cohorts):
         way = Strategy.IVFPQ if cohort.plan.strategy in _INVERTED else cohort.plan.strategy
@@ -193,8 +195,8 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     return [
         _Found(
             part,
-            lists_scanned=int(probed.lists_scanned[end - size : end].mean()),
-            rows_scanned=int(probed.rows_scanned[end - size : end].mean()) + tail_rows,
+            lists_scanned=int(probed.lists_scanned[end - size : end].sum()) // size,
+            rows_scanned=int(probed.rows_scanned[end - size : end].sum()) // size + tail_rows,
             rescored=max(cohort.plan.depth, k) + tail_rows,
             second_pass=bool(short[end - size : end].any()),
         )
