@@ -69,7 +69,7 @@ def test_lists_are_probed_where_that_is_faster() -> None:
 
 def test_settings_are_those_that_miss_half_of_what_may_be_missed_up_to_the_highest_tuned() -> None:
     found = [plan(asked(recall_target=target), LISTS).expected_recall for target in (0.8, 0.9, 0.95, 0.99)]
-    assert found == pytest.approx([0.905, 0.955, 0.995, 0.995])
+    assert found == pytest.approx([0.905, 0.955, 0.985, 0.995])
 
 
 def test_a_filter_that_leaves_much_is_probed_under_its_mask() -> None:
