@@ -310,3 +310,43 @@ def _keep_rows(reservoirs: Reservoirs, slot: int, found: np.uint64, rows: int, s
         if score >= reservoirs.limits[slot]:
             keep(reservoirs, slot, key_of(score, int32_at(rows, place)), depth)
         found &= found - np.uint64(1)
+
+
+@compiled
+def count_visible_blocks(probing: Probing, sampled_blocks: int, seen: Int64Array, passed: Int64Array) -> None:
+    """Of about ``sampled_blocks`` blocks of each query's probes, spread over them: rows, and those the mask passes."""
+    record_bytes = BLOCK_ROWS * (probing.n_columns + 8)
+    for query in range(probing.probes.shape[0]):
+        mask = probing.masks[query]
+        if mask == 0:
+            continue
+        stride = _stride(probing, query, sampled_blocks)
+        turn = int64(0)
+        for place in range(probing.probes.shape[1]):
+            number = probing.probes[query, place]
+            if number < 0:
+                break
+            left = probing.sizes[number]
+            block = int64(probing.first_blocks[number])
+            while block >= 0:
+                if turn % stride == 0:
+                    record = probing.chunks[block >> _CHUNK_SHIFT] + (block & (CHUNK_BLOCKS - 1)) * record_bytes
+                    rows = record + BLOCK_ROWS * probing.n_columns
+                    held = min(left, int64(BLOCK_ROWS))
+                    asked = ~np.uint64(0) >> np.uint64(64 - held)
+                    seen[query] += held
+                    passed[query] += count_ones(_visible(rows, mask, asked))
+                turn += 1
+                left -= BLOCK_ROWS
+                block = int64(probing.next_blocks[block])
+
+
+@compiled
+def _stride(probing: Probing, query: int, sampled_blocks: int) -> int:
+    blocks = int64(0)
+    for place in range(probing.probes.shape[1]):
+        number = probing.probes[query, place]
+        if number < 0:
+            break
+        blocks += (probing.sizes[number] + BLOCK_ROWS - 1) // BLOCK_ROWS
+    return max(int64(1), blocks // sampled_blocks)

@@ -24,6 +24,7 @@ from kernels._cpu_panel import pack_queries
 from kernels._cpu_probes import (
     Probing,
     collect_rows,
+    count_visible_blocks,
     new_scratch,
     scan_probes_parallel,
     scan_probes_serial,
@@ -47,10 +48,11 @@ from kernels.arrays import (
     Uint8Array,
 )
 from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven
-from kernels.packed_lists import CENTROIDS, PackedLists, table_levels
+from kernels.packed_lists import CENTROIDS, SAMPLED_BLOCKS, PackedLists, table_levels
 
 __all__ = [
     "coarse_scan",
+    "count_visible",
     "gather",
     "masked_scan",
     "merge_topk",
@@ -279,6 +281,7 @@ def _warm_up_lists(dtype: np.dtype[Any]) -> None:
         queries, probes, biases = np.zeros((n, 2), np.float32), np.zeros((n, 1), np.int64), np.zeros((n, 1), np.float32)
         depths, masks = np.ones(n, np.int64), [None] * n
         scan_lists(lists, queries, probes, biases, masks, depths=depths)
+        count_visible(lists, probes, masks)
         search_lists(
             lists,
             [np.zeros((1, 2), dtype)],
@@ -351,6 +354,23 @@ def search_lists(
         _search_lists(lists, probing, exact, heaps, width)
 
     return _in_groups(search, len(vectors), k, width=width, n_parts=1)
+
+
+def count_visible(
+    lists: PackedLists, probes: Int64Array, masks: Sequence[Uint8Array | None]
+) -> tuple[Int64Array, Int64Array]:
+    """Of the rows in the lists that each query probes a sample: (rows seen, those its mask passes), int64 [B] each.
+
+    The blocks of a query's probes are taken in their order, every s-th of them for about ``SAMPLED_BLOCKS`` in all. A
+    query without a mask has (0, 0).
+    """
+    n = len(probes)
+    words = _visible_words(masks, lists.end_row)
+    nothing = np.zeros((n, lists.codebook.shape[0] * lists.codebook.shape[2]), np.float32)
+    probing = _probing(lists, nothing, probes, np.zeros(probes.shape, np.float32), words, np.zeros(n, np.int64))
+    seen, passed = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    count_visible_blocks(probing, SAMPLED_BLOCKS, seen, passed)
+    return seen, passed
 
 
 def _search_lists(lists: PackedLists, probing: Probing, exact: Lists, heaps: Heaps, width: int) -> None:

@@ -29,6 +29,9 @@ MOST_PARTS = 512
 MOST_STEPS = np.float32(2.0**100)
 """Of a table, to a unit of its products: so that a table of zeros has a scale too."""
 
+SAMPLED_BLOCKS = 64
+"""Enough rows to tell a share of a tenth of what was expected from all of it."""
+
 BYTE_OF_SLOT: npt.NDArray[np.intp] = np.concatenate([np.arange(0, BLOCK_ROWS, 2), np.arange(1, BLOCK_ROWS, 2)])
 
 _ALIGNMENT = 64

@@ -36,7 +36,7 @@ from kernels.coarse import (
     is_proven,
     quantised_queries,
 )
-from kernels.packed_lists import MOST_STEPS, PackedLists, table_levels
+from kernels.packed_lists import BLOCK_ROWS, MOST_STEPS, SAMPLED_BLOCKS, PackedLists, table_levels
 
 
 def score(vectors: Float32Array, query: Float32Array, metric: Metric) -> Float32Array:
@@ -179,6 +179,27 @@ def search_lists(
     """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
     candidates, _ = scan_lists(lists, queries, probes, biases, masks, depths=depths)
     return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row)
+
+
+def count_visible(
+    lists: PackedLists, probes: Int64Array, masks: Sequence[Uint8Array | None]
+) -> tuple[Int64Array, Int64Array]:
+    """Of the rows in the lists that each query probes a sample: (rows seen, those its mask passes), int64 [B] each.
+
+    The blocks of a query's probes are taken in their order, every s-th of them for about ``SAMPLED_BLOCKS`` in all. A
+    query without a mask has (0, 0).
+    """
+    counted = np.zeros((2, len(probes)), np.int64)
+    for query, (of_query, mask) in enumerate(zip(probes, masks, strict=True)):
+        if mask is None:
+            continue
+        wanted = of_query[: int(np.cumprod(of_query >= 0).sum())].tolist()
+        listed = [lists.listed(number)[1] for number in wanted]
+        blocks = [rows[first : first + BLOCK_ROWS] for rows in listed for first in range(0, len(rows), BLOCK_ROWS)]
+        sample = blocks[:: max(1, len(blocks) // SAMPLED_BLOCKS)]
+        rows = np.concatenate([np.empty(0, np.int64), *sample])
+        counted[:, query] = len(rows), np.isin(rows, rows_of_mask(mask, end_row=lists.end_row)).sum()
+    return counted[0], counted[1]
 
 
 def quantised_tables(codebook: Float32Array, query: Float32Array) -> tuple[Uint8Array, np.float32, np.float32]:

@@ -149,7 +149,9 @@ class CpuIvfPq:
         )
         is_probed = probes >= 0
         scanned = np.where(is_probed, self._lists.sizes[probes], 0).sum(axis=1)
-        return Rescored(TopK(rows, scores), is_probed.sum(axis=1), scanned)
+        seen, passed = kernels.count_visible(self._lists, probes, masks)
+        visible = np.where(seen > 0, passed / np.maximum(seen, 1), 1.0)
+        return Rescored(TopK(rows, scores), is_probed.sum(axis=1), scanned, visible)
 
     def save(self, path: Path) -> None:
         """Write the index beside ``path``, then put it there: after a crash there is the old file or the new one."""

@@ -55,11 +55,15 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Rescored:
-    """Hits by exact score, and how many lists and rows were scanned to find them: int64 [B] each."""
+    """Hits by exact score, and how many lists and rows were scanned to find them: int64 [B] each.
+
+    ``visible`` float64 [B]: the share of the scanned rows that the query's mask passes, of a sample; 1 without a mask.
+    """
 
     top: TopK
     lists_scanned: Int64Array
     rows_scanned: Int64Array
+    visible: npt.NDArray[np.float64]
 
 
 class IvfPqIndex(Protocol):

@@ -5,6 +5,7 @@ Knows nothing of vectors or devices: it compares counts of rows with costs that 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from engine.errors import FailedPrecondition
@@ -64,6 +65,8 @@ class IndexState:
 class Plan:
     """How to answer. ``nprobe`` and ``depth`` are 0 unless lists are probed; ``seconds`` is predicted for B = 1.
 
+    ``may_widen``: probe further where the filter leaves fewer rows near the query than it should, until an exact way
+    would take no longer, which is ``exact_seconds``.
     ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows stood in
     for queries when it was.
     """
@@ -74,6 +77,8 @@ class Plan:
     expected_recall: float
     reason: str
     seconds: float = 0.0
+    exact_seconds: float = math.inf
+    may_widen: bool = False
     is_provisional: bool = False
 
 
@@ -148,8 +153,17 @@ def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: 
         expected_recall=setting.expected_recall,
         reason=reason,
         seconds=setting.seconds_b1 + tail,
+        exact_seconds=_exact_seconds(request, state),
+        may_widen=request.nprobe is None,
         is_provisional=state.tuning is not None and state.tuning.is_provisional,
     )
+
+
+def _exact_seconds(request: PlanRequest, state: IndexState) -> float:
+    """Beyond which probing does not pay; it always does where it was asked for by name."""
+    if request.strategy is not None:
+        return math.inf
+    return min(way.seconds for way in _exact_ways(request, state, ""))
 
 
 def _cheapest(ways: list[Plan]) -> Plan:

@@ -239,3 +239,26 @@ def test_tables_equal_the_reference_on_small_integers(seed: int, n_parts: int, w
     assert found == (scale, offset)
     laid_out = scratch.tables[0].reshape(-1, 2, 2, 2, 16)[:, :, :, 0].transpose(0, 2, 1, 3).reshape(-1, 16)
     np.testing.assert_array_equal(laid_out[:n_parts], entries)
+
+
+@given(case=cases())
+@modest
+def test_what_masks_pass_of_the_probed_rows_is_counted_as_by_the_reference(case: Case) -> None:
+    found = cpu.count_visible(case.lists, case.probes, case.masks)
+    expected = reference.count_visible(case.lists, case.probes, case.masks)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_long_probes_are_counted_by_a_sample_spread_over_them() -> None:
+    rng = np.random.default_rng(3)
+    lists = PackedLists(np.zeros((2, 16, 1), np.float32), 2)
+    n = 40_000
+    lists.append(np.arange(n) % 2, np.zeros((n, 1), np.uint8), rng.permutation(n), np.zeros(n, np.float32))
+    masks = [pack(rng.random(n) < 0.1), pack(np.zeros(n, bool))]
+    probes = np.array([[0, 1], [1, -1]])
+    seen, passed = cpu.count_visible(lists, probes, masks)
+    np.testing.assert_array_equal((seen, passed), reference.count_visible(lists, probes, masks))
+    assert (seen < 2 * 64 * BLOCK_ROWS).all()
+    assert 0.07 < passed[0] / seen[0] < 0.13
+    assert passed[1] == 0

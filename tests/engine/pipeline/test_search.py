@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -281,3 +281,27 @@ def test_unsound_queries_fail_alone_and_are_named_by_their_place() -> None:
     assert messages.keys() == {1, 4}
     assert "query[1].vector: value 0 is NaN" in messages[1]
     assert "query[4].vector: is zero" in messages[4]
+
+
+def test_a_filter_that_goes_against_the_query_is_probed_further() -> None:
+    """The rows that pass lie in other clusters than the query: the nearest lists alone have none of them."""
+    rng = np.random.default_rng(5)
+    centres = np.eye(4, D, dtype=np.float32) * 10
+    world = World("l2")
+    cluster = rng.integers(0, 4, 2000)
+    vectors = (centres[cluster] + rng.normal(size=(2000, D))).astype(np.float16).astype(np.float32)
+    for place, vector in enumerate(vectors):
+        world.put(f"i{place}", vector[None], {"colour": "red" if cluster[place] else "blue"})
+    with_lists(world, 2000, nlist=16, nprobe=2, depth=200)
+    queries = centres[:1] + rng.normal(size=(8, D)).astype(np.float32)
+    red = Filter(must=(Match("colour", any_of=("red",)),))
+    asked = SearchParams(k=10, filter=red, strategy=Strategy.FILTERED_IVFPQ)
+    (found,) = ask(world, queries, [asked])
+    (exact,) = ask(world, queries, [replace(asked, strategy=None, exact=True)])
+    same = [
+        len({a for a, _ in one} & {b for b, _ in other}) for one, other in zip(hits(found), hits(exact), strict=True)
+    ]
+    assert np.mean(same) >= 9
+    assert found.explanations[0].lists_scanned > 2
+    (short,) = ask(world, queries, [replace(asked, nprobe=2)])
+    assert short.explanations[0].lists_scanned == 2
