@@ -37,6 +37,8 @@ _INVERTED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
 
 _LACK = 1.4
 """How many times more passing rows than it met a query should have met, before it probes on: seldom by chance."""
+_BEYOND = 2.0
+"""How far beyond what it lacks a query probes: lists that lie far off are in a less telling order (docs/log.md)."""
 _WIDEST = 8.0
 _WIDENINGS = 4
 
@@ -226,7 +228,8 @@ def _widened(
         lacking = np.flatnonzero((lack > _LACK) & (nprobes < ivfpq.nlist) & ~needs_exact)
         if not len(lacking):
             break
-        nprobes[lacking] = np.minimum(np.ceil(nprobes[lacking] * np.minimum(lack[lacking], _WIDEST)), ivfpq.nlist)
+        factor = np.minimum(lack[lacking] * _BEYOND, _WIDEST)
+        nprobes[lacking] = np.minimum(np.ceil(nprobes[lacking] * factor), ivfpq.nlist)
         needs_exact[lacking] = nprobes[lacking] > dearest[lacking]
         again = lacking[~needs_exact[lacking]]
         if len(again):
