@@ -232,8 +232,13 @@ class Engine:
         self._health(collection.name, False)
         await self.upkeep.forget(collection)
         await self.lanes.commit.call(lambda: None)
-        await self.lanes.search.call(lambda: self.masks.forget(collection.index.columns))
+        await self.lanes.search.call(lambda: self._forget(collection))
         await asyncio.to_thread(collection.abandon)
+
+    def _forget(self, collection: Collection) -> None:
+        """In the search lane's thread: what a later collection of that name must not find."""
+        self.masks.forget(collection.index.columns)
+        self.recall_monitor.windows.forget(collection.name)
 
     def _serve(self, collection: Collection) -> None:
         self.collections[collection.name] = collection
@@ -303,7 +308,11 @@ class Engine:
         )
         index.masks = self.masks
         index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
-        index.query_log = QueryLog.load(query_log_path(store.segments(version.id).folder), version.dimension)
+        log = query_log_path(store.segments(version.id).folder)
+        if self.settings.log_queries:
+            index.query_log = QueryLog.load(log, version.dimension)
+        else:
+            log.unlink(missing_ok=True)
         self.upkeep.restore_lists(store, index)
         _warm_up(self.backend, index, encoder)
         return Collection(

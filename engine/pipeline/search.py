@@ -65,6 +65,7 @@ class _Found:
     rows_scanned: int = 0
     rescored: int = 0
     second_pass: bool = False
+    all_exact: bool = False
 
 
 def search_jobs(
@@ -199,6 +200,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
             rows_scanned=int(probed.rows_scanned[end - size : end].sum()) // size + tail_rows,
             rescored=max(cohort.plan.depth, k) + tail_rows,
             second_pass=bool(short[end - size : end].any()),
+            all_exact=bool(short[end - size : end].all()),
         )
         for cohort, part, size, end in zip(group, _split(top, group), sizes, ends, strict=True)
     ]
@@ -262,7 +264,7 @@ def _put(all_found: Rescored, places: Int64Array, found: Rescored) -> Rescored:
 def _second_pass(
     batch: Batch, group: Sequence[Cohort], vectors: Float32Array, top: TopK, short: npt.NDArray[np.bool_], k: int
 ) -> TopK:
-    """Exact search for the queries whose probes met fewer rows than there are survivors to return."""
+    """Exact search for the queries whose probes met too few of the rows that pass, or would have taken longer."""
     masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
     own = [mask for mask, is_short in zip(masks, short.tolist(), strict=True) if is_short]
     exact = batch.backend.masked_scan(batch.index.vectors, vectors[short], own, k=k)
@@ -363,12 +365,12 @@ def _explain(batch: Batch, cohort: Cohort, found: _Found, times: StageTimes) -> 
         index_version=index.version.id,
         encoder_version=index.version.encoder_version,
         selectivity=_selectivity(index, cohort),
-        nprobe=cohort.plan.nprobe,
+        nprobe=max(cohort.plan.nprobe, found.lists_scanned),
         lists_scanned=found.lists_scanned,
         rows_scanned=found.rows_scanned,
         rescored=found.rescored,
-        expected_recall=1.0 if found.second_pass else cohort.plan.expected_recall,
-        expected_recall_provisional=cohort.plan.is_provisional and not found.second_pass,
+        expected_recall=1.0 if found.all_exact else cohort.plan.expected_recall,
+        expected_recall_provisional=cohort.plan.is_provisional and not found.all_exact,
         second_pass=found.second_pass,
         device=batch.backend.device,
         score_dtype=index.version.dtype,

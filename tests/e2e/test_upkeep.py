@@ -14,7 +14,7 @@ from engine.errors import FailedPrecondition
 from engine.index.costs import Costs
 from engine.index.query_log import ENOUGH
 from engine.types import Filter, Float32Array, Item, Range, SearchParams, Strategy, Visibility
-from tests.e2e.serving import a_client, serving, vector_schema, wait_for
+from tests.e2e.serving import Serving, a_client, serving, vector_schema, wait_for
 
 ROWS, D = 3000, 16
 pytestmark = pytest.mark.timeout(300)
@@ -138,14 +138,21 @@ def test_live_queries_are_checked_and_their_recall_is_a_metric(tmp_path: Path) -
         assert value("ebr_recall_checked_queries") == 20
 
 
-@pytest.mark.parametrize("logs", [True, False])
-def test_live_queries_are_logged_over_a_restart_where_that_is_wanted(tmp_path: Path, logs: bool) -> None:
-    with serving(tmp_path, log_queries=logs) as first, a_client(first) as client:
+def test_live_queries_are_logged_over_a_restart_until_that_is_not_wanted(tmp_path: Path) -> None:
+    def logged(server: Serving) -> int:
+        return len(server.server.engine.collections["points"].index.query_log)
+
+    with serving(tmp_path) as first, a_client(first) as client:
         client.create_collection(vector_schema(dimension=D))
         load(client, VECTORS[:10])
         client.search_batch("points", clustered(20, 3))
     with serving(tmp_path) as second:
-        assert len(second.server.engine.collections["points"].index.query_log) == (20 if logs else 0)
+        assert logged(second) == 20
+    with serving(tmp_path, log_queries=False) as third, a_client(third) as client:
+        client.search_batch("points", clustered(20, 3))
+        assert logged(third) == 0
+    with serving(tmp_path) as fourth:
+        assert logged(fourth) == 0
 
 
 @pytest.mark.parametrize(("dear", "strategy"), [("gather_call", Strategy.MASKED_SCAN), ("scan_call", Strategy.GATHER)])

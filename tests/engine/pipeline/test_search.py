@@ -305,3 +305,4 @@ def test_a_filter_that_goes_against_the_query_is_probed_further() -> None:
     assert found.explanations[0].lists_scanned > 2
     (short,) = ask(world, queries, [replace(asked, nprobe=2)])
     assert short.explanations[0].lists_scanned == 2
+    assert found.explanations[0].nprobe >= found.explanations[0].lists_scanned
