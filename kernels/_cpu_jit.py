@@ -152,6 +152,19 @@ def _next_task(typing: Any, counter: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+def _prefetch(typing: Any, address: Any) -> Any:
+    """prefetch(address): have its 64 bytes brought into the caches; any address will do."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        builder.call(function, [pointer, *(ir.Constant(_INT32, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 load: Callable[[Any, int, int], np.float32] = _intrinsic(_load)
 store: Callable[[int, int, np.float32], None] = _intrinsic(_store)
 word: Callable[[int, int], np.uint64] = _intrinsic(_word)
@@ -162,3 +175,4 @@ int64: Callable[[Any], int] = cast(Any, np.int64)
 bits_of_float: Callable[[np.float32], int] = _intrinsic(_bits_of_float)
 float_of_bits: Callable[[int], np.float32] = _intrinsic(_float_of_bits)
 next_task: Callable[[int], int] = _intrinsic(_next_task)
+prefetch: Callable[[int], None] = _intrinsic(_prefetch)

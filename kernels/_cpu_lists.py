@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from kernels._cpu_jit import compiled, compiled_parallel, inlined, int64
+from kernels._cpu_jit import compiled, compiled_parallel, inlined, int64, prefetch
 from kernels._cpu_scores import score_rows
 from kernels._cpu_topk import Heaps, finish, offer
 from kernels.arrays import Float32Array, Int64Array, StoredArray
 
-_CHUNK = 64
+_CHUNK = 32
+_LINE_BYTES = 64
 
 
 class Lists(NamedTuple):
@@ -52,21 +53,27 @@ def score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
     n_parts = heaps.counts.shape[0]
     first, end = lists.offsets[query], lists.offsets[query + 1]
     rows = lists.rows[first + (end - first) * part // n_parts : first + (end - first) * (part + 1) // n_parts]
-    kept, addresses = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
+    kept, addresses = np.empty((2, _CHUNK), np.int64), np.empty((2, _CHUNK), np.int64)
     scores = np.empty(_CHUNK, np.float32)
+    turn = 0
+    count = _locate(lists, rows[:_CHUNK], kept[0], addresses[0])
     for chunk in range(0, rows.size, _CHUNK):
-        count = _locate(lists, rows[chunk : chunk + _CHUNK], kept, addresses)
-        _score_chunk(lists, heaps, query, part, kept, addresses, scores, count)
+        ahead = _locate(lists, rows[chunk + _CHUNK : chunk + 2 * _CHUNK], kept[1 - turn], addresses[1 - turn])
+        _score_chunk(lists, heaps, query, part, kept[turn], addresses[turn], scores, count)
+        count, turn = ahead, 1 - turn
 
 
 @inlined
 def _locate(lists: Lists, rows: Int64Array, kept: Int64Array, addresses: Int64Array) -> int:
-    """Keep the rows within [0, end_row) and find where they lie; returns how many."""
+    """Keep the rows within [0, end_row), find where they lie and have them fetched; returns how many."""
     n = 0
     for row in rows:
         if 0 <= row < lists.end_row:
+            address = lists.bases[row >> 16] + (row & 65535) * lists.row_bytes
+            for line in range(address, address + lists.row_bytes, _LINE_BYTES):
+                prefetch(line)
             kept[n] = row
-            addresses[n] = lists.bases[row >> 16] + (row & 65535) * lists.row_bytes
+            addresses[n] = address
             n += 1
     return n
 

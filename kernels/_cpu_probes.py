@@ -1,8 +1,7 @@
-"""The best rows by quantised score in the lists that each query probes, each query under its own mask.
+"""Searching inverted lists: each query with its own mask, taking lists and candidates as far as its scores say.
 
-A query is one task, and threads take the next one when they have done with theirs; a few queries with much work are
-tasks of a part of their probes each. The mask is tested where it costs least: for the rows that reach the limit, or,
-once few rows have been found to pass it, before a block is scored at all.
+A query is one task, and threads take the next one when they have done with theirs. The mask is tested where it costs
+least: for the rows that reach the limit, or, once few rows have been found to pass it, before a block is scored at all.
 """
 
 from __future__ import annotations
@@ -14,283 +13,404 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels._cpu_jit import (
-    compiled,
-    compiled_parallel,
+    compiled_as_written,
+    compiled_parallel_as_written,
     count_ones,
     int64,
     lowest_one,
     next_task,
+    prefetch,
     word,
 )
 from kernels._cpu_lists import Lists, score_part
+from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, best_centroid, next_stage
 from kernels._cpu_reservoir import Reservoirs, cut, keep, key_of, row_of, score_of
 from kernels._cpu_shuffle import TABLE_BYTES, block_scores, float_at, int32_at
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_topk import Heaps, finish
 from kernels.arrays import Float32Array, Int64Array, Uint8Array
-from kernels.packed_lists import BLOCK_ROWS, CENTROIDS, CHUNK_BLOCKS
+from kernels.packed_lists import BLOCK_ROWS, CENTROIDS, CHUNK_BLOCKS, FEWEST_DOUBLINGS, SPARSE, WINDOW_ROWS
 
 _CHUNK_SHIFT = CHUNK_BLOCKS.bit_length() - 1
-_SPARSE = 24
-"""The mask is tested first while fewer than one row in so many passes: from there on a fair part of the blocks have no
-row that does."""
+_LINE_BYTES = 64
+_ALL = np.uint64(0xFFFF_FFFF)
+_NO_LIMIT = np.float32(-np.inf)
 
 
 class Probing(NamedTuple):
-    """What is scanned, for whom; see ``kernels.packed_lists`` and ``kernels.reference.scan_lists``.
+    """What is scanned, for whom; see ``kernels.packed_lists``.
 
-    ``codebook`` float32 [M, d / M, 16]; ``chunks``: addresses; ``masks`` [B]: addresses, 0 where every row passes.
+    ``codebook`` float32 [M, d / M, 16]; ``chunks``: addresses; ``masks`` [B]: addresses, 0 where every row passes;
+    ``centroid_scores`` float32 [B or more, nlist to whole groups].
     """
 
     codebook: Float32Array
     levels: int
+    unit: np.float32
+    is_l2: bool
     chunks: Int64Array
     n_columns: int
     next_blocks: npt.NDArray[np.int32]
     first_blocks: npt.NDArray[np.int32]
     sizes: Int64Array
     queries: Float32Array
-    probes: Int64Array
-    biases: Float32Array
+    centroid_scores: Float32Array
     masks: Int64Array
+    ks: Int64Array
+    nprobes: Int64Array
+    reaches: Float32Array
+    slopes: Float32Array
     depths: Int64Array
+    slacks: Float32Array
+    budgets: Int64Array
+
+
+class Counts(NamedTuple):
+    """Of each query: int64 [B] as in ``kernels.packed_lists.Probed``."""
+
+    lists: Int64Array
+    rows: Int64Array
+    candidates: Int64Array
+    gave_up: Int64Array
 
 
 class Scratch(NamedTuple):
-    """Working memory of each thread, by its number: tables uint8 [W, bytes], products float32 [W, M, 16]."""
+    """Working memory of each thread, by its number.
+
+    ``tables`` uint8 [W, bytes], ``products`` float32 [W, M, 16], ``scores`` float32 [W, 32]; ``keys`` and ``groups`` as
+    in ``Order``; ``best`` float32 [W, k]: a heap of the best scores, the worst on top. ``tallies`` int64 [W, 5]: how
+    many best scores there are; of the rows that the mask was asked about of late, how many and how many passed; the
+    pairs of a row that passed and another of its list, and those of which both did.
+    """
 
     tables: Uint8Array
     products: Float32Array
     scores: Float32Array
+    keys: Int64Array
+    groups: Int64Array
+    best: Float32Array
+    tallies: Int64Array
 
 
-def new_scratch(n_workers: int, n_parts: int) -> Scratch:
+_N_BEST, _SEEN, _PASSED, _PAIRS, _PAIRS_PASSED = range(5)
+
+
+def new_scratch(n_workers: int, n_parts: int, n_groups: int, k: int) -> Scratch:
     n_pairs = -(-n_parts // 4)
     return Scratch(
         np.zeros((n_workers, n_pairs * TABLE_BYTES), np.uint8),
         np.empty((n_workers, n_parts, CENTROIDS), np.float32),
         np.empty((n_workers, BLOCK_ROWS), np.float32),
+        np.empty((n_workers, n_groups * CENTROIDS), np.int64),
+        np.empty((n_workers, n_groups), np.int64),
+        np.empty((n_workers, max(1, k)), np.float32),
+        np.zeros((n_workers, 5), np.int64),
     )
 
 
-@compiled
-def scan_probes_serial(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counter: Int64Array) -> None:
-    """Fill the reservoir of each query on the calling thread."""
-    _scan_shares(probing, scratch, reservoirs, int64(1), counter.ctypes.data, int64(0))
-
-
-@compiled_parallel
-def scan_probes_parallel(
-    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, shares: int, counter: Int64Array
-) -> None:
-    """Fill the reservoir of each task: share s of query b is task ``b * shares + s``. One thread for each scratch."""
-    for worker in numba.prange(scratch.tables.shape[0]):
-        _scan_shares(probing, scratch, reservoirs, shares, counter.ctypes.data, int64(worker))
-
-
-@compiled
-def _scan_shares(
-    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, shares: int, counter: int, worker: int
-) -> None:
-    task = next_task(counter)
-    while task < probing.probes.shape[0] * shares:
-        _scan_share(probing, scratch, reservoirs, worker, task, task // shares, task % shares, shares)
-        task = next_task(counter)
-
-
-@compiled
-def collect_rows(probing: Probing, reservoirs: Reservoirs, shares: int, rows: Int64Array, scores: Float32Array) -> None:
-    """Each query's rows of all its shares, best first; rows and scores [B, c] hold padding already."""
-    for query in range(probing.probes.shape[0]):
-        _join_shares(reservoirs, query, shares, probing.depths[query])
-        slot = query * shares
-        keys = reservoirs.keys[slot, : reservoirs.counts[slot]]
-        keys.sort()
-        for i in range(keys.size):
-            key = keys[keys.size - 1 - i]
-            rows[query, i], scores[query, i] = row_of(key), score_of(key)
-
-
-@compiled
+@compiled_as_written
 def search_serial(
-    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, exact: Lists, heaps: Heaps, counter: Int64Array
+    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, exact: Lists, heaps: Heaps, counts: Counts
 ) -> None:
     """Scan and rescore on the calling thread; ``exact`` has room for the largest depth a query."""
-    _search_some(probing, scratch, reservoirs, exact, heaps, counter.ctypes.data, int64(0))
+    for query in range(probing.queries.shape[0]):
+        _search_one(probing, scratch, reservoirs, exact, heaps, counts, int64(0), int64(query))
 
 
-@compiled_parallel
+@compiled_parallel_as_written
 def search_parallel(
-    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, exact: Lists, heaps: Heaps, counter: Int64Array
-) -> None:
-    """Scan and rescore with one thread for each scratch and reservoir."""
-    for worker in numba.prange(scratch.tables.shape[0]):
-        _search_some(probing, scratch, reservoirs, exact, heaps, counter.ctypes.data, int64(worker))
-
-
-@compiled_parallel
-def search_in_shares(
     probing: Probing,
     scratch: Scratch,
     reservoirs: Reservoirs,
-    shares: int,
     exact: Lists,
     heaps: Heaps,
+    counts: Counts,
     counter: Int64Array,
 ) -> None:
-    """Scan each query in shares, then rescore; a reservoir for each share of each query."""
+    """Scan and rescore with one thread for each scratch and reservoir."""
     for worker in numba.prange(scratch.tables.shape[0]):
-        _scan_shares(probing, scratch, reservoirs, shares, counter.ctypes.data, int64(worker))
-    for query in numba.prange(probing.probes.shape[0]):
-        _join_shares(reservoirs, int64(query), shares, probing.depths[query])
-        _rescore(reservoirs, int64(query) * shares, exact, heaps, int64(query))
+        _search_some(probing, scratch, reservoirs, exact, heaps, counts, counter.ctypes.data, int64(worker))
 
 
-@compiled
-def _search_some(
-    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, exact: Lists, heaps: Heaps, counter: int, worker: int
+@compiled_as_written
+def scan_probes_serial(
+    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Counts, rows: Int64Array, scores: Float32Array
+) -> None:
+    """Each query's candidates, best first; rows and scores [B, c] hold padding already."""
+    for query in range(probing.queries.shape[0]):
+        _scan(probing, scratch, reservoirs, counts, int64(0), int64(query))
+        _hand_out(reservoirs, int64(0), int64(query), rows, scores)
+
+
+@compiled_parallel_as_written
+def scan_probes_parallel(
+    probing: Probing,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    counts: Counts,
+    rows: Int64Array,
+    scores: Float32Array,
+    counter: Int64Array,
+) -> None:
+    """As ``scan_probes_serial``, with one thread for each scratch and reservoir."""
+    for worker in numba.prange(scratch.tables.shape[0]):
+        _scan_some(probing, scratch, reservoirs, counts, rows, scores, counter.ctypes.data, int64(worker))
+
+
+@compiled_as_written
+def _scan_some(
+    probing: Probing,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    counts: Counts,
+    rows: Int64Array,
+    scores: Float32Array,
+    counter: int,
+    worker: int,
 ) -> None:
     query = next_task(counter)
-    while query < probing.probes.shape[0]:
-        reservoirs.counts[worker] = 0
-        reservoirs.limits[worker] = -np.inf
-        _scan_share(probing, scratch, reservoirs, worker, worker, query, int64(0), int64(1))
-        _rescore(reservoirs, worker, exact, heaps, query)
+    while query < probing.queries.shape[0]:
+        _scan(probing, scratch, reservoirs, counts, worker, query)
+        _hand_out(reservoirs, worker, query, rows, scores)
         query = next_task(counter)
 
 
-@compiled
-def _rescore(reservoirs: Reservoirs, slot: int, exact: Lists, heaps: Heaps, query: int) -> None:
+@compiled_as_written
+def _hand_out(reservoirs: Reservoirs, slot: int, query: int, rows: Int64Array, scores: Float32Array) -> None:
+    keys = reservoirs.keys[slot, : reservoirs.counts[slot]]
+    keys.sort()
+    for i in range(keys.size):
+        key = keys[keys.size - 1 - i]
+        rows[query, i], scores[query, i] = row_of(key), score_of(key)
+
+
+@compiled_as_written
+def _search_some(
+    probing: Probing,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    exact: Lists,
+    heaps: Heaps,
+    counts: Counts,
+    counter: int,
+    worker: int,
+) -> None:
+    query = next_task(counter)
+    while query < probing.queries.shape[0]:
+        _search_one(probing, scratch, reservoirs, exact, heaps, counts, worker, query)
+        query = next_task(counter)
+
+
+@compiled_as_written
+def _search_one(
+    probing: Probing,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    exact: Lists,
+    heaps: Heaps,
+    counts: Counts,
+    worker: int,
+    query: int,
+) -> None:
+    _scan(probing, scratch, reservoirs, counts, worker, query)
     first = exact.offsets[query]
-    count = reservoirs.counts[slot]
+    count = reservoirs.counts[worker]
     for i in range(count):
-        exact.rows[first + i] = row_of(reservoirs.keys[slot, i])
+        exact.rows[first + i] = row_of(reservoirs.keys[worker, i])
     exact.rows[first + count : exact.offsets[query + 1]] = -1
     score_part(exact, heaps, query, int64(0))
     finish(heaps, query)
 
 
-@compiled
-def _join_shares(reservoirs: Reservoirs, query: int, shares: int, depth: int) -> None:
-    """Move what the query's shares have into the first of them, and cut it back."""
-    first = query * shares
-    for slot in range(first + 1, first + shares):
-        for i in range(reservoirs.counts[slot]):
-            keep(reservoirs, first, reservoirs.keys[slot, i], depth)
-    cut(reservoirs, first, depth)
-
-
-@compiled
-def _scan_share(
-    probing: Probing,
-    scratch: Scratch,
-    reservoirs: Reservoirs,
-    worker: int,
-    slot: int,
-    query: int,
-    share: int,
-    shares: int,
-) -> None:
-    """Scan probes share, share + shares, ... of a query into a reservoir, which is left with ``depth`` rows at most."""
-    scale, offset = fill_tables(
+@compiled_as_written
+def _scan(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Counts, worker: int, query: int) -> None:
+    """Leave the query's candidates in the reservoir of its worker."""
+    reservoirs.counts[worker] = 0
+    reservoirs.limits[worker] = _NO_LIMIT
+    counts.lists[query] = counts.rows[query] = counts.candidates[query] = counts.gave_up[query] = 0
+    step, offset = fill_tables(
         probing.codebook, probing.queries[query], probing.levels, scratch.products[worker], scratch.tables[worker]
     )
     depth = probing.depths[query]
-    if not np.isfinite(scale) or depth == 0:
+    if not np.isfinite(step) or depth == 0:
         return
-    seen = passed = int64(0)
-    for place in range(share, probing.probes.shape[1], shares):
-        number = probing.probes[query, place]
-        if number < 0:
-            break
-        base = probing.biases[query, place] + offset
-        if probing.masks[query] == 0:
-            _scan_list(probing, scratch, reservoirs, worker, slot, number, base, scale, depth)
-        else:
-            seen, passed = _scan_masked_list(
-                probing,
-                scratch,
-                reservoirs,
-                worker,
-                slot,
-                number,
-                base,
-                scale,
-                depth,
-                probing.masks[query],
-                seen,
-                passed,
-            )
-    cut(reservoirs, slot, depth)
+    _take_lists(probing, scratch, reservoirs, counts, worker, query, step, offset)
+    if counts.gave_up[query]:
+        reservoirs.counts[worker] = 0
+        return
+    cut(reservoirs, worker, depth)
+    if scratch.tallies[worker, _N_BEST] == probing.ks[query] and probing.slacks[query] < np.inf:
+        margin = probing.slacks[query] * _scale(probing, scratch, worker, query)
+        _drop_below(reservoirs, worker, scratch.best[worker, 0] - margin)
+    counts.candidates[query] = reservoirs.counts[worker]
 
 
-@compiled
+@compiled_as_written
+def _drop_below(reservoirs: Reservoirs, slot: int, limit: np.float32) -> None:
+    kept = 0
+    for i in range(reservoirs.counts[slot]):
+        key = reservoirs.keys[slot, i]
+        if not score_of(key) < limit:
+            reservoirs.keys[slot, kept] = key
+            kept += 1
+    reservoirs.counts[slot] = kept
+
+
+@compiled_as_written
+def _scale(probing: Probing, scratch: Scratch, worker: int, query: int) -> np.float32:
+    """See ``reference.query_scales``; the groups' greatest scores are noted already."""
+    square = np.float32(0)
+    for i in range(probing.queries.shape[1]):
+        square += probing.queries[query, i] * probing.queries[query, i]
+    factor = probing.unit
+    if probing.is_l2:
+        factor *= np.float32(2)
+        square = max(square / np.float32(4) - score_of(scratch.groups[worker].max()), np.float32(0))
+    return np.float32(factor * np.sqrt(square))
+
+
+@compiled_as_written
+def _take_lists(
+    probing: Probing,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    counts: Counts,
+    worker: int,
+    query: int,
+    step: np.float32,
+    offset: np.float32,
+) -> None:
+    """Scan lists in their order until one of the limits is met."""
+    order, tally = Order(scratch.keys[worker], scratch.groups[worker]), scratch.tallies[worker]
+    coarse = probing.centroid_scores.ctypes.data + 4 * query * probing.centroid_scores.shape[1]
+    best_centroid(coarse, order)
+    scale = _scale(probing, scratch, worker, query)
+    tally[:] = 0
+    above, wanted = np.float32(np.inf), int64(FIRST_STAGE)
+    while above > LAST:
+        listed, above = next_stage(coarse, order, wanted, above)
+        wanted *= GROWTH
+        for place in range(listed - 1, -1, -1):
+            if counts.lists[query] >= probing.nprobes[query]:
+                return
+            score, number = score_of(order.keys[place]), row_of(order.keys[place])
+            doublings = _doublings(counts.lists[query], tally[_PAIRS], tally[_PAIRS_PASSED])
+            reach = probing.reaches[query] + probing.slopes[query] * np.float32(doublings)
+            if tally[_N_BEST] == probing.ks[query] and score < scratch.best[worker, 0] - reach * scale:
+                return
+            if counts.rows[query] + probing.sizes[number] > probing.budgets[query]:
+                counts.gave_up[query] = 1
+                return
+            if place > 0:
+                _prefetch_list(probing, row_of(order.keys[place - 1]))
+            counts.lists[query] += 1
+            counts.rows[query] += probing.sizes[number]
+            base = (np.float32(0) if probing.is_l2 else score) + offset
+            _scan_list(probing, scratch, reservoirs, tally, worker, query, number, base, step, scale)
+
+
+@compiled_as_written
+def _doublings(n_lists: int, pairs: int, passed: int) -> int:
+    """The largest i for which 2**i is not above the lists scanned times the share of pairs that passed.
+
+    All of them where there is no pair; ``FEWEST_DOUBLINGS`` is the least that is told.
+    """
+    parts, whole = n_lists, int64(1)
+    if pairs > 0:
+        parts, whole = n_lists * passed, pairs
+    doublings = 0
+    while doublings > FEWEST_DOUBLINGS and parts < whole:
+        parts <<= 1
+        doublings -= 1
+    while parts >= whole << 1:
+        whole <<= 1
+        doublings += 1
+    return doublings
+
+
+@compiled_as_written
+def _record(probing: Probing, block: int) -> int:
+    """Where a block lies."""
+    record_bytes = BLOCK_ROWS * (probing.n_columns + 8)
+    return int64(probing.chunks[block >> _CHUNK_SHIFT] + (block & (CHUNK_BLOCKS - 1)) * record_bytes)
+
+
+@compiled_as_written
+def _prefetch_block(record: int, n_columns: int) -> None:
+    for line in range(record, record + BLOCK_ROWS * (n_columns + 8), _LINE_BYTES):
+        prefetch(line)
+
+
+@compiled_as_written
+def _prefetch_list(probing: Probing, number: int) -> None:
+    block = int64(probing.first_blocks[number])
+    if block >= 0:
+        _prefetch_block(_record(probing, block), probing.n_columns)
+
+
+@compiled_as_written
 def _scan_list(
     probing: Probing,
     scratch: Scratch,
     reservoirs: Reservoirs,
+    tally: Int64Array,
     worker: int,
-    slot: int,
+    query: int,
     number: int,
     base: np.float32,
+    step: np.float32,
     scale: np.float32,
-    depth: int,
 ) -> None:
-    record_bytes = BLOCK_ROWS * (probing.n_columns + 8)
+    """The mask is asked about the rows that reach the limit, or about all of them while few pass."""
+    mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
+    is_bounded = probing.slacks[query] < np.inf
+    margin = probing.slacks[query] * scale if is_bounded else np.float32(np.inf)
+    by_depth = not is_bounded and (mask == 0 or not probing.reaches[query] < np.inf)
     tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
+    best = scratch.best[worker]
+    n_best, seen, passed = tally[_N_BEST], tally[_SEEN], tally[_PASSED]
+    own_seen = own_passed = int64(0)
+    left = probing.sizes[number]
     block = int64(probing.first_blocks[number])
     while block >= 0:
-        record = probing.chunks[block >> _CHUNK_SHIFT] + (block & (CHUNK_BLOCKS - 1)) * record_bytes
+        record = _record(probing, block)
         rows = record + BLOCK_ROWS * probing.n_columns
-        limit = reservoirs.limits[slot]
-        found = block_scores(record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, scale, limit, scores)
-        if found != 0:
-            _keep_rows(reservoirs, slot, found, rows, scores, depth)
         block = int64(probing.next_blocks[block])
-
-
-@compiled
-def _scan_masked_list(
-    probing: Probing,
-    scratch: Scratch,
-    reservoirs: Reservoirs,
-    worker: int,
-    slot: int,
-    number: int,
-    base: np.float32,
-    scale: np.float32,
-    depth: int,
-    mask: int,
-    seen: int,
-    passed: int,
-) -> tuple[int, int]:
-    """As ``_scan_list``; returns how many rows the mask was asked about so far, and how many of them pass."""
-    record_bytes = BLOCK_ROWS * (probing.n_columns + 8)
-    tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
-    block = int64(probing.first_blocks[number])
-    while block >= 0:
-        record = probing.chunks[block >> _CHUNK_SHIFT] + (block & (CHUNK_BLOCKS - 1)) * record_bytes
-        rows = record + BLOCK_ROWS * probing.n_columns
-        asked = ~np.uint64(0)
-        if passed * _SPARSE < seen:
-            asked = _visible(rows, mask, asked & np.uint64(0xFFFFFFFF))
-            seen += BLOCK_ROWS
-            passed += count_ones(asked)
+        if block >= 0:
+            _prefetch_block(_record(probing, block), probing.n_columns)
+        asked = _ALL
+        is_sparse = mask != 0 and (passed + own_passed) * SPARSE < seen + own_seen
+        if is_sparse:
+            held = min(left, int64(BLOCK_ROWS))
+            asked = _visible(rows, mask, _ALL >> np.uint64(BLOCK_ROWS - held))
+            own_seen += held
+            own_passed += count_ones(asked)
+        left -= BLOCK_ROWS
         if asked != 0:
-            limit = reservoirs.limits[slot]
-            found = block_scores(record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, scale, limit, scores)
-            found &= asked
-            if asked == ~np.uint64(0) and found != 0:
-                seen += count_ones(found)
+            limit = best[0] - margin if n_best == k else _NO_LIMIT
+            if by_depth and n_best == k:
+                limit = min(best[0], reservoirs.limits[worker])
+            found = asked & block_scores(
+                record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, step, limit, scores
+            )
+            if mask != 0 and not is_sparse:
+                own_seen += count_ones(found)
                 found = _visible(rows, mask, found)
-                passed += count_ones(found)
-            if found != 0:
-                _keep_rows(reservoirs, slot, found, rows, scores, depth)
-        block = int64(probing.next_blocks[block])
-    return seen, passed
+                own_passed += count_ones(found)
+            while found != 0:
+                place = lowest_one(found)
+                found &= found - np.uint64(1)
+                score = float_at(scores, place)
+                n_best = _enter(best, n_best, k, score)
+                if score >= reservoirs.limits[worker]:
+                    keep(reservoirs, worker, key_of(score, int32_at(rows, place)), depth)
+    tally[_PAIRS] += own_passed * (own_seen - 1)
+    tally[_PAIRS_PASSED] += own_passed * (own_passed - 1)
+    fades = int64(seen + own_seen > WINDOW_ROWS)
+    tally[_N_BEST], tally[_SEEN], tally[_PASSED] = n_best, (seen + own_seen) >> fades, (passed + own_passed) >> fades
 
 
-@compiled
+@compiled_as_written
 def _visible(rows: int, mask: int, asked: np.uint64) -> np.uint64:
     """Those of a block's slots ``asked`` whose row has its bit set in the mask."""
     visible = np.uint64(0)
@@ -302,51 +422,25 @@ def _visible(rows: int, mask: int, asked: np.uint64) -> np.uint64:
     return visible
 
 
-@compiled
-def _keep_rows(reservoirs: Reservoirs, slot: int, found: np.uint64, rows: int, scores: int, depth: int) -> None:
-    while found != 0:
-        place = lowest_one(found)
-        score = float_at(scores, place)
-        if score >= reservoirs.limits[slot]:
-            keep(reservoirs, slot, key_of(score, int32_at(rows, place)), depth)
-        found &= found - np.uint64(1)
-
-
-@compiled
-def count_visible_blocks(probing: Probing, sampled_blocks: int, seen: Int64Array, passed: Int64Array) -> None:
-    """Of about ``sampled_blocks`` blocks of each query's probes, spread over them: rows, and those the mask passes."""
-    record_bytes = BLOCK_ROWS * (probing.n_columns + 8)
-    for query in range(probing.probes.shape[0]):
-        mask = probing.masks[query]
-        if mask == 0:
-            continue
-        stride = _stride(probing, query, sampled_blocks)
-        turn = int64(0)
-        for place in range(probing.probes.shape[1]):
-            number = probing.probes[query, place]
-            if number < 0:
+@compiled_as_written
+def _enter(best: Float32Array, count: int, k: int, score: np.float32) -> int:
+    """Keep a score if it is among the best k, in a heap with the worst on top; returns how many there are."""
+    if count < k:
+        slot = count
+        while slot > 0 and best[(slot - 1) >> 1] > score:
+            best[slot] = best[(slot - 1) >> 1]
+            slot = (slot - 1) >> 1
+        best[slot] = score
+        return count + 1
+    if score > best[0]:
+        slot = int64(0)
+        child = int64(1)
+        while child < k:
+            if child + 1 < k and best[child + 1] < best[child]:
+                child += 1
+            if best[child] >= score:
                 break
-            left = probing.sizes[number]
-            block = int64(probing.first_blocks[number])
-            while block >= 0:
-                if turn % stride == 0:
-                    record = probing.chunks[block >> _CHUNK_SHIFT] + (block & (CHUNK_BLOCKS - 1)) * record_bytes
-                    rows = record + BLOCK_ROWS * probing.n_columns
-                    held = min(left, int64(BLOCK_ROWS))
-                    asked = ~np.uint64(0) >> np.uint64(64 - held)
-                    seen[query] += held
-                    passed[query] += count_ones(_visible(rows, mask, asked))
-                turn += 1
-                left -= BLOCK_ROWS
-                block = int64(probing.next_blocks[block])
-
-
-@compiled
-def _stride(probing: Probing, query: int, sampled_blocks: int) -> int:
-    blocks = int64(0)
-    for place in range(probing.probes.shape[1]):
-        number = probing.probes[query, place]
-        if number < 0:
-            break
-        blocks += (probing.sizes[number] + BLOCK_ROWS - 1) // BLOCK_ROWS
-    return max(int64(1), blocks // sampled_blocks)
+            best[slot] = best[child]
+            slot, child = child, 2 * child + 1
+        best[slot] = score
+    return count

@@ -75,7 +75,7 @@ def cut(reservoirs: Reservoirs, slot: int, depth: int) -> None:
     count = reservoirs.counts[slot]
     if count > depth:
         keys = reservoirs.keys[slot]
-        _partition(keys, count, depth)
+        partition(keys, count, depth)
         reservoirs.counts[slot] = depth
         worst = keys[0]
         for i in range(1, depth):
@@ -84,7 +84,7 @@ def cut(reservoirs: Reservoirs, slot: int, depth: int) -> None:
 
 
 @compiled
-def _partition(keys: Int64Array, count: int, depth: int) -> None:
+def partition(keys: Int64Array, count: int, depth: int) -> None:
     """Move the ``depth`` largest of the first ``count`` keys to the front."""
     low, high = 0, count - 1
     while high - low > _SMALL:

@@ -165,9 +165,9 @@ def _score_panel(scan: Scan, scratch: Scratch, panel: int, n_rows: int) -> None:
     for first in range(0, n_rows, PANEL_ROWS):
         rows, out = tile + 4 * first * d, scores + 4 * first * PANEL_QUERIES
         if scan.is_l2:
-            l2_panel(rows, d, queries, out)
+            l2_panel(rows, d, queries, out, int64(PANEL_QUERIES))
         else:
-            dot_panel(rows, d, queries, out)
+            dot_panel(rows, d, queries, out, int64(PANEL_QUERIES))
 
 
 @inlined

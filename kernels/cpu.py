@@ -20,20 +20,20 @@ from kernels._cpu_int8_rows import pack_query_codes, quantise
 from kernels._cpu_int8_scan import CodeScan, scan_codes_parallel, scan_codes_serial
 from kernels._cpu_lists import Lists, score_lists_parallel, score_lists_serial
 from kernels._cpu_masks import count_bits, list_bits
+from kernels._cpu_nearest import score_centroids_parallel, score_centroids_serial, with_ones
 from kernels._cpu_panel import pack_queries
 from kernels._cpu_probes import (
+    Counts,
     Probing,
-    collect_rows,
-    count_visible_blocks,
+    Scratch,
     new_scratch,
     scan_probes_parallel,
     scan_probes_serial,
-    search_in_shares,
     search_parallel,
     search_serial,
 )
 from kernels._cpu_queries import scale_rows, square_lengths
-from kernels._cpu_reservoir import new_reservoirs
+from kernels._cpu_reservoir import Reservoirs, new_reservoirs
 from kernels._cpu_scan import Scan, scan_parallel, scan_serial
 from kernels._cpu_threads import all_threads, claim_threads, use_threads
 from kernels._cpu_topk import Heaps, merge, new_heaps
@@ -48,16 +48,24 @@ from kernels.arrays import (
     Uint8Array,
 )
 from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven
-from kernels.packed_lists import CENTROIDS, SAMPLED_BLOCKS, PackedLists, table_levels
+from kernels.packed_lists import (
+    CENTROIDS,
+    PANEL_LISTS,
+    PackedLists,
+    Probed,
+    ProbeLimits,
+    fixed_limits,
+    table_levels,
+)
 
 __all__ = [
     "coarse_scan",
-    "count_visible",
     "gather",
     "masked_scan",
     "merge_topk",
     "popcount",
     "quantise_rows",
+    "query_scales",
     "rescore",
     "rows_of_mask",
     "scan_lists",
@@ -100,8 +108,8 @@ def unit_queries(queries: Float32Array, *, metric: Metric) -> tuple[Float32Array
     return units, is_sound & (squares > 0)
 
 
-_VALUES_PER_CODE_BYTE = 1
-"""A byte of a code that is looked up takes about as long as a value of a row that is scanned (measured)."""
+_USUAL_PROBES = 32
+"""Lists that a query is taken to scan where it has no smaller limit, to tell whether several threads pay."""
 
 
 def masked_scan(
@@ -274,57 +282,40 @@ def warm_up(dtype: np.dtype[Any]) -> None:
 
 
 def _warm_up_lists(dtype: np.dtype[Any]) -> None:
-    """As one query and as many: a query alone is shared among the threads where there are several."""
-    lists = PackedLists(np.zeros((2, CENTROIDS, 1), np.float32), 1)
+    """As one query and as several: one alone has kernels of its own."""
+    lists = PackedLists(np.zeros((2, CENTROIDS, 1), np.float32), np.zeros((1, 2), np.float32), "dot")
     lists.append(np.zeros(1, np.int64), np.zeros((1, 1), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.float32))
-    for n in (1, claim_threads(0)):
-        queries, probes, biases = np.zeros((n, 2), np.float32), np.zeros((n, 1), np.int64), np.zeros((n, 1), np.float32)
-        depths, masks = np.ones(n, np.int64), [None] * n
-        scan_lists(lists, queries, probes, biases, masks, depths=depths)
-        count_visible(lists, probes, masks)
-        search_lists(
-            lists,
-            [np.zeros((1, 2), dtype)],
-            queries,
-            queries,
-            probes,
-            biases,
-            masks,
-            depths=depths,
-            metric="dot",
-            k=1,
-            end_row=1,
-        )
+    for n in (1, 2):
+        queries, masks = np.zeros((n, 2), np.float32), [None] * n
+        limits = fixed_limits(n, k=1, nprobe=1, depth=1)
+        scan_lists(lists, queries, masks, limits=limits)
+        segments = [np.zeros((1, 2), dtype)]
+        search_lists(lists, segments, queries, queries, masks, limits=limits, metric="dot", k=1, end_row=1)
 
 
 # Inverted lists
 
 
 def scan_lists(
-    lists: PackedLists,
-    queries: Float32Array,
-    probes: Int64Array,
-    biases: Float32Array,
-    masks: Sequence[Uint8Array | None],
-    *,
-    depths: Int64Array,
-) -> Selection:
-    """The best ``depths[b]`` rows by quantised score in the lists ``probes[b]`` whose bit is set in ``masks[b]``."""
-    n_queries, width = len(queries), int(depths.max(initial=0))
-    rows = np.full((n_queries, width), -1, np.int64)
-    scores = np.full((n_queries, width), -np.inf, np.float32)
-    if rows.size:
-        words = _visible_words(masks, lists.end_row)
-        probing = _probing(lists, queries, probes, biases, words, depths)
-        threads, shares = _shares(lists, probing)
-        reservoirs = new_reservoirs(n_queries * shares, width)
-        scratch, counter = new_scratch(threads, len(lists.codebook)), np.zeros(1, np.int64)
+    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+) -> tuple[Selection, Probed]:
+    """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``."""
+    n, width = len(queries), int(limits.depths.max(initial=0))
+    rows = np.full((n, width), -1, np.int64)
+    scores = np.full((n, width), -np.inf, np.float32)
+    parts = []
+    for group in _groups(n, _coarse_bytes(lists)):
+        probing, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group))
+        scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
         if threads == 1:
-            scan_probes_serial(probing, scratch, reservoirs, counter)
+            scan_probes_serial(probing, scratch, reservoirs, counts, rows[group], scores[group])
         else:
-            scan_probes_parallel(probing, scratch, reservoirs, shares, counter)
-        collect_rows(probing, reservoirs, shares, rows, scores)
-    return rows, scores
+            scan_probes_parallel(
+                probing, scratch, reservoirs, counts, rows[group], scores[group], np.zeros(1, np.int64)
+            )
+        parts.append(counts)
+        del kept
+    return (rows, scores), _probed(parts)
 
 
 def search_lists(
@@ -332,99 +323,130 @@ def search_lists(
     segments: Sequence[StoredArray],
     vectors: Float32Array,
     queries: Float32Array,
-    probes: Int64Array,
-    biases: Float32Array,
     masks: Sequence[Uint8Array | None],
     *,
-    depths: Int64Array,
+    limits: ProbeLimits,
     metric: Metric,
     k: int,
     end_row: int,
-) -> Selection:
+) -> tuple[Selection, Probed]:
     """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
-    words = _visible_words(masks, lists.end_row)
-    width = int(depths.max(initial=0))
+    width = int(limits.depths.max(initial=0))
     matrix = _matrix(segments, vectors, metric, end_row)
+    parts = []
 
     def search(group: slice, heaps: Heaps) -> None:
         mine = np.array(vectors[group], np.float32, order="C")
-        probing = _probing(lists, queries[group], probes[group], biases[group], words[group], depths[group])
+        probing, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group))
+        scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
         candidates = np.empty(len(mine) * width, np.int64)
         exact = Lists(*matrix, mine, candidates, np.arange(len(mine) + 1, dtype=np.int64) * width, end_row)
-        _search_lists(lists, probing, exact, heaps, width)
+        if threads == 1:
+            search_serial(probing, scratch, reservoirs, exact, heaps, counts)
+        else:
+            search_parallel(probing, scratch, reservoirs, exact, heaps, counts, np.zeros(1, np.int64))
+        parts.append(counts)
+        del kept
 
-    return _in_groups(search, len(vectors), k, width=width, n_parts=1)
-
-
-def count_visible(
-    lists: PackedLists, probes: Int64Array, masks: Sequence[Uint8Array | None]
-) -> tuple[Int64Array, Int64Array]:
-    """Of the rows in the lists that each query probes a sample: (rows seen, those its mask passes), int64 [B] each.
-
-    The blocks of a query's probes are taken in their order, every s-th of them for about ``SAMPLED_BLOCKS`` in all. A
-    query without a mask has (0, 0).
-    """
-    n = len(probes)
-    words = _visible_words(masks, lists.end_row)
-    nothing = np.zeros((n, lists.codebook.shape[0] * lists.codebook.shape[2]), np.float32)
-    probing = _probing(lists, nothing, probes, np.zeros(probes.shape, np.float32), words, np.zeros(n, np.int64))
-    seen, passed = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    count_visible_blocks(probing, SAMPLED_BLOCKS, seen, passed)
-    return seen, passed
+    selection = _in_groups(search, len(vectors), k, width=width, n_parts=1, more_bytes=_coarse_bytes(lists) + 8 * width)
+    return selection, _probed(parts) if parts else _nothing_probed(len(vectors))
 
 
-def _search_lists(lists: PackedLists, probing: Probing, exact: Lists, heaps: Heaps, width: int) -> None:
-    threads, shares = _shares(lists, probing)
-    scratch, counter = new_scratch(threads, len(lists.codebook)), np.zeros(1, np.int64)
-    if threads == 1:
-        search_serial(probing, scratch, new_reservoirs(1, width), exact, heaps, counter)
-    elif shares == 1:
-        search_parallel(probing, scratch, new_reservoirs(threads, width), exact, heaps, counter)
+def query_scales(lists: PackedLists, queries: Float32Array) -> Float32Array:
+    """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B]."""
+    squares = np.einsum("bd,bd->b", queries, queries)
+    if lists.is_l2:
+        best = [
+            _centroid_scores(lists, queries[group]).max(axis=1) for group in _groups(len(queries), _coarse_bytes(lists))
+        ]
+        squares = 4 * np.maximum(squares / 4 - np.concatenate([np.empty(0, np.float32), *best])[: len(queries)], 0)
+    scales: Float32Array = lists.unit * np.sqrt(squares)
+    return scales
+
+
+def _coarse_bytes(lists: PackedLists) -> int:
+    """Of the scores that a query's order of lists is found from."""
+    return 4 * PANEL_LISTS * len(lists.centroid_panels)
+
+
+def _groups(n: int, bytes_each: int) -> list[slice]:
+    size = max(1, _HEAP_BYTES // max(1, bytes_each))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
+    """float32 [B or more, nlist to whole groups]; what fills the last group is -inf."""
+    panels = lists.centroid_panels
+    tiles = with_ones(queries, panels.shape[1])
+    scores = np.empty((len(tiles), PANEL_LISTS * len(panels)), np.float32)
+    if claim_threads(tiles.size * scores.shape[1]) == 1:
+        score_centroids_serial(panels, tiles, scores)
     else:
-        reservoirs = new_reservoirs(len(exact.queries) * shares, width)
-        search_in_shares(probing, scratch, reservoirs, shares, exact, heaps, counter)
-
-
-def _visible_words(masks: Sequence[Uint8Array | None], end_row: int) -> list[Uint8Array | None]:
-    return [None if mask is None else whole_words(mask, end_row) for mask in masks]
+        score_centroids_parallel(panels, tiles, scores)
+    return scores
 
 
 def _probing(
-    lists: PackedLists,
-    queries: Float32Array,
-    probes: Int64Array,
-    biases: Float32Array,
-    words: Sequence[Uint8Array | None],
-    depths: Int64Array,
-) -> Probing:
-    """What the compiled scan is told; whoever calls keeps lists and words alive."""
-    assert probes.shape == biases.shape
-    assert len(queries) == len(probes) == len(words) == len(depths)
-    assert queries.shape[1] == lists.codebook.shape[0] * lists.codebook.shape[2]
-    return Probing(
+    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], limits: ProbeLimits
+) -> tuple[Probing, int, list[Uint8Array | None]]:
+    """What the compiled scan is told, over how many threads, and the masks that must live as long."""
+    assert len(queries) == len(masks) == len(limits.ks)
+    assert queries.shape[1] == lists.centroids.shape[1]
+    words = [None if mask is None else whole_words(mask, lists.end_row) for mask in masks]
+    asked = np.array(queries, np.float32, order="C")
+    probing = Probing(
         lists.codebook_by_part,
         table_levels(len(lists.codebook)),
+        lists.unit,
+        lists.is_l2,
         lists.chunk_addresses,
         lists.n_columns,
         lists.next_blocks,
         lists.first_blocks,
         lists.sizes,
-        np.array(queries, np.float32, order="C"),
-        np.array(probes, np.int64, order="C"),
-        np.array(biases, np.float32, order="C"),
+        asked,
+        _centroid_scores(lists, asked),
         np.array([0 if mask is None else mask_address(mask) for mask in words], np.int64),
-        np.array(depths, np.int64),
+        np.array(np.minimum(limits.ks, limits.depths), np.int64),
+        np.array(limits.nprobes, np.int64),
+        np.array(limits.reaches, np.float32),
+        np.array(limits.slopes, np.float32),
+        np.array(limits.depths, np.int64),
+        np.array(limits.slacks, np.float32),
+        np.array(limits.budgets, np.int64),
     )
+    return probing, _threads_to_probe(lists, limits), words
 
 
-def _shares(lists: PackedLists, probing: Probing) -> tuple[int, int]:
-    """(threads, tasks a query is split into): one where there are queries enough for the threads."""
-    n_queries, d = probing.queries.shape
-    rows = int(lists.sizes[probing.probes].sum())
-    values = rows * lists.code_bytes * _VALUES_PER_CODE_BYTE
-    values += n_queries * d * (CENTROIDS + _SCATTERED * int(probing.depths.max(initial=0)))
-    threads = claim_threads(values)
-    return threads, 1 if n_queries >= threads else threads
+def _threads_to_probe(lists: PackedLists, limits: ProbeLimits) -> int:
+    """One for a query alone: how far it goes follows from what it has found."""
+    n = len(limits.ks)
+    if n == 1:
+        return 1
+    usual = np.minimum(limits.nprobes, _USUAL_PROBES)
+    rows = float(usual.sum()) * lists.n_rows / max(1, lists.nlist)
+    return claim_threads(int(rows * lists.code_bytes) + n * lists.centroids.shape[1] * CENTROIDS)
+
+
+def _working_memory(
+    lists: PackedLists, probing: Probing, threads: int, width: int
+) -> tuple[Scratch, Reservoirs, Counts]:
+    n_parts, n_groups = len(lists.codebook), len(lists.centroid_panels)
+    scratch = new_scratch(threads, n_parts, n_groups, int(probing.ks.max(initial=1)))
+    counts = Counts(*(np.zeros(len(probing.ks), np.int64) for _ in Counts._fields))
+    return scratch, new_reservoirs(threads, width), counts
+
+
+def _probed(parts: Sequence[Counts]) -> Probed:
+    nothing = [np.empty(0, np.int64)]
+    lists, rows, candidates, gave_up = (
+        np.concatenate(nothing + [getattr(part, name) for part in parts]) for name in Counts._fields
+    )
+    return Probed(lists, rows, candidates, gave_up > 0)
+
+
+def _nothing_probed(n: int) -> Probed:
+    return _probed([Counts(*[np.zeros(n, np.int64)] * len(Counts._fields))])
 
 
 def _score_lists(
@@ -454,15 +476,17 @@ def _score_lists(
 
 
 def _in_groups(
-    search: Callable[[slice, Heaps], None], n_queries: int, k: int, *, width: int, n_parts: int
+    search: Callable[[slice, Heaps], None], n_queries: int, k: int, *, width: int, n_parts: int, more_bytes: int = 0
 ) -> Selection:
-    """Run ``search`` on slices of the queries whose heaps fit in memory; no query has more than ``width`` rows."""
+    """Run ``search`` on slices of the queries whose heaps, and ``more_bytes`` each, fit in memory; no query has more
+    than ``width`` rows.
+    """
     rows = np.full((n_queries, k), -1, np.int64)
     scores = np.full((n_queries, k), -np.inf, np.float32)
     kept = min(k, width)
     if kept == 0:
         return rows, scores
-    size = max(1, _HEAP_BYTES // (n_parts * kept * _HIT_BYTES))
+    size = max(1, _HEAP_BYTES // (n_parts * kept * _HIT_BYTES + more_bytes))
     for start in range(0, n_queries, size):
         group = slice(start, min(start + size, n_queries))
         heaps = new_heaps(n_parts, group.stop - start, kept)

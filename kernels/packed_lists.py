@@ -7,19 +7,23 @@ it. A row's slot is its place in the block; within a column slots 0 to 15 have t
 so that 16-bit sums of even and odd bytes are those of consecutive slots.
 
 A slot without a row has a term that is not a number, and so no score.
+
+Beside them lie the lists' centroids, as the kernels score them: panels of 16, each with a constant of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels.arrays import Float32Array, Int32Array, Int64Array, Uint8Array
+from kernels.arrays import Float32Array, Int32Array, Int64Array, Metric, Uint8Array
+from kernels.huge_pages import huge_bytes
 
 BLOCK_ROWS = 32
-CHUNK_BLOCKS = 1024
+CHUNK_BLOCKS = 4096
+PANEL_LISTS = 16
 CENTROIDS = 16
 """Of each part: what 4 bits can tell apart."""
 
@@ -29,12 +33,18 @@ MOST_PARTS = 512
 MOST_STEPS = np.float32(2.0**100)
 """Of a table, to a unit of its products: so that a table of zeros has a scale too."""
 
-SAMPLED_BLOCKS = 64
-"""Enough rows to tell a share of a tenth of what was expected from all of it."""
+SPARSE = 24
+"""The mask is tested first while fewer than one row in so many passes: from there on a fair part of the blocks have no
+row that does."""
+
+FEWEST_DOUBLINGS = -16
+"""Beyond it fewer rows that pass make no more difference to how far a query reaches."""
+
+WINDOW_ROWS = 1024
+"""About so many rows tell whether few pass: those the mask was asked about last."""
 
 BYTE_OF_SLOT: npt.NDArray[np.intp] = np.concatenate([np.arange(0, BLOCK_ROWS, 2), np.arange(1, BLOCK_ROWS, 2)])
 
-_ALIGNMENT = 64
 _ROW_BYTES, _TERM_BYTES = 4, 4
 _FIRST_CAPACITY = 64
 
@@ -44,21 +54,87 @@ def table_levels(n_parts: int) -> int:
     return min(255, 65535 // n_parts)
 
 
+class ProbeLimits(NamedTuple):
+    """How far each of B queries goes: all arrays have its length.
+
+    A query takes lists in the order of their centroids' scores, best first, and ends before the first list whose
+    centroid scores less than the k-th best quantised score so far by more than ``reach * scale``; its scale makes that
+    a number which means the same for all queries (``reference.query_scales``).
+
+    Attributes:
+        ks: int64, the k of the k-th best score.
+        nprobes: int64, lists at most.
+        reaches: float32; inf: the score ends nothing.
+        slopes: float32, by how much the reach grows with each doubling of the lists scanned so far, less those that
+            the mask hides: of the rows beside one that passes, in its list, a share passes too, and the lists are
+            taken times that share. The more there are, the more others lie just as far, and may hold what is missed.
+        depths: int64, candidates at most.
+        slacks: float32, how far below the k-th best quantised score a candidate may lie, times the scale; inf: any.
+        budgets: int64, rows in the scanned lists, whatever the mask hides of them; a query that would go beyond gives
+            up.
+    """
+
+    ks: Int64Array
+    nprobes: Int64Array
+    reaches: Float32Array
+    slopes: Float32Array
+    depths: Int64Array
+    slacks: Float32Array
+    budgets: Int64Array
+
+    def of(self, places: slice) -> ProbeLimits:
+        """Those of some queries."""
+        return self._replace(**{name: array[places] for name, array in self._asdict().items()})
+
+
+def fixed_limits(n_queries: int, *, k: int, nprobe: int, depth: int) -> ProbeLimits:
+    """So many lists and candidates for every query, whatever the scores."""
+    return ProbeLimits(
+        np.full(n_queries, k, np.int64),
+        np.full(n_queries, nprobe, np.int64),
+        np.full(n_queries, np.inf, np.float32),
+        np.zeros(n_queries, np.float32),
+        np.full(n_queries, depth, np.int64),
+        np.full(n_queries, np.inf, np.float32),
+        np.full(n_queries, np.iinfo(np.int64).max),
+    )
+
+
+class Probed(NamedTuple):
+    """What each of B queries did, int64 each but the last: lists and rows scanned, candidates kept; gave up, bool."""
+
+    lists: Int64Array
+    rows: Int64Array
+    candidates: Int64Array
+    gave_up: npt.NDArray[np.bool_]
+
+
 class PackedLists:
     """``codebook``: centroids float32 [M, 16, d / M] of the M parts of a vector, M even; ``codebook_by_part`` has the
-    same as [M, d / M, 16].
+    same as [M, d / M, 16]. ``centroids``: of the lists, float32 [nlist, d].
+
+    With dot (and cosine) a code stands for the residual of a row to its list's centroid, whose score is added; with l2
+    for the row itself, and a score lacks the query's own square, which changes no order.
 
     The lists' arrays are read by the kernels: ``first_blocks`` and ``sizes`` [nlist], ``next_blocks`` [blocks].
     ``end_row`` is above every row listed. Not to be changed while it is searched.
     """
 
-    def __init__(self, codebook: Float32Array, nlist: int) -> None:
-        n_parts, n_centroids, _ = codebook.shape
+    def __init__(self, codebook: Float32Array, centroids: Float32Array, metric: Metric) -> None:
+        n_parts, n_centroids, width = codebook.shape
+        nlist, d = centroids.shape
         assert n_centroids == CENTROIDS
         assert n_parts % 2 == 0
         assert 0 < n_parts <= MOST_PARTS
+        assert d == n_parts * width
         self.codebook = np.ascontiguousarray(codebook, np.float32)
         self.codebook_by_part = np.ascontiguousarray(self.codebook.transpose(0, 2, 1))
+        self.centroids = np.ascontiguousarray(centroids, np.float32)
+        self.is_l2 = metric == "l2"
+        squares = np.einsum("ld,ld->l", self.centroids, self.centroids)
+        self.centroid_terms: Float32Array = -squares if self.is_l2 else np.zeros(nlist, np.float32)
+        self.centroid_panels = _panels(self.centroids, self.centroid_terms)
+        self.unit = np.float32(np.sqrt(np.square(codebook - codebook.mean(axis=1, keepdims=True)).mean()))
         self.chunks: list[Uint8Array] = []
         self.chunk_addresses: Int64Array = np.empty(0, np.int64)
         self.first_blocks: Int32Array = np.full(nlist, -1, np.int32)
@@ -95,8 +171,9 @@ class PackedLists:
     @property
     def memory_bytes(self) -> int:
         """What is allocated, room to grow included."""
+        fixed = 2 * self.codebook.nbytes + self.centroids.nbytes + self.centroid_panels.nbytes
         per_list = self.first_blocks.nbytes + self._last_blocks.nbytes + self.sizes.nbytes
-        return sum(chunk.nbytes for chunk in self.chunks) + self._next.nbytes + per_list + self.codebook.nbytes
+        return sum(chunk.nbytes for chunk in self.chunks) + self._next.nbytes + per_list + fixed
 
     def append(self, lists: Int64Array, codes: Uint8Array, rows: Int64Array, terms: Float32Array) -> None:
         """Add rows [m] to the ends of their lists [m], with their codes uint8 [m, code_bytes] and terms [m]."""
@@ -167,13 +244,15 @@ class PackedLists:
         """Append ``missing`` blocks from ``first_new`` on to the chain of each list."""
         end = self.n_blocks + int(missing.sum())
         while len(self.chunks) * CHUNK_BLOCKS < end:
-            self.chunks.append(self._new_chunk())
+            self.chunks.append(huge_bytes(CHUNK_BLOCKS * self.record_bytes).reshape(CHUNK_BLOCKS, -1))
             self.chunk_addresses = np.array([chunk.ctypes.data for chunk in self.chunks], np.int64)
         if end > len(self._next):
             grown = np.full(max(end, 2 * len(self._next)), -1, np.int32)
             grown[: len(self._next)] = self._next
             self._next = grown
         new = np.arange(self.n_blocks, end, dtype=np.int32)
+        for chunk in np.unique(new // CHUNK_BLOCKS):
+            self.views(self.chunks[chunk])[2][new[new // CHUNK_BLOCKS == chunk] % CHUNK_BLOCKS] = np.nan
         self._next[new] = new + 1
         grows = missing > 0
         lists, first, last = lists[grows], first_new[grows], (first_new + missing - 1)[grows]
@@ -184,10 +263,12 @@ class PackedLists:
         self._last_blocks[lists] = last
         self.n_blocks = end
 
-    def _new_chunk(self) -> Uint8Array:
-        n_bytes = CHUNK_BLOCKS * self.record_bytes
-        room: npt.NDArray[Any] = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
-        start = -room.ctypes.data % _ALIGNMENT
-        chunk = room[start : start + n_bytes].reshape(CHUNK_BLOCKS, self.record_bytes)
-        self.views(chunk)[2][:] = np.nan
-        return chunk
+
+def _panels(centroids: Float32Array, terms: Float32Array) -> Float32Array:
+    """Panels float32 [ceil(nlist / 16), d', 16]: 16 centroids side by side, below them their terms, for which a query
+    has a 1. Beyond the last list terms are -inf; d' is a multiple of 4.
+    """
+    nlist, d = centroids.shape
+    padded = np.zeros((-(-nlist // PANEL_LISTS) * PANEL_LISTS, -(-(d + 1) // 4) * 4), np.float32)
+    padded[:nlist, :d], padded[:nlist, d], padded[nlist:, d] = centroids, terms, -np.inf
+    return np.ascontiguousarray(padded.reshape(-1, PANEL_LISTS, padded.shape[1]).transpose(0, 2, 1))

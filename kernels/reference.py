@@ -11,6 +11,7 @@ with -1 and -inf. Scores are accumulated in float32 from the stored dtype; one t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,17 @@ from kernels.coarse import (
     is_proven,
     quantised_queries,
 )
-from kernels.packed_lists import BLOCK_ROWS, MOST_STEPS, SAMPLED_BLOCKS, PackedLists, table_levels
+from kernels.packed_lists import (
+    BLOCK_ROWS,
+    FEWEST_DOUBLINGS,
+    MOST_STEPS,
+    SPARSE,
+    WINDOW_ROWS,
+    PackedLists,
+    Probed,
+    ProbeLimits,
+    table_levels,
+)
 
 
 def score(vectors: Float32Array, query: Float32Array, metric: Metric) -> Float32Array:
@@ -140,26 +151,29 @@ def rows_of_mask(mask: Uint8Array, *, end_row: int) -> Int64Array:
 
 
 def scan_lists(
-    lists: PackedLists,
-    queries: Float32Array,
-    probes: Int64Array,
-    biases: Float32Array,
-    masks: Sequence[Uint8Array | None],
-    *,
-    depths: Int64Array,
-) -> Selection:
-    """The best ``depths[b]`` rows by quantised score in the lists ``probes[b]`` whose bit is set in ``masks[b]``.
+    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+) -> tuple[Selection, Probed]:
+    """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``.
 
-    Probes int64 [B, P] name no list twice and end at the first -1; a mask of None passes every row. ``biases`` float32
-    [B, P] are added to the scores of their list's rows; queries float32 [B, d] are what tables are made from. A query
-    whose table is not finite finds nothing, nor is a row found whose score is not a number.
+    ``kernels.packed_lists.ProbeLimits`` says how far a query goes. Queries float32 [B, d] are as the codes want them:
+    for l2 twice the vector asked for. A mask of None passes every row. A query whose table is not finite finds
+    nothing, nor is a row found whose score is not a number.
 
     Returns:
-        Rows and scores [B, c] for the largest depth c.
+        Rows and scores [B, c] for the largest depth c, best first, and what each query did.
     """
-    width = int(depths.max(initial=0))
-    found = [_scan_probes(lists, *one) for one in zip(queries, probes, biases, masks, depths.tolist(), strict=True)]
-    return _stack([_padded(*one, width) for one in found], width)
+    width = int(limits.depths.max(initial=0))
+    scales = query_scales(lists, queries)
+    scans = [
+        _Scan(lists, queries[b], mask, limits.of(slice(b, b + 1)), scales[b]).run() for b, mask in enumerate(masks)
+    ]
+    probed = Probed(
+        np.array([one.n_lists for one in scans], np.int64),
+        np.array([one.n_rows for one in scans], np.int64),
+        np.array([len(one.candidates[0]) for one in scans], np.int64),
+        np.array([one.gave_up for one in scans], np.bool_),
+    )
+    return _stack([_padded(*one.candidates, width) for one in scans], width), probed
 
 
 def search_lists(
@@ -167,39 +181,128 @@ def search_lists(
     segments: Sequence[StoredArray],
     vectors: Float32Array,
     queries: Float32Array,
-    probes: Int64Array,
-    biases: Float32Array,
     masks: Sequence[Uint8Array | None],
     *,
-    depths: Int64Array,
+    limits: ProbeLimits,
     metric: Metric,
     k: int,
     end_row: int,
-) -> Selection:
+) -> tuple[Selection, Probed]:
     """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
-    candidates, _ = scan_lists(lists, queries, probes, biases, masks, depths=depths)
-    return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row)
+    (candidates, _), probed = scan_lists(lists, queries, masks, limits=limits)
+    return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row), probed
 
 
-def count_visible(
-    lists: PackedLists, probes: Int64Array, masks: Sequence[Uint8Array | None]
-) -> tuple[Int64Array, Int64Array]:
-    """Of the rows in the lists that each query probes a sample: (rows seen, those its mask passes), int64 [B] each.
+def centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
+    """What orders the lists: float32 [B, nlist], the product with the centroid, less its square for l2."""
+    return np.asarray(queries @ lists.centroids.T + lists.centroid_terms, np.float32)
 
-    The blocks of a query's probes are taken in their order, every s-th of them for about ``SAMPLED_BLOCKS`` in all. A
-    query without a mask has (0, 0).
+
+def query_scales(lists: PackedLists, queries: Float32Array) -> Float32Array:
+    """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B].
+
+    The product of a query with what its list leaves open of a row is about as large as the query's length and the
+    spread of codes. For l2 that query is twice the vector from the nearest centroid to the one asked for.
     """
-    counted = np.zeros((2, len(probes)), np.int64)
-    for query, (of_query, mask) in enumerate(zip(probes, masks, strict=True)):
-        if mask is None:
-            continue
-        wanted = of_query[: int(np.cumprod(of_query >= 0).sum())].tolist()
-        listed = [lists.listed(number)[1] for number in wanted]
-        blocks = [rows[first : first + BLOCK_ROWS] for rows in listed for first in range(0, len(rows), BLOCK_ROWS)]
-        sample = blocks[:: max(1, len(blocks) // SAMPLED_BLOCKS)]
-        rows = np.concatenate([np.empty(0, np.int64), *sample])
-        counted[:, query] = len(rows), np.isin(rows, rows_of_mask(mask, end_row=lists.end_row)).sum()
-    return counted[0], counted[1]
+    squares = np.sum(np.square(queries), axis=1, dtype=np.float32)
+    if lists.is_l2:
+        best = centroid_scores(lists, queries).max(axis=1)
+        return np.asarray(
+            lists.unit * np.float32(2) * np.sqrt(np.maximum(squares / np.float32(4) - best, np.float32(0))), np.float32
+        )
+    return np.asarray(lists.unit * np.sqrt(squares), np.float32)
+
+
+class _Scan:
+    """One query's way through the lists, block by block."""
+
+    def __init__(
+        self, lists: PackedLists, query: Float32Array, mask: Uint8Array | None, limits: ProbeLimits, scale: np.float32
+    ) -> None:
+        self.lists, self.query, self.scale = lists, query, scale
+        self.visible = (
+            None if mask is None else np.isin(np.arange(lists.end_row), rows_of_mask(mask, end_row=lists.end_row))
+        )
+        self.depth = int(limits.depths[0])
+        self.k = min(int(limits.ks[0]), self.depth)
+        self.nprobe, self.budget = int(limits.nprobes[0]), int(limits.budgets[0])
+        self.reach, self.slope, self.slack = limits.reaches[0], limits.slopes[0], limits.slacks[0]
+        self.rows: list[Int64Array] = []
+        self.scores: list[Float32Array] = []
+        self.best = np.empty(0, np.float32)
+        self.seen = self.passed = self.pairs = self.pairs_passed = 0
+        self.n_lists = self.n_rows = 0
+        self.gave_up = False
+        self.candidates: Selection = np.empty(0, np.int64), np.empty(0, np.float32)
+
+    def run(self) -> _Scan:
+        tables = quantised_tables(self.lists.codebook, self.query)
+        if not np.isfinite(tables[1]) or self.depth == 0:
+            return self
+        coarse = centroid_scores(self.lists, self.query[None])[0]
+        for number in np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe].tolist():
+            if self._is_too_far(coarse[number]):
+                break
+            if self.n_rows + self.lists.sizes[number] > self.budget:
+                self.gave_up = True
+                return self
+            self.n_lists += 1
+            self.n_rows += int(self.lists.sizes[number])
+            bias = np.float32(0) if self.lists.is_l2 else coarse[number]
+            self._take_list(*self.lists.listed(number)[1:2], quantised_scores(self.lists, number, tables, bias))
+        self.candidates = self._best_candidates()
+        return self
+
+    def _kth(self) -> np.float32:
+        return self.best.min() if len(self.best) == self.k else np.float32(-np.inf)
+
+    def _limit(self) -> np.float32:
+        """What a candidate's score must not be below."""
+        return np.float32(-np.inf) if np.isinf(self.slack) else np.float32(self._kth() - self.slack * self.scale)
+
+    def _is_too_far(self, coarse: np.float32) -> bool:
+        """Whether no list from here on is worth scanning."""
+        share = Fraction(self.pairs_passed, self.pairs) if self.pairs else Fraction(1)
+        lists = self.n_lists * share
+        doublings = FEWEST_DOUBLINGS
+        while lists >= Fraction(2) ** (doublings + 1):
+            doublings += 1
+        reach = np.float32(self.reach + self.slope * np.float32(doublings))
+        with np.errstate(invalid="ignore"):
+            return len(self.best) == self.k and bool(coarse < self._kth() - reach * self.scale)
+
+    def _take_list(self, rows: Int64Array, scores: Float32Array) -> None:
+        """Of the rows that the mask was asked about, pairs tell how alike they are who pass: whether a row that passes
+        lies among others that do.
+        """
+        before = self.seen, self.passed
+        for first in range(0, len(rows), BLOCK_ROWS):
+            self._take_block(rows[first : first + BLOCK_ROWS], scores[first : first + BLOCK_ROWS])
+        seen, passed = self.seen - before[0], self.passed - before[1]
+        self.pairs += passed * (seen - 1)
+        self.pairs_passed += passed * (passed - 1)
+        if self.seen > WINDOW_ROWS:
+            self.seen, self.passed = self.seen >> 1, self.passed >> 1
+
+    def _take_block(self, rows: Int64Array, scores: Float32Array) -> None:
+        found = scores >= self._limit()
+        if self.visible is not None:
+            visible = self.visible[rows]
+            asked = np.ones(len(rows), np.bool_) if self.passed * SPARSE < self.seen else found
+            self.seen += int(asked.sum())
+            self.passed += int((asked & visible).sum())
+            found &= visible
+        self.rows.append(rows[found])
+        self.scores.append(scores[found])
+        self.best = np.sort(np.concatenate([self.best, scores[found]]))[::-1][: self.k]
+
+    def _best_candidates(self) -> Selection:
+        rows, scores = (
+            np.concatenate([np.empty(0, np.int64), *self.rows]),
+            np.concatenate([np.empty(0, np.float32), *self.scores]),
+        )
+        kept = scores >= self._limit()
+        return select(rows[kept], scores[kept], min(self.depth, int(kept.sum())))
 
 
 def quantised_tables(codebook: Float32Array, query: Float32Array) -> tuple[Uint8Array, np.float32, np.float32]:
@@ -238,27 +341,6 @@ def quantised_scores(
     parts[:, 0::2], parts[:, 1::2] = codes & 15, codes >> 4
     sums = np.sum(entries[np.arange(len(entries)), parts], axis=1, dtype=np.int64).astype(np.float32)
     return np.asarray(((bias + offset) + terms) + scale * sums, np.float32)
-
-
-def _scan_probes(
-    lists: PackedLists,
-    query: Float32Array,
-    probes: Int64Array,
-    biases: Float32Array,
-    mask: Uint8Array | None,
-    depth: int,
-) -> Selection:
-    tables = quantised_tables(lists.codebook, query)
-    rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    n_probes = int(np.cumprod(probes >= 0).sum()) if np.isfinite(tables[1]) else 0
-    for number, bias in zip(probes[:n_probes].tolist(), biases, strict=False):
-        rows.append(lists.listed(number)[1])
-        scores.append(quantised_scores(lists, number, tables, bias))
-    every_row, every_score = np.concatenate(rows), np.concatenate(scores)
-    wanted = ~np.isnan(every_score)
-    if mask is not None:
-        wanted &= np.isin(every_row, rows_of_mask(mask, end_row=lists.end_row))
-    return select(every_row[wanted], every_score[wanted], depth)
 
 
 def _padded(rows: Int64Array, scores: Float32Array, width: int) -> Selection:

@@ -15,11 +15,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from engine.backend.protocol import SEGMENT_ROWS, Candidates, Rescored, TopK, Vectors
+from engine.backend.protocol import Candidates, Rescored, TopK, Vectors
 from engine.errors import CorruptData
-from engine.types import Float32Array, Int64Array, Metric, Uint8Array
+from engine.types import Float32Array, Metric, Uint8Array
 from kernels import cpu as kernels
-from kernels.packed_lists import CENTROIDS, PackedLists
+from kernels.packed_lists import CENTROIDS, PackedLists, ProbeLimits
 
 CODE_BITS = 4
 
@@ -55,14 +55,10 @@ class CpuIvfPq:
         self._index = index
         self._threads = threads
         self._is_l2 = index.metric_type == faiss.METRIC_L2
-        self._kernel_metric: Metric = "l2" if self._is_l2 else "dot"
         self._centroids: Float32Array = index.quantizer.reconstruct_n(0, index.nlist)
-        self._segments = [
-            self._centroids[first : first + SEGMENT_ROWS] for first in range(0, index.nlist, SEGMENT_ROWS)
-        ]
-        self._every_list = np.full(-(-index.nlist // 64) * 8, 255, np.uint8)
         codebook: Float32Array = faiss.vector_to_array(index.pq.centroids)
-        self._lists = PackedLists(codebook.reshape(index.pq.M, CENTROIDS, index.pq.dsub), index.nlist)
+        shaped = codebook.reshape(index.pq.M, CENTROIDS, index.pq.dsub)
+        self._lists = PackedLists(shaped, self._centroids, "l2" if self._is_l2 else "dot")
         self._unpack()
 
     @classmethod
@@ -109,49 +105,40 @@ class CpuIvfPq:
         rows = np.arange(self.n_rows, self.n_rows + len(padded), dtype=np.int64)
         self._lists.append(numbers, codes, rows, self._terms(codes))
 
-    def search(self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None) -> Candidates:
-        """The ``depth`` best rows by quantised score, best first, among those whose mask bit is set."""
-        n = len(queries)
-        nprobes, depths = np.full(n, nprobe, np.int64), np.full(n, depth, np.int64)
-        padded = self._padded(queries)
-        probes, biases = self._probe(padded, nprobes)
-        rows, _ = kernels.scan_lists(self._lists, self._asked(padded), probes, biases, [mask] * n, depths=depths)
-        return Candidates(rows)
+    def scales(self, queries: Float32Array) -> Float32Array:
+        """What a reach and a slack of 1 mean for each query, as a difference of quantised scores: float32 [B]."""
+        return kernels.query_scales(self._lists, self._asked(queries))
+
+    def search(self, queries: Float32Array, *, limits: ProbeLimits, masks: Sequence[Uint8Array | None]) -> Candidates:
+        """The nearest rows by quantised score as far as the limits go, among those whose mask bit is set."""
+        (rows, scores), _ = kernels.scan_lists(self._lists, self._asked(queries), masks, limits=limits)
+        return Candidates(rows, scores)
 
     def search_rescored(
         self,
         vectors: Vectors,
         queries: Float32Array,
         *,
-        nprobes: Int64Array,
-        depths: Int64Array,
+        limits: ProbeLimits,
         masks: Sequence[Uint8Array | None],
         k: int,
     ) -> Rescored:
-        """Exact top k of what ``search`` finds, each query with its own probes, depth and mask.
+        """Exact top k of what ``search`` finds.
 
         ``rows_scanned`` counts the rows of the lists that were probed, whatever the masks hide of them.
         """
-        padded = self._padded(queries)
-        probes, biases = self._probe(padded, nprobes)
-        rows, scores = kernels.search_lists(
+        top, probed = kernels.search_lists(
             self._lists,
             vectors.segments,
             queries,
-            self._asked(padded),
-            probes,
-            biases,
+            self._asked(queries),
             masks,
-            depths=depths,
+            limits=limits,
             metric=vectors.metric,
             k=k,
             end_row=min(vectors.n_rows, self._lists.end_row),
         )
-        is_probed = probes >= 0
-        scanned = np.where(is_probed, self._lists.sizes[probes], 0).sum(axis=1)
-        seen, passed = kernels.count_visible(self._lists, probes, masks)
-        visible = np.where(seen > 0, passed / np.maximum(seen, 1), 1.0)
-        return Rescored(TopK(rows, scores), is_probed.sum(axis=1), scanned, visible)
+        return Rescored(TopK(*top), probed.lists, probed.rows, probed.candidates, probed.gave_up)
 
     def save(self, path: Path) -> None:
         """Write the index beside ``path``, then put it there: after a crash there is the old file or the new one."""
@@ -163,24 +150,9 @@ class CpuIvfPq:
         aside.replace(path)
         _sync(path.parent)
 
-    def _probe(self, padded: Float32Array, nprobes: Int64Array) -> tuple[Int64Array, Float32Array]:
-        """The nearest lists [B, P] of each query, -1 beyond its own number, and what they add to their rows' scores."""
-        most = min(int(nprobes.max(initial=1)), self.nlist)
-        probes, biases = kernels.masked_scan(
-            self._segments,
-            padded,
-            [self._every_list] * len(padded),
-            metric=self._kernel_metric,
-            k=most,
-            first_row=0,
-            end_row=self.nlist,
-        )
-        if nprobes.min(initial=most) < most:
-            probes[np.arange(most) >= nprobes[:, None]] = -1
-        return probes, np.zeros_like(biases) if self._is_l2 else biases
-
-    def _asked(self, padded: Float32Array) -> Float32Array:
-        """What codes are multiplied with."""
+    def _asked(self, queries: Float32Array) -> Float32Array:
+        """What codes and centroids are multiplied with."""
+        padded = self._padded(queries)
         return 2 * padded if self._is_l2 else padded
 
     def _terms(self, codes: Uint8Array) -> Float32Array:

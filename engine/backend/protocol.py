@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from engine.dtypes import StoredArray
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
+from kernels.packed_lists import ProbeLimits
 
 SEGMENT_ROWS = 65_536
 
@@ -48,22 +49,24 @@ class TopK:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Unscored rows int64 [B, c], padded with -1."""
+    """Rows int64 [B, c] by quantised score float32 [B, c], best first, padded with -1 and -inf."""
 
     rows: Int64Array
+    scores: Float32Array
 
 
 @dataclass(frozen=True, slots=True)
 class Rescored:
-    """Hits by exact score, and how many lists and rows were scanned to find them: int64 [B] each.
+    """Hits by exact score, and what was done to find them, int64 [B] each: lists and rows scanned, rows rescored.
 
-    ``visible`` float64 [B]: the share of the scanned rows that the query's mask passes, of a sample; 1 without a mask.
+    ``gave_up`` bool [B]: queries that would have gone beyond their budget; they have no hits.
     """
 
     top: TopK
     lists_scanned: Int64Array
     rows_scanned: Int64Array
-    visible: npt.NDArray[np.float64]
+    rescored: Int64Array
+    gave_up: npt.NDArray[np.bool_]
 
 
 class IvfPqIndex(Protocol):
@@ -87,10 +90,13 @@ class IvfPqIndex(Protocol):
         """Append float32 [m, d] as rows n_rows .. n_rows + m."""
         ...
 
-    def search(self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None) -> Candidates:
-        """The ``depth`` nearest rows by quantised distance, among those whose mask bit is set (all where None).
+    def scales(self, queries: Float32Array) -> Float32Array:
+        """What a reach and a slack of 1 mean for each query, as a difference of quantised scores: float32 [B]."""
+        ...
 
-        One mask for all queries of the call; queries float32 [B, d].
+    def search(self, queries: Float32Array, *, limits: ProbeLimits, masks: Sequence[Uint8Array | None]) -> Candidates:
+        """The nearest rows by quantised score as far as the limits go, among those whose mask bit is set (all where
+        None); queries float32 [B, d].
         """
         ...
 
@@ -99,12 +105,11 @@ class IvfPqIndex(Protocol):
         vectors: Vectors,
         queries: Float32Array,
         *,
-        nprobes: Int64Array,
-        depths: Int64Array,
+        limits: ProbeLimits,
         masks: Sequence[Uint8Array | None],
         k: int,
     ) -> Rescored:
-        """Exact top k of what ``search`` finds, each query with its own probes [B], depth [B] and mask."""
+        """Exact top k of what ``search`` finds."""
         ...
 
 

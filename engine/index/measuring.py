@@ -1,4 +1,4 @@
-"""Measuring a trained index: the recall and the time of (nprobe, depth) by k and selectivity, against exact search.
+"""Measuring a trained index: the recall and the time of (reach, slack) by k and selectivity, against exact search.
 
 Queries are logged ones, or live rows, each left out of its own answer. Half of them choose settings, the others tell
 what recall those have: no query does both. Filters are random masks, so recall under a filter is measured and not
@@ -7,19 +7,22 @@ derived.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.backend.protocol import Backend, IvfPqIndex, Vectors
+from engine.backend.protocol import Backend, IvfPqIndex, Rescored, Vectors
 from engine.dtypes import to_float32
 from engine.index.costs import Costs, measured_seconds, pack
-from engine.index.tuning import TARGETS, Band, Setting, monotone
+from engine.index.tuning import REACH_SLOPE, TARGETS, Band, Setting, deepest, monotone
 from engine.types import Float32Array, Int64Array, Uint8Array
+from kernels.packed_lists import ProbeLimits, fixed_limits
 
 KS = (10, 100, 1000)
 SELECTIVITIES = (1.0, 0.3, 0.1, 0.03, 0.01)
@@ -27,8 +30,8 @@ SELECTIVITIES = (1.0, 0.3, 0.1, 0.03, 0.01)
 _QUERIES = {10: 256, 100: 64, 1000: 32}
 """For each half: recall averages over queries x k, and a query costs more where k is large."""
 
-_DEPTHS_PER_K = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-_DEEPEST = 8192
+_SLACKS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
+_REACHES = tuple(step / 2 for step in range(-16, 33))
 _TIES = 16
 """Rows beyond the k-th that are looked at for its ties: any of them is as right an answer."""
 
@@ -40,9 +43,10 @@ _ROWS_PER_K = 4
 
 _BATCH = 64
 _ALONE = 32
+_SAME_REACH = 0.01
 _ROUNDS = 3
-_RUNGS_BEYOND = 3
-"""More probes than the highest target needs may allow a smaller depth; further up they cannot pay."""
+_RUNGS_BEYOND = 1
+"""A longer reach than the highest target needs may allow less slack; further up it cannot pay."""
 
 _SURE = 1.645
 """Standard errors by which a recall must be beyond its target, so that chance alone seldom takes it there: 1 in 20."""
@@ -80,12 +84,24 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """The right answers of some queries: ``keys``, sorted, hold every right (query, row); each wants ``wanted`` [q]."""
+    """The right answers of some queries: ``keys``, sorted, hold every right (query, row); each wants ``wanted`` [q].
+
+    ``rows``: the own row of each query, -1 where it has none.
+    """
 
     rows: Int64Array
     queries: Float32Array
     keys: Int64Array
     wanted: Int64Array
+
+    @property
+    def ks(self) -> Int64Array:
+        """Hits to end by: what is wanted, and the own row, which is the nearest of all."""
+        return np.maximum(self.wanted + (self.rows >= 0), 1)
+
+
+Pair: TypeAlias = tuple[float, float]
+"""Reach and slack."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,11 +111,10 @@ class Cell:
     subject: Subject
     k: int
     mask: Uint8Array | None
-    depths: tuple[int, ...]
     tuned: Truth
     told: Truth
     exact_seconds: float
-    seconds_at: dict[tuple[int, int], float] = field(default_factory=dict)
+    seconds_at: dict[Pair, float] = field(default_factory=dict)
 
 
 def take(vectors: Vectors, rows: Int64Array) -> Float32Array:
@@ -139,14 +154,14 @@ def fastest(subject: Subject, costs: Costs, *, recall_target: float) -> Setting 
 
 def tune_band(cell: Cell, selectivity: float, *, targets: Sequence[float] = TARGETS) -> Band:
     """The cheapest setting for each target that can be reached before exact search is as fast."""
-    nprobes: list[int] = []
+    reaches: list[float] = []
     recalls: list[npt.NDArray[np.float64]] = []
-    for nprobe, recall in _climb_probes(cell, targets[-1]):
-        nprobes.append(nprobe)
+    for reach, recall in _climb(cell, targets[-1]):
+        reaches.append(reach)
         recalls.append(recall)
     settings = []
     for target in targets:
-        pairs = _least_probes(np.array(recalls), nprobes, cell.depths, target)
+        pairs = _least_reaches(np.array(recalls), reaches, target)
         if pairs:
             settings.append((target, _measured(cell, *_quickest(cell, pairs))))
     return Band(cell.k, selectivity, monotone(settings))
@@ -156,14 +171,12 @@ def _cell(subject: Subject, k: int, flags: npt.NDArray[np.bool_], costs: Costs) 
     mask = None if flags.all() else pack(flags)
     half = subject.n_queries // 2
     n = min(_QUERIES[k], half)
-    depths = tuple(depth for ratio in _DEPTHS_PER_K if (depth := int(k * ratio)) <= _DEEPEST)
     n_rows, survivors, d = len(flags), int(flags.sum()), subject.vectors.dimension
     exact = min(costs.scan_seconds(n_rows, survivors, d), costs.gather_seconds(n_rows, survivors, d))
     return Cell(
         subject,
         k,
         mask,
-        depths,
         _truth(subject, *subject.queries(0, n), mask, k),
         _truth(subject, *subject.queries(half, n), mask, k),
         exact,
@@ -182,53 +195,68 @@ def _truth(subject: Subject, rows: Int64Array, queries: Float32Array, mask: Uint
     return Truth(rows, queries, keys, np.minimum((found >= 0).sum(axis=1), k))
 
 
-def _recalls(cell: Cell, truth: Truth, nprobe: int, depths: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Recall [q, depths] of every query: what exact rescoring of the first ``depth`` candidates would return."""
+def _recalls(cell: Cell, truth: Truth, reach: float, slacks: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Recall [q, slacks] of every query: what exact rescoring of the candidates within each slack would return."""
     index, n_rows = cell.subject.ivfpq, cell.subject.vectors.n_rows
-    candidates = index.search(truth.queries, nprobe=nprobe, depth=max(depths) + 1, mask=cell.mask)
-    (found,) = _without_own(candidates.rows, truth.rows)
+    limits = _limits(cell, truth.ks, reach, math.inf)
+    candidates = index.search(truth.queries, limits=limits, masks=[cell.mask] * len(truth.queries))
+    at = np.minimum(truth.ks, candidates.rows.shape[1]) - 1
+    kth = np.take_along_axis(candidates.scores, at[:, None], axis=1)
+    found, scores = _without_own(candidates.rows, truth.rows, candidates.scores)
     keys = _keys(found, n_rows)
     place = np.minimum(np.searchsorted(truth.keys, keys), len(truth.keys) - 1)
-    hits = np.cumsum(truth.keys[place] == keys, axis=1)
-    at = np.minimum(np.array(depths), hits.shape[1]) - 1
+    is_right = truth.keys[place] == keys
+    scales = index.scales(truth.queries)[:, None]
+    hits = np.stack([(is_right & (scores >= kth - slack * scales)).sum(axis=1) for slack in slacks], axis=1)
     wanted = truth.wanted[:, None]
-    recall: npt.NDArray[np.float64] = np.minimum(hits[:, at], wanted) / np.maximum(wanted, 1)
+    recall: npt.NDArray[np.float64] = np.minimum(hits, wanted) / np.maximum(wanted, 1)
     return recall
 
 
-def _climb_probes(cell: Cell, top_target: float) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-    """(nprobe, the recall [depths] it is sure to have), by rising nprobe until more of it cannot pay."""
+def _limits(cell: Cell, ks: Int64Array, reach: float, slack: float) -> ProbeLimits:
+    n, index = len(ks), cell.subject.ivfpq
+    limits = fixed_limits(n, k=cell.k, nprobe=index.nlist, depth=min(deepest(cell.k) + 1, max(index.n_rows, 1)))
+    return limits._replace(
+        ks=ks,
+        reaches=np.full(n, reach, np.float32),
+        slopes=np.full(n, REACH_SLOPE, np.float32),
+        slacks=np.full(n, slack, np.float32),
+    )
+
+
+def _climb(cell: Cell, top_target: float) -> Iterator[tuple[float, npt.NDArray[np.float64]]]:
+    """(reach, the recall [slacks] it is sure to have), by rising reach until more of it cannot pay."""
     beyond = 0
-    for nprobe in _rungs(cell.subject.ivfpq.nlist):
-        of_queries = _recalls(cell, cell.tuned, nprobe, cell.depths)
+    for reach in _REACHES:
+        of_queries = _recalls(cell, cell.tuned, reach, _SLACKS)
         error = of_queries.std(axis=0) / np.sqrt(len(of_queries))
         recall = of_queries.mean(axis=0) - _SURE * error
-        yield nprobe, recall
+        yield reach, recall
         beyond += recall[-1] >= top_target
-        if beyond > _RUNGS_BEYOND or _first_look(cell, nprobe, cell.depths[0]) > _HOPELESS * cell.exact_seconds:
+        if beyond > _RUNGS_BEYOND or _first_look(cell, reach, 1.0) > _HOPELESS * cell.exact_seconds:
             return
 
 
-def _rungs(nlist: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, ... up to all lists."""
-    powers = [1 << i for i in range(nlist.bit_length() + 1)]
-    rungs = sorted({*powers, *(3 * power for power in powers)})
-    return [*(rung for rung in rungs if rung < nlist), nlist]
-
-
-def _least_probes(
-    recalls: npt.NDArray[np.float64], nprobes: Sequence[int], depths: Sequence[int], target: float
-) -> list[tuple[int, int]]:
-    """(nprobe, depth) by rising depth, each with the fewest probes that reach the target; recalls [nprobes, depths]."""
-    pairs: list[tuple[int, int]] = []
-    for column, depth in enumerate(depths):
+def _least_reaches(recalls: npt.NDArray[np.float64], reaches: Sequence[float], target: float) -> list[Pair]:
+    """By rising slack, each with the least reach that gets to the target, while that still falls; recalls
+    [reaches, slacks]. Between two rungs recall is taken to rise in a straight line.
+    """
+    pairs: list[Pair] = []
+    for column, slack in enumerate(_SLACKS):
         reached = np.flatnonzero(recalls[:, column] >= target)
-        if len(reached) and (not pairs or nprobes[reached[0]] < pairs[-1][0]):
-            pairs.append((nprobes[reached[0]], depth))
+        if not len(reached):
+            continue
+        above = int(reached[0])
+        reach = reaches[above]
+        if above > 0:
+            low, high = recalls[above - 1, column], recalls[above, column]
+            reach -= (reaches[above] - reaches[above - 1]) * (high - target) / (high - low)
+        if not pairs or reach < pairs[-1][0] - _SAME_REACH:
+            pairs.append((float(reach), slack))
     return pairs
 
 
-def _quickest(cell: Cell, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def _quickest(cell: Cell, pairs: Sequence[Pair]) -> Pair:
     """The pair of least time in a batch, all of them looked at once and the near ones again."""
     looks = {pair: _first_look(cell, *pair) for pair in pairs}
     bound = _HOPELESS * min(looks.values())
@@ -236,48 +264,56 @@ def _quickest(cell: Cell, pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return min(near, key=lambda pair: _batch_seconds(cell, *pair))
 
 
-def _first_look(cell: Cell, nprobe: int, depth: int) -> float:
+def _first_look(cell: Cell, reach: float, slack: float) -> float:
     """Processor seconds of one query in a small batch."""
-    queries = cell.tuned.queries[:8]
-    look = measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=2, clock=time.process_time)
-    return look / len(queries)
+    look = measured_seconds(
+        lambda: _search(cell, cell.tuned, slice(0, 8), reach, slack), rounds=2, clock=time.process_time
+    )
+    return look / len(cell.tuned.queries[:8])
 
 
-def _batch_seconds(cell: Cell, nprobe: int, depth: int) -> float:
+def _batch_seconds(cell: Cell, reach: float, slack: float) -> float:
     """Processor seconds a query takes in a batch of 64, measured once for each pair."""
-    known = cell.seconds_at.get((nprobe, depth))
+    known = cell.seconds_at.get((reach, slack))
     if known is None:
-        queries = np.resize(cell.tuned.queries, (_BATCH, cell.subject.vectors.dimension))
-        batch = measured_seconds(lambda: _search(cell, nprobe, depth, queries), rounds=_ROUNDS, clock=time.process_time)
-        known = cell.seconds_at[(nprobe, depth)] = batch / _BATCH
+        n = min(_BATCH, len(cell.tuned.queries))
+        batch = measured_seconds(
+            lambda: _search(cell, cell.tuned, slice(0, n), reach, slack), rounds=_ROUNDS, clock=time.process_time
+        )
+        known = cell.seconds_at[(reach, slack)] = batch / n
     return known
 
 
-def _measured(cell: Cell, nprobe: int, depth: int) -> Setting:
+def _measured(cell: Cell, reach: float, slack: float) -> Setting:
     """The median over different queries alone: one that is repeated would find its rows in the caches."""
-    alone = [
-        measured_seconds(lambda one=one: _search(cell, nprobe, depth, one[None, :]), rounds=1)  # type: ignore[misc]
-        for one in np.resize(cell.told.queries, (_ALONE, cell.subject.vectors.dimension))
-    ]
+    alone = []
+    for turn in range(_ALONE):
+        one = turn % len(cell.told.queries)
+        search = partial(_search, cell, cell.told, slice(one, one + 1), reach, slack)
+        alone.append(measured_seconds(search, rounds=1))
+    done = _search(cell, cell.told, slice(None), reach, slack)
     return Setting(
-        nprobe=nprobe,
-        depth=depth,
-        expected_recall=float(_recalls(cell, cell.told, nprobe, (depth,)).mean()),
+        reach=reach,
+        slack=slack,
+        lists=float(done.lists_scanned.mean()),
+        rows=float(done.rows_scanned.mean()),
+        rescored=float(done.rescored.mean()),
+        most_lists=int(done.lists_scanned.max()),
+        most_rescored=int(done.rescored.max()),
+        expected_recall=float(_recalls(cell, cell.told, reach, (slack,)).mean()),
         seconds_b1=float(np.median(alone)),
-        seconds_b64=_batch_seconds(cell, nprobe, depth),
+        seconds_b64=_batch_seconds(cell, reach, slack),
     )
 
 
-def _search(cell: Cell, nprobe: int, depth: int, queries: Float32Array) -> None:
+def _search(cell: Cell, truth: Truth, places: slice, reach: float, slack: float) -> Rescored:
     """From queries to their top k, as a search does it."""
-    subject = cell.subject
-    n = len(queries)
-    subject.ivfpq.search_rescored(
+    subject, queries = cell.subject, truth.queries[places]
+    return subject.ivfpq.search_rescored(
         subject.vectors,
         queries,
-        nprobes=np.full(n, nprobe, np.int64),
-        depths=np.full(n, depth, np.int64),
-        masks=[cell.mask] * n,
+        limits=_limits(cell, truth.ks[places], reach, slack),
+        masks=[cell.mask] * len(queries),
         k=cell.k,
     )
 

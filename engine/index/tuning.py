@@ -1,4 +1,4 @@
-"""The tuning table: which (nprobe, depth) reaches which recall at what cost, by k and selectivity, as measured.
+"""The tuning table: which (reach, slack) finds which recall at what cost, by k and selectivity, as measured.
 
 Pure: it looks up what ``engine.index.measuring`` found, and knows nothing of how.
 """
@@ -19,16 +19,36 @@ __all__ = ["TARGETS", "Band", "Costs", "Setting", "Tuning", "measure_costs", "me
 TARGETS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 
 
+REACH_SLOPE = 0.1
+"""By how much a query reaches further for each doubling of the lists it has met (docs/adr/0006-ended-by-score.md)."""
+
+_LEAST_DEPTH = 1024
+_DEPTH_PER_K = 32
+_MOST_DEPTH = 8192
+
+
+def deepest(k: int) -> int:
+    """Candidates that are kept at most where scores decide how many are rescored."""
+    return max(min(max(_DEPTH_PER_K * k, _LEAST_DEPTH), _MOST_DEPTH), 2 * k)
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """How to search the lists, and the recall that queries not used for tuning had.
 
-    ``seconds_b1`` is the wall time of a query alone, to compare with ``Costs``. ``seconds_b64`` is the processor time,
-    over all threads, of one query of 64: settings compete by it, for busy neighbours disturb it less.
+    ``reach`` and ``slack``: see ``kernels.packed_lists.ProbeLimits``. ``lists``, ``rows``, ``rescored``: what a query
+    scanned and rescored on average; ``most_lists``, ``most_rescored``: what none exceeded. ``seconds_b1`` is the wall
+    time of a query alone, to compare with ``Costs``. ``seconds_b64`` is the processor time, over all threads, of one
+    query of 64: settings compete by it, for busy neighbours disturb it less.
     """
 
-    nprobe: int
-    depth: int
+    reach: float
+    slack: float
+    lists: float
+    rows: float
+    rescored: float
+    most_lists: int
+    most_rescored: int
     expected_recall: float
     seconds_b1: float
     seconds_b64: float
@@ -74,7 +94,7 @@ class Tuning:
     def lookup(self, k: int, selectivity: float, recall_target: float) -> Setting | None:
         """The cheapest setting for that recall; None where none was measured to reach it, or k or filter lie beyond.
 
-        Between bands nprobe, depth and seconds are interpolated over the logarithms of k and selectivity.
+        Between bands all numbers are interpolated over the logarithms of k and selectivity.
         """
         below, above = _around(self._selectivities, min(selectivity, 1.0))
         if below is None or above is None:
@@ -90,17 +110,13 @@ class Tuning:
         tried = (self.lookup(k, selectivity, target) for target in reversed(TARGETS))
         return next((setting for setting in tried if setting is not None), None)
 
-    def deepest(self, k: int) -> int:
-        """A depth that goes as far beyond k as any tuned setting does."""
-        ratios = (setting.depth / band.k for band in self.bands for _, setting in band.settings)
-        return math.ceil(k * max(ratios, default=1.0))
-
     def recall_at_least(self, k: int, selectivity: float, *, nprobe: int, depth: int) -> float:
-        """The best recall measured with no more probes and depth, at no smaller k and selectivity; 0 where unknown."""
+        """The best recall of a setting by which no query met more lists or rescored more; 0 where there is none."""
         below, _ = _around(self._selectivities, min(selectivity, 1.0))
         harder = [] if below is None else [band for band in self._by_selectivity[below] if band.k >= k]
         settings = (setting for band in harder[:1] for _, setting in band.settings)
-        return max((s.expected_recall for s in settings if s.nprobe <= nprobe and s.depth <= depth), default=0.0)
+        enough = (one for one in settings if one.most_lists <= nprobe and one.most_rescored <= depth)
+        return max((one.expected_recall for one in enough), default=0.0)
 
     def _interpolate_over_k(self, selectivity: float, k: int, recall_target: float) -> Setting | None:
         """The setting for k at a selectivity that was measured."""
@@ -161,10 +177,15 @@ def _share(start: float, end: float, value: float) -> float:
 
 
 def _between(easy: Setting, hard: Setting, share: float) -> Setting:
-    """Counts rounded up; the recall is the smaller one, as nothing was measured here."""
+    """The recall is the smaller one and the most the larger, as nothing was measured here."""
     return Setting(
-        nprobe=math.ceil(_mix(easy.nprobe, hard.nprobe, share)),
-        depth=math.ceil(_mix(easy.depth, hard.depth, share)),
+        reach=_mix(easy.reach, hard.reach, share),
+        slack=_mix(easy.slack, hard.slack, share),
+        lists=_mix(easy.lists, hard.lists, share),
+        rows=_mix(easy.rows, hard.rows, share),
+        rescored=_mix(easy.rescored, hard.rescored, share),
+        most_lists=max(easy.most_lists, hard.most_lists),
+        most_rescored=max(easy.most_rescored, hard.most_rescored),
         expected_recall=min(easy.expected_recall, hard.expected_recall),
         seconds_b1=_mix(easy.seconds_b1, hard.seconds_b1, share),
         seconds_b64=_mix(easy.seconds_b64, hard.seconds_b64, share),

@@ -6,10 +6,10 @@ Knows nothing of vectors or devices: it compares counts of rows with costs that 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import FailedPrecondition
-from engine.index.tuning import Costs, Setting, Tuning
+from engine.index.tuning import Costs, Setting, Tuning, deepest
 from engine.types import Strategy
 
 DEFAULT_RECALL_TARGET = 0.95
@@ -22,6 +22,8 @@ Measured on mnist784's test queries: settings that promised .964 found .945 (doc
 """
 _HIGHEST_AIM = 0.99
 """The highest target that is tuned; a request for more than that is taken as it is."""
+
+NO_BUDGET = (1 << 63) - 1
 
 _INVERTED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
 _SCANS = (Strategy.EXACT_SCAN, Strategy.MASKED_SCAN)
@@ -65,10 +67,10 @@ class IndexState:
 class Plan:
     """How to answer. ``nprobe`` and ``depth`` are 0 unless lists are probed; ``seconds`` is predicted for B = 1.
 
-    ``may_widen``: probe further where the filter leaves fewer rows near the query than it should, until an exact way
-    would take no longer, which is ``exact_seconds``.
-    ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows stood in
-    for queries when it was.
+    ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier: see
+    ``kernels.packed_lists.ProbeLimits``. ``budget``: rows in scanned lists beyond which an exact way would have been
+    the faster one. ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored
+    rows stood in for queries when it was.
     """
 
     strategy: Strategy
@@ -77,8 +79,9 @@ class Plan:
     expected_recall: float
     reason: str
     seconds: float = 0.0
-    exact_seconds: float = math.inf
-    may_widen: bool = False
+    reach: float = math.inf
+    slack: float = math.inf
+    budget: int = NO_BUDGET
     is_provisional: bool = False
 
 
@@ -133,37 +136,47 @@ def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reas
     selectivity = _selectivity(request, state)
     tuned = tuning.lookup(request.k, selectivity, _target(request, tuning)) or tuning.best(request.k, selectivity)
     if tuned is None:
-        tuned = Setting(state.nlist, tuning.deepest(request.k), 0.0, 0.0, 0.0)
-    nprobe = _within(tuned.nprobe if request.nprobe is None else request.nprobe, state.nlist)
-    depth = tuned.depth if request.rescore_depth is None else request.rescore_depth
-    recall = tuning.recall_at_least(request.k, selectivity, nprobe=nprobe, depth=max(depth, request.k))
-    if request.nprobe is None and request.rescore_depth is None:
-        recall = max(recall, tuned.expected_recall)
-    return _probing(request, state, Setting(nprobe, depth, recall, tuned.seconds_b1, tuned.seconds_b64), reason)
+        tuned = Setting(math.inf, math.inf, state.nlist, state.indexed_rows, 0.0, 0, 0, 0.0, 0.0, 0.0)
+    found = _probing(request, state, tuned, reason)
+    nprobe, depth = request.nprobe, request.rescore_depth
+    if nprobe is None and depth is None:
+        return found
+    if nprobe is not None:
+        found = replace(found, nprobe=_within(nprobe, state.nlist), reach=math.inf, budget=NO_BUDGET)
+    if depth is not None:
+        found = replace(found, depth=_depth(depth, request, state), slack=math.inf)
+    recall = tuning.recall_at_least(request.k, selectivity, nprobe=found.nprobe, depth=found.depth)
+    return replace(found, expected_recall=recall)
 
 
 def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: str) -> Plan:
-    """Lists, then the tail by an exact scan; probes end with the lists, candidates with the rows but not below k."""
+    """Lists, then the tail by an exact scan; lists end with all there are, candidates with the rows but not below k."""
     survivors_of_tail = round(state.tail_rows * _selectivity(request, state))
     tail = state.costs.scan_seconds(state.tail_rows, survivors_of_tail, state.dimension) if state.tail_rows else 0.0
     return Plan(
         strategy=Strategy.FILTERED_IVFPQ if request.is_filtered else Strategy.IVFPQ,
-        nprobe=_within(setting.nprobe, state.nlist),
-        depth=max(min(setting.depth, state.indexed_rows), request.k),
+        nprobe=state.nlist,
+        depth=_depth(deepest(request.k), request, state),
         expected_recall=setting.expected_recall,
         reason=reason,
         seconds=setting.seconds_b1 + tail,
-        exact_seconds=_exact_seconds(request, state),
-        may_widen=request.nprobe is None,
+        reach=setting.reach,
+        slack=setting.slack,
+        budget=_budget(request, state, setting),
         is_provisional=state.tuning is not None and state.tuning.is_provisional,
     )
 
 
-def _exact_seconds(request: PlanRequest, state: IndexState) -> float:
-    """Beyond which probing does not pay; it always does where it was asked for by name."""
-    if request.strategy is not None:
-        return math.inf
-    return min(way.seconds for way in _exact_ways(request, state, ""))
+def _depth(asked: int, request: PlanRequest, state: IndexState) -> int:
+    return max(min(asked, state.indexed_rows), request.k)
+
+
+def _budget(request: PlanRequest, state: IndexState, setting: Setting) -> int:
+    """Rows that are scanned in the time of an exact way; no bound where lists were asked for by name."""
+    if request.strategy is not None or setting.seconds_b1 <= 0:
+        return NO_BUDGET
+    exact = min(way.seconds for way in _exact_ways(request, state, ""))
+    return int(max(setting.rows, 1.0) * max(exact / setting.seconds_b1, 1.0))
 
 
 def _cheapest(ways: list[Plan]) -> Plan:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.backend.protocol import Backend, Rescored, TopK
+from engine.backend.protocol import Backend, TopK
 from engine.errors import EngineError
 from engine.index.filters import FilterProgram
+from engine.index.tuning import REACH_SLOPE
 from engine.index.version_index import VersionIndex
 from engine.pipeline.cohorts import (
     Batch,
@@ -29,18 +30,12 @@ from engine.pipeline.cohorts import (
     rows_in,
 )
 from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
-from engine.types import Explanation, Float32Array, Int64Array, StageTimes, Strategy
+from engine.types import Explanation, Float32Array, StageTimes, Strategy
+from kernels.packed_lists import ProbeLimits
 
 __all__ = ["CompiledParams", "JobResult", "SearchJob", "count", "matching_ids", "search_jobs"]
 
 _INVERTED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
-
-_LACK = 1.4
-"""How many times more passing rows than it met a query should have met, before it probes on: seldom by chance."""
-_BEYOND = 2.0
-"""How far beyond what it lacks a query probes: lists that lie far off are in a less telling order (docs/log.md)."""
-_WIDEST = 8.0
-_WIDENINGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +175,15 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     index = batch.index
     assert index.lists is not None
     sizes = [len(cohort) for cohort in group]
-    probed, needs_exact = _widened(batch, group, vectors, k)
+    masks = [None if cohort.mask.passes_all else cohort.mask.bits for cohort in group for _ in range(len(cohort))]
+    probed = index.lists.ivfpq.search_rescored(index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k)
     top, tail_rows = probed.top, index.rows.n_rows - index.indexed_rows
     if tail_rows:
-        masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
-        tail = batch.backend.masked_scan(
-            index.vectors, vectors, masks, k=min(k, tail_rows), first_row=index.indexed_rows
-        )
+        own = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
+        tail = batch.backend.masked_scan(index.vectors, vectors, own, k=min(k, tail_rows), first_row=index.indexed_rows)
         top = batch.backend.merge_topk([top, tail], k=k)
     wanted = np.repeat([min(k, cohort.mask.survivors) for cohort in group], sizes)
-    short = (top.rows[np.arange(len(vectors)), np.maximum(wanted, 1) - 1] < 0) | needs_exact
+    short = (top.rows[np.arange(len(vectors)), np.maximum(wanted, 1) - 1] < 0) | probed.gave_up
     if short.any():
         top = _second_pass(batch, group, vectors, top, short, k)
     ends = np.cumsum(sizes).tolist()
@@ -198,7 +192,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
             part,
             lists_scanned=int(probed.lists_scanned[end - size : end].sum()) // size,
             rows_scanned=int(probed.rows_scanned[end - size : end].sum()) // size + tail_rows,
-            rescored=max(cohort.plan.depth, k) + tail_rows,
+            rescored=int(probed.rescored[end - size : end].sum()) // size + tail_rows,
             second_pass=bool(short[end - size : end].any()),
             all_exact=bool(short[end - size : end].all()),
         )
@@ -206,59 +200,23 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     ]
 
 
-def _widened(
-    batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int
-) -> tuple[Rescored, npt.NDArray[np.bool_]]:
-    """Probe as planned, then further for queries whose filter goes against them; and which are better searched exactly.
+def _limits(index: VersionIndex, group: Sequence[Cohort]) -> ProbeLimits:
+    """How far each query goes, as planned for its cohort."""
+    sizes = [len(cohort) for cohort in group]
+    plans = [cohort.plan for cohort in group]
 
-    Settings were tuned with filters that have nothing to do with the query. Where the rows that pass lie elsewhere, the
-    nearest lists hold fewer of them than that: such a query probes on until it has met as many as it should have.
-    """
-    index = batch.index
-    assert index.lists is not None
-    ivfpq, sizes = index.lists.ivfpq, [len(cohort) for cohort in group]
-    nprobes = np.repeat([cohort.plan.nprobe for cohort in group], sizes)
-    depths = np.repeat([max(cohort.plan.depth, k) for cohort in group], sizes)
-    masks = [None if cohort.mask.passes_all else cohort.mask.bits for cohort in group for _ in range(len(cohort))]
-    probed = ivfpq.search_rescored(index.vectors, vectors, nprobes=nprobes, depths=depths, masks=masks, k=k)
-    needs_exact = np.zeros(len(vectors), np.bool_)
-    expected = probed.rows_scanned * np.repeat([_expected_share(index, cohort) for cohort in group], sizes)
-    dearer = [cohort.plan.exact_seconds / max(cohort.plan.seconds, 1e-9) for cohort in group]
-    dearest = nprobes * np.repeat(dearer, sizes)
-    for _ in range(_WIDENINGS):
-        lack = expected / np.maximum(probed.visible * probed.rows_scanned, 1.0)
-        lacking = np.flatnonzero((lack > _LACK) & (nprobes < ivfpq.nlist) & ~needs_exact)
-        if not len(lacking):
-            break
-        factor = np.minimum(lack[lacking] * _BEYOND, _WIDEST)
-        nprobes[lacking] = np.minimum(np.ceil(nprobes[lacking] * factor), ivfpq.nlist)
-        needs_exact[lacking] = nprobes[lacking] > dearest[lacking]
-        again = lacking[~needs_exact[lacking]]
-        if len(again):
-            found = ivfpq.search_rescored(
-                index.vectors,
-                vectors[again],
-                nprobes=nprobes[again],
-                depths=depths[again],
-                masks=[masks[place] for place in again.tolist()],
-                k=k,
-            )
-            probed = _put(probed, again, found)
-    return probed, needs_exact
+    def each(values: Sequence[float], dtype: type) -> npt.NDArray[Any]:
+        return np.repeat(np.array(values, dtype), sizes)
 
-
-def _expected_share(index: VersionIndex, cohort: Cohort) -> float:
-    """Of the rows that a query scans, how many should pass its filter; none where it says itself how far to probe."""
-    return cohort.mask.survivors / max(1, index.rows.n_rows) if cohort.plan.may_widen else 0.0
-
-
-def _put(all_found: Rescored, places: Int64Array, found: Rescored) -> Rescored:
-    """Some queries' answers in the place of their earlier ones."""
-    top = TopK(all_found.top.rows.copy(), all_found.top.scores.copy())
-    top.rows[places], top.scores[places] = found.top.rows, found.top.scores
-    lists, rows, visible = all_found.lists_scanned.copy(), all_found.rows_scanned.copy(), all_found.visible.copy()
-    lists[places], rows[places], visible[places] = found.lists_scanned, found.rows_scanned, found.visible
-    return Rescored(top, lists, rows, visible)
+    return ProbeLimits(
+        ks=each([_rows_wanted(index, cohort) for cohort in group], np.int64),
+        nprobes=each([one.nprobe for one in plans], np.int64),
+        reaches=each([one.reach for one in plans], np.float32),
+        slopes=np.full(sum(sizes), REACH_SLOPE, np.float32),
+        depths=each([one.depth for one in plans], np.int64),
+        slacks=each([one.slack for one in plans], np.float32),
+        budgets=each([one.budget for one in plans], np.int64),
+    )
 
 
 def _second_pass(
@@ -365,7 +323,7 @@ def _explain(batch: Batch, cohort: Cohort, found: _Found, times: StageTimes) -> 
         index_version=index.version.id,
         encoder_version=index.version.encoder_version,
         selectivity=_selectivity(index, cohort),
-        nprobe=max(cohort.plan.nprobe, found.lists_scanned),
+        nprobe=found.lists_scanned,
         lists_scanned=found.lists_scanned,
         rows_scanned=found.rows_scanned,
         rescored=found.rescored,

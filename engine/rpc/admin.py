@@ -122,8 +122,8 @@ def _version(collection: Collection, version: VersionInfo) -> admin_pb2.Version:
                 nlist=index.lists.ivfpq.nlist,
                 code_bytes=index.lists.ivfpq.code_bytes,
                 rows=index.indexed_rows,
-                nprobe=setting.nprobe if setting else 0,
-                rescore_depth=setting.depth if setting else 0,
+                nprobe=round(setting.lists) if setting else 0,
+                rescore_depth=round(setting.rescored) if setting else 0,
                 expected_recall=setting.expected_recall if setting else 0.0,
             )
         )

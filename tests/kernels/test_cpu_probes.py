@@ -14,9 +14,9 @@ from kernels import _cpu_probes, _cpu_shuffle, cpu, reference
 from kernels._cpu_reservoir import cut, keep, key_of, new_reservoirs, row_of, score_of
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_threads import all_threads
-from kernels.arrays import Float32Array, Int64Array, Selection, StoredArray, Uint8Array
-from kernels.packed_lists import BLOCK_ROWS, PackedLists, table_levels
-from tests.kernels.cases import pack
+from kernels.arrays import Float32Array, Selection, StoredArray, Uint8Array
+from kernels.packed_lists import BLOCK_ROWS, PackedLists, Probed, ProbeLimits, fixed_limits, table_levels
+from tests.kernels.cases import METRICS, pack
 
 pytestmark = pytest.mark.timeout(600)
 """The first run on a machine compiles the kernels."""
@@ -38,60 +38,72 @@ class Case:
     lists: PackedLists
     segments: list[StoredArray]
     queries: Float32Array
-    probes: Int64Array
-    biases: Float32Array
     masks: list[Uint8Array | None]
-    depths: Int64Array
+    limits: ProbeLimits
     k: int
+
+
+def drawn_limits(draw: st.DrawFn, rng: np.random.Generator, n_queries: int, nlist: int) -> ProbeLimits:
+    """Some queries end by scores, some by counts, some by neither."""
+    depth = draw(st.sampled_from([0, 1, 3, 10, 64, 1000]))
+    reaches = rng.integers(-2, 6, n_queries) / 2
+    reaches[rng.random(n_queries) < draw(st.sampled_from([0.0, 0.5, 1.0]))] = np.inf
+    slacks = rng.integers(0, 6, n_queries) / 2
+    slacks[rng.random(n_queries) < draw(st.sampled_from([0.0, 0.5, 1.0]))] = np.inf
+    return ProbeLimits(
+        ks=rng.integers(1, 12, n_queries),
+        nprobes=rng.integers(0, nlist + 2, n_queries),
+        reaches=reaches.astype(np.float32),
+        slopes=rng.choice([0, 0.25, 1], n_queries).astype(np.float32),
+        depths=rng.integers(0, depth + 1, n_queries),
+        slacks=slacks.astype(np.float32),
+        budgets=rng.choice([0, 50, 300, 10**9], n_queries, p=[0.1, 0.1, 0.2, 0.6]),
+    )
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    n = draw(st.sampled_from([0, 1, 31, 32, 33, 64, 65, 200, 700]))
+    n = draw(st.sampled_from([0, 1, 31, 32, 33, 64, 65, 200, 700, 3000]))
     n_parts = draw(st.sampled_from([2, 4, 6, 8, 14]))
     width = draw(st.sampled_from([1, 2, 3, 8]))
-    nlist = draw(st.sampled_from([1, 3, 8]))
+    nlist = draw(st.sampled_from([1, 3, 8, 16, 17, 70]))
     n_queries = draw(st.sampled_from([1, 2, 3, 17]))
     density = draw(st.sampled_from([None, 0.0, 0.01, 0.3, 1.0]))
-    depth = draw(st.sampled_from([0, 1, 3, 10, 64, 1000]))
-    lists = PackedLists(rng.integers(-2, 3, (n_parts, 16, width)).astype(np.float32), nlist)
+    d = n_parts * width
+    codebook = rng.integers(-2, 3, (n_parts, 16, width)).astype(np.float32)
+    centroids = rng.integers(-2, 3, (nlist, d)).astype(np.float32)
+    lists = PackedLists(codebook, centroids, draw(st.sampled_from(METRICS)))
     for rows in np.array_split(rng.permutation(n), 3):
         codes = rng.integers(0, 256, (len(rows), n_parts // 2)).astype(np.uint8)
         numbers = rng.integers(0, max(1, nlist - 1), len(rows))
         lists.append(numbers, codes, rows, rng.integers(-4, 5, len(rows)).astype(np.float32))
-    probes = np.argsort(rng.random((n_queries, nlist)), axis=1)
-    probes[np.arange(nlist) >= rng.integers(0, nlist + 1, (n_queries, 1))] = -1
-    own_mask = [None if density is None or rng.random() < 0.2 else pack(rng.random(n) < density) for _ in probes]
+    own_mask = [
+        None if density is None or rng.random() < 0.2 else pack(rng.random(n) < density) for _ in range(n_queries)
+    ]
     return Case(
         lists=lists,
-        segments=[rng.integers(-3, 4, (max(n, 1), n_parts * width)).astype(np.float16)],
-        queries=rng.integers(-2, 3, (n_queries, n_parts * width)).astype(np.float32),
-        probes=probes,
-        biases=rng.integers(-4, 5, probes.shape).astype(np.float32),
+        segments=[rng.integers(-3, 4, (max(n, 1), d)).astype(np.float16)],
+        queries=rng.integers(-2, 3, (n_queries, d)).astype(np.float32),
         masks=own_mask,
-        depths=rng.integers(0, depth + 1, n_queries),
+        limits=drawn_limits(draw, rng, n_queries, nlist),
         k=draw(st.sampled_from([1, 5, 100])),
     )
 
 
-def scan(kernels: ModuleType, case: Case) -> Selection:
-    found: Selection = kernels.scan_lists(
-        case.lists, case.queries, case.probes, case.biases, case.masks, depths=case.depths
-    )
+def scan(kernels: ModuleType, case: Case) -> tuple[Selection, Probed]:
+    found: tuple[Selection, Probed] = kernels.scan_lists(case.lists, case.queries, case.masks, limits=case.limits)
     return found
 
 
-def search(kernels: ModuleType, case: Case) -> Selection:
-    found: Selection = kernels.search_lists(
+def search(kernels: ModuleType, case: Case) -> tuple[Selection, Probed]:
+    found: tuple[Selection, Probed] = kernels.search_lists(
         case.lists,
         case.segments,
         case.queries,
         case.queries,
-        case.probes,
-        case.biases,
         case.masks,
-        depths=case.depths,
+        limits=case.limits,
         metric="dot",
         k=case.k,
         end_row=len(case.segments[0]),
@@ -99,10 +111,10 @@ def search(kernels: ModuleType, case: Case) -> Selection:
     return found
 
 
-def assert_same(found: Selection, expected: Selection) -> None:
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
-    assert (found[0].dtype, found[1].dtype) == (np.int64, np.float32)
+def assert_same(found: tuple[Selection, Probed], expected: tuple[Selection, Probed]) -> None:
+    for mine, right in zip((*found[0], *found[1]), (*expected[0], *expected[1]), strict=True):
+        np.testing.assert_array_equal(mine, right)
+        assert mine.dtype == right.dtype
 
 
 @given(case=cases())
@@ -123,30 +135,30 @@ def test_a_search_of_lists_equals_the_reference(case: Case) -> None:
         assert_same(search(cpu, case), expected)
 
 
+@given(case=cases())
+@modest
+def test_the_scale_of_a_query_is_that_of_the_reference(case: Case) -> None:
+    expected = reference.query_scales(case.lists, case.queries)
+    np.testing.assert_allclose(cpu.query_scales(case.lists, case.queries), expected, rtol=1e-6)
+
+
 def large(density: float | None, *, n: int = 9000, seed: int = 5) -> Case:
     """Real-valued, with more rows than a reservoir holds."""
     rng = np.random.default_rng(seed)
-    lists = PackedLists(rng.standard_normal((10, 16, 4)).astype(np.float32), 12)
+    centroids = rng.standard_normal((12, 40)).astype(np.float32)
+    lists = PackedLists(rng.standard_normal((10, 16, 4)).astype(np.float32), centroids, "dot")
     codes = rng.integers(0, 256, (n, 5)).astype(np.uint8)
     lists.append(rng.integers(0, 12, n), codes, np.arange(n), rng.standard_normal(n).astype(np.float32))
-    probes = np.tile(np.arange(12), (6, 1))
     masks = [None if density is None else pack(rng.random(n) < density) for _ in range(6)]
-    return Case(
-        lists,
-        [rng.standard_normal((n, 40)).astype(np.float16)],
-        rng.standard_normal((6, 40)).astype(np.float32),
-        probes,
-        rng.standard_normal(probes.shape).astype(np.float32),
-        masks,
-        np.array([1, 7, 50, 200, 1000, 8999]),
-        10,
-    )
+    limits = fixed_limits(6, k=1, nprobe=12, depth=1)._replace(depths=np.array([1, 7, 50, 200, 1000, 8999]))
+    segments: list[StoredArray] = [rng.standard_normal((n, 40)).astype(np.float16)]
+    return Case(lists, segments, rng.standard_normal((6, 40)).astype(np.float32), masks, limits, 10)
 
 
 @pytest.mark.parametrize("density", [None, 0.5, 0.1, 0.01])
 def test_of_many_rows_the_best_are_found_within_a_step_of_the_table(density: float | None) -> None:
     case = large(density)
-    (rows, scores), (expected_rows, expected) = scan(cpu, case), scan(reference, case)
+    ((rows, scores), _), ((expected_rows, expected), _) = scan(cpu, case), scan(reference, case)
     steps = [reference.quantised_tables(case.lists.codebook, query)[1] * 10 for query in case.queries]
     for b, step in enumerate(steps):
         np.testing.assert_array_equal(rows[b] >= 0, expected_rows[b] >= 0)
@@ -154,16 +166,53 @@ def test_of_many_rows_the_best_are_found_within_a_step_of_the_table(density: flo
         np.testing.assert_allclose(scores[b][kept], expected[b][kept], atol=step)
 
 
+def test_a_query_ends_before_lists_that_lie_too_far_below_its_best_scores() -> None:
+    """Ten lists of one row each: centroids score 0, -1, -2, ... and rows one less."""
+    centroids = -np.arange(10, dtype=np.float32)[:, None] * np.array([[1, 0]], np.float32)
+    lists = PackedLists(np.tile(np.array([[-1.0], [1.0]], np.float32), (2, 8, 1)), centroids, "dot")
+    assert lists.unit == 1
+    lists.append(np.arange(10), np.zeros((10, 1), np.uint8), np.arange(10), np.zeros(10, np.float32))
+    limits = fixed_limits(1, k=2, nprobe=10, depth=10)
+    query = np.array([[1, 0]], np.float32)
+    for reach, expected in [(-1.0, 2), (0.0, 3), (0.5, 3), (1.0, 4), (3.5, 6), (np.inf, 10)]:
+        reaches = np.full(1, reach, np.float32)
+        (rows, _), probed = cpu.scan_lists(lists, query, [None], limits=limits._replace(reaches=reaches))
+        assert probed.lists.tolist() == [expected]
+        assert (rows >= 0).sum() == expected
+
+
+def test_where_a_filter_hides_the_nearest_rows_a_query_goes_on_until_it_has_met_its_hits() -> None:
+    case = large(None)
+    numbers = [case.lists.listed(number)[1] for number in range(12)]
+    order = np.argsort(-reference.centroid_scores(case.lists, case.queries), axis=1)
+    masks = [pack(np.isin(np.arange(9000), np.concatenate([numbers[i] for i in order[b, -2:]]))) for b in range(6)]
+    limits = case.limits._replace(ks=np.full(6, 5), depths=np.full(6, 20), reaches=np.full(6, -1e6, np.float32))
+    unmasked = cpu.scan_lists(case.lists, case.queries, case.masks, limits=limits)[1]
+    masked = cpu.scan_lists(case.lists, case.queries, masks, limits=limits)[1]
+    assert (unmasked.lists == 1).all()
+    assert (masked.lists == 11).all()
+
+
+def test_a_query_beyond_its_budget_gives_up_and_tells_no_rows() -> None:
+    case = large(None)
+    limits = case.limits._replace(budgets=np.array([0, 2000, 10**9, 2000, 10**9, 8000]))
+    for kernels in (cpu, reference):
+        (rows, _), probed = scan(kernels, dataclasses.replace(case, limits=limits))
+        assert probed.gave_up.tolist() == [True, True, False, True, False, True]
+        assert (rows[probed.gave_up] == -1).all()
+        assert (probed.rows <= limits.budgets).all()
+
+
 def test_rows_at_the_borders_of_mask_words_are_found() -> None:
-    lists = PackedLists(np.zeros((2, 16, 1), np.float32), 1)
+    lists = PackedLists(np.zeros((2, 16, 1), np.float32), np.zeros((1, 2), np.float32), "dot")
     n = 200
     lists.append(np.zeros(n, np.int64), np.zeros((n, 1), np.uint8), np.arange(n), np.zeros(n, np.float32))
     chosen = np.zeros(n, np.bool_)
     chosen[[0, 63, 64, 127, 128, 199]] = True
     none, every = np.zeros(n, np.bool_), np.ones(n, np.bool_)
-    probes, biases = np.zeros((3, 1), np.int64), np.zeros((3, 1), np.float32)
     masks = [pack(chosen), pack(none), pack(every)[:9]]
-    rows, _ = cpu.scan_lists(lists, np.ones((3, 2), np.float32), probes, biases, masks, depths=np.full(3, 8))
+    limits = fixed_limits(3, k=1, nprobe=1, depth=8)
+    (rows, _), _ = cpu.scan_lists(lists, np.ones((3, 2), np.float32), masks, limits=limits)
     assert rows.tolist() == [[0, 63, 64, 127, 128, 199, -1, -1], [-1] * 8, list(range(8))]
 
 
@@ -175,7 +224,7 @@ def test_a_query_that_is_not_finite_finds_nothing() -> None:
         broken = dataclasses.replace(case, queries=queries)
         for kernels in (cpu, reference):
             with np.errstate(all="ignore"):
-                rows, _ = scan(kernels, broken)
+                (rows, _), _ = scan(kernels, broken)
             assert (rows[0] == -1).all()
             assert rows[1, 0] >= 0
 
@@ -233,32 +282,9 @@ def test_tables_equal_the_reference_on_small_integers(seed: int, n_parts: int, w
     codebook = rng.integers(-3, 4, (n_parts, 16, width)).astype(np.float32)
     query = rng.integers(-3, 4, n_parts * width).astype(np.float32)
     entries, scale, offset = reference.quantised_tables(codebook, query)
-    scratch = _cpu_probes.new_scratch(1, n_parts)
+    scratch = _cpu_probes.new_scratch(1, n_parts, 1, 1)
     by_part = np.ascontiguousarray(codebook.transpose(0, 2, 1))
     found = fill_tables(by_part, query, table_levels(n_parts), scratch.products[0], scratch.tables[0])
     assert found == (scale, offset)
     laid_out = scratch.tables[0].reshape(-1, 2, 2, 2, 16)[:, :, :, 0].transpose(0, 2, 1, 3).reshape(-1, 16)
     np.testing.assert_array_equal(laid_out[:n_parts], entries)
-
-
-@given(case=cases())
-@modest
-def test_what_masks_pass_of_the_probed_rows_is_counted_as_by_the_reference(case: Case) -> None:
-    found = cpu.count_visible(case.lists, case.probes, case.masks)
-    expected = reference.count_visible(case.lists, case.probes, case.masks)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
-
-
-def test_long_probes_are_counted_by_a_sample_spread_over_them() -> None:
-    rng = np.random.default_rng(3)
-    lists = PackedLists(np.zeros((2, 16, 1), np.float32), 2)
-    n = 40_000
-    lists.append(np.arange(n) % 2, np.zeros((n, 1), np.uint8), rng.permutation(n), np.zeros(n, np.float32))
-    masks = [pack(rng.random(n) < 0.1), pack(np.zeros(n, bool))]
-    probes = np.array([[0, 1], [1, -1]])
-    seen, passed = cpu.count_visible(lists, probes, masks)
-    np.testing.assert_array_equal((seen, passed), reference.count_visible(lists, probes, masks))
-    assert (seen < 2 * 64 * BLOCK_ROWS).all()
-    assert 0.07 < passed[0] / seen[0] < 0.13
-    assert passed[1] == 0

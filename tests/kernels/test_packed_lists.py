@@ -9,7 +9,7 @@ from kernels.packed_lists import BLOCK_ROWS, CHUNK_BLOCKS, PackedLists
 
 
 def empty(n_parts: int = 6, nlist: int = 4) -> PackedLists:
-    return PackedLists(np.zeros((n_parts, 16, 2), np.float32), nlist)
+    return PackedLists(np.zeros((n_parts, 16, 2), np.float32), np.zeros((nlist, 2 * n_parts), np.float32), "dot")
 
 
 @given(

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from engine.backend.cpu import CpuBackend
 from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.faiss_build import allowed_code_bytes, train_ivfpq
-from engine.backend.protocol import SEGMENT_ROWS, IvfPqIndex, Vectors
+from engine.backend.protocol import SEGMENT_ROWS, Candidates, IvfPqIndex, Vectors
 from engine.errors import CorruptData, FailedPrecondition, InvalidArgument
-from engine.types import Float32Array, Metric
+from engine.types import Float32Array, Metric, Uint8Array
+from kernels.packed_lists import fixed_limits
 
 N, NLIST = 600, 8
 
@@ -34,6 +35,13 @@ def build(d: int = 17, metric: Metric = "cosine") -> CpuIvfPq:
     return index
 
 
+def search(
+    index: IvfPqIndex, queries: Float32Array, *, depth: int, nprobe: int = NLIST, mask: Uint8Array | None = None
+) -> Candidates:
+    limits = fixed_limits(len(queries), k=1, nprobe=nprobe, depth=depth)
+    return index.search(queries, limits=limits, masks=[mask] * len(queries))
+
+
 @pytest.fixture(scope="module")
 def index() -> CpuIvfPq:
     return build()
@@ -49,7 +57,7 @@ def test_every_dimension_allows_code_lengths_of_which_four_is_one(d: int) -> Non
 def test_the_true_nearest_rows_are_among_the_candidates(metric: Metric, d: int) -> None:
     index: IvfPqIndex = build(d, metric)
     rows = clustered(d)
-    found = index.search(rows[:50], nprobe=NLIST, depth=100, mask=None)
+    found = search(index, rows[:50], depth=100)
     recall = np.mean([row in of_query for row, of_query in enumerate(found.rows)])
     assert recall == 1.0
     assert (index.n_rows, index.nlist, index.code_bytes) == (N, NLIST, 4)
@@ -63,7 +71,7 @@ def test_a_row_whose_bit_is_clear_is_never_a_candidate(
     generator = np.random.default_rng(seed)
     chosen = generator.random(generator.integers(1, N + 1)) < density
     queries = clustered(17)[:n_queries]
-    found = index.search(queries, nprobe=NLIST, depth=40, mask=np.packbits(chosen, bitorder="little"))
+    found = search(index, queries, depth=40, mask=np.packbits(chosen, bitorder="little"))
     for of_query in found.rows:
         kept = of_query[of_query >= 0]
         assert chosen[kept].all()
@@ -78,8 +86,9 @@ def test_each_query_has_its_own_probes_depth_and_mask(index: CpuIvfPq) -> None:
     found = index.search_rescored(
         Vectors([segment], N, 17, "float16", "cosine"),
         queries,
-        nprobes=np.array([NLIST, 2, NLIST]),
-        depths=np.array([N, 1, N]),
+        limits=fixed_limits(3, k=1, nprobe=NLIST, depth=N)._replace(
+            nprobes=np.array([NLIST, 2, NLIST]), depths=np.array([N, 1, N])
+        ),
         masks=[odd, None, nothing],
         k=5,
     )
@@ -90,10 +99,34 @@ def test_each_query_has_its_own_probes_depth_and_mask(index: CpuIvfPq) -> None:
     assert found.lists_scanned.tolist() == [NLIST, 2, NLIST]
     assert found.rows_scanned[[0, 2]].tolist() == [N, N]
     assert 0 < found.rows_scanned[1] < N
+    assert found.rescored.tolist() == [N // 2, 1, 0]
+    assert not found.gave_up.any()
+
+
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_a_reach_and_a_slack_mean_the_same_for_a_query_of_any_length_and_place(metric: Metric) -> None:
+    """Twice the query, or all of it moved away: distances to the lists change, and what is scanned hardly does."""
+    index, rows = build(17, metric), clustered(17)
+    limits = fixed_limits(60, k=10, nprobe=NLIST, depth=N)._replace(
+        reaches=np.full(60, 1.0, np.float32), slacks=np.full(60, 1.0, np.float32)
+    )
+    segment = np.zeros((SEGMENT_ROWS, 17), np.float16)
+    segment[:N] = rows
+    vectors = Vectors([segment], N, 17, "float16", metric)
+    near, far = rows[:60], rows[:60] * np.float32(3)
+    first, second = (
+        index.search_rescored(vectors, queries, limits=limits, masks=[None] * 60, k=10) for queries in (near, far)
+    )
+    assert np.all(index.scales(far) > index.scales(near))
+    assert 0 < first.lists_scanned.mean() < NLIST
+    if metric == "dot":
+        np.testing.assert_array_equal(first.lists_scanned, second.lists_scanned)
+    else:
+        assert 0.3 < second.lists_scanned.mean() / first.lists_scanned.mean() < 3
 
 
 def test_more_probes_than_lists_and_more_depth_than_rows_only_pad(index: CpuIvfPq) -> None:
-    found = index.search(clustered(17)[:1], nprobe=10 * NLIST, depth=N + 50, mask=None)
+    found = search(index, clustered(17)[:1], nprobe=10 * NLIST, depth=N + 50)
     assert sorted(found.rows[0].tolist()) == [-1] * 50 + list(range(N))
 
 
@@ -103,8 +136,8 @@ def test_an_index_saved_and_opened_answers_as_before(index: CpuIvfPq, tmp_path: 
     assert [file.name for file in tmp_path.iterdir()] == ["ivfpq.faiss"]
     opened = CpuBackend(threads=1).load_ivfpq(path, dimension=17, metric="dot")
     queries = clustered(17)[:9]
-    before = index.search(queries, nprobe=3, depth=20, mask=None)
-    after = opened.search(queries, nprobe=3, depth=20, mask=None)
+    before = search(index, queries, nprobe=3, depth=20)
+    after = search(opened, queries, nprobe=3, depth=20)
     np.testing.assert_array_equal(after.rows, before.rows)
     opened.add(queries)
     assert opened.n_rows == N + 9
@@ -113,7 +146,7 @@ def test_an_index_saved_and_opened_answers_as_before(index: CpuIvfPq, tmp_path: 
 
 def test_the_same_seed_trains_the_same_index() -> None:
     queries = clustered(17)[:20]
-    first, second = (build().search(queries, nprobe=2, depth=20, mask=None).rows for _ in range(2))
+    first, second = (search(build(), queries, nprobe=2, depth=20).rows for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -140,7 +173,7 @@ def test_an_index_of_another_kind_dimension_or_metric_is_corrupt(index: CpuIvfPq
     with pytest.raises(CorruptData, match="metric is not l2"):
         CpuIvfPq.load(path, threads=1, metric="l2")
     with pytest.raises(CorruptData, match="asked for 9"):
-        index.search(np.zeros((1, 9), np.float32), nprobe=1, depth=1, mask=None)
+        search(index, np.zeros((1, 9), np.float32), depth=1)
 
 
 def test_training_refuses_code_lengths_and_samples_that_cannot_work() -> None:

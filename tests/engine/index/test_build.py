@@ -24,6 +24,7 @@ from engine.index.building import build
 from engine.index.costs import pack
 from engine.index.ivfpq import image_ids, image_path, index_path, read_image
 from engine.types import Float32Array
+from kernels.packed_lists import fixed_limits
 
 N, D = 3000, 16
 
@@ -89,7 +90,8 @@ def test_a_child_builds_an_image_that_finds_every_row_under_its_own_number(job: 
 
     index = open_backend("cpu", 1).load_ivfpq(index_path(job.folder, "t1"))
     assert (index.n_rows, index.nlist, index.code_bytes) == (N, 32, 4)
-    found = index.search(rows_of(), nprobe=32, depth=50, mask=None)
+    n = len(rows_of())
+    found = index.search(rows_of(), limits=fixed_limits(n, k=1, nprobe=32, depth=50), masks=[None] * n)
     assert np.mean([row in of_query for row, of_query in enumerate(found.rows)]) > 0.99
 
     setting = image.tuning.lookup(10, 1.0, 0.9)

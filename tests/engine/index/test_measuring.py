@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,6 +15,7 @@ from engine.index.costs import Costs, measure_costs, measure_costs_on, pack
 from engine.index.measuring import Subject, fastest, take, tune
 from engine.index.tuning import Band
 from engine.types import Float32Array, Int64Array, Uint8Array
+from kernels.packed_lists import ProbeLimits
 
 N, D, NLIST = 6000, 32, 64
 SLOW_EXACT = Costs(1.0, 1e-3, 1e-3, 1e-3, 1.0, 1e-3, 1e-3)
@@ -52,7 +55,7 @@ def bands(subject: Subject) -> list[Band]:
 
 
 class Listed:
-    """An index that returns what it is told to, best first."""
+    """An index that returns what it is told to, best first, each row a score of 1 below the one before."""
 
     n_rows, nlist, code_bytes, memory_bytes = N, NLIST, 4, 0
 
@@ -62,8 +65,11 @@ class Listed:
     def add(self, vectors: Float32Array) -> None:
         raise AssertionError("nothing is added")
 
-    def search(self, queries: Float32Array, *, nprobe: int, depth: int, mask: Uint8Array | None) -> Candidates:
-        return Candidates(self._rows[:, :depth])
+    def scales(self, queries: Float32Array) -> Float32Array:
+        return np.ones(len(queries), np.float32)
+
+    def search(self, queries: Float32Array, *, limits: ProbeLimits, masks: Sequence[Uint8Array | None]) -> Candidates:
+        return Candidates(self._rows, np.where(self._rows < 0, -np.inf, -np.arange(self._rows.shape[1])))
 
     def search_rescored(self, *args: object, **kwargs: object) -> Rescored:
         raise AssertionError("nothing is timed")
@@ -78,16 +84,16 @@ def brute_force(rows: Float32Array, query_row: int, flags: npt.NDArray[np.bool_]
 
 @pytest.mark.parametrize("share", [0.9, 0.2])
 def test_recall_is_what_brute_force_says_with_the_query_left_out(subject: Subject, share: float) -> None:
-    rows, k, depth = subject.vectors.segments[0], 10, 15
+    rows, k, slack = subject.vectors.segments[0], 10, 0.5
     flags = subject.alive & (np.random.default_rng(6).random(N) < share)
     cell = measuring._cell(subject, k, flags, SLOW_EXACT)
-    recalls = measuring._recalls(cell, cell.tuned, 3, (depth,))[:, 0]
-    bits = pack(flags)
+    recalls = measuring._recalls(cell, cell.tuned, 0.5, (slack,))[:, 0]
+    limits = measuring._limits(cell, np.full(1, k + 1), 0.5, slack)
+    assert 0 < recalls.mean() < 1
     for place, query_row in enumerate(cell.tuned.rows.tolist()):
-        found = subject.ivfpq.search(rows[query_row][None], nprobe=3, depth=depth + 1, mask=bits).rows[0]
-        kept = [row for row in found.tolist() if row != query_row][:depth]
+        found = subject.ivfpq.search(rows[query_row][None], limits=limits, masks=[pack(flags)]).rows[0]
         right = brute_force(rows, query_row, flags, k)
-        assert recalls[place] == pytest.approx(len(right & set(kept)) / k)
+        assert recalls[place] == pytest.approx(len(right & set(found.tolist())) / k)
 
 
 def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
@@ -97,8 +103,7 @@ def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
     subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), np.zeros(4, np.int64))
     cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
     truth = measuring._truth(subject, *subject.queries(0, 2), None, 2)
-    assert measuring._recalls(cell, truth, 1, (2,))[:, 0].tolist() == [1.0, 1.0]
-    assert measuring._recalls(cell, truth, 1, (1,))[:, 0].tolist() == [0.5, 0.5]
+    assert measuring._recalls(cell, truth, 1.0, (0.0, -1.0)).tolist() == [[1.0, 0.5], [1.0, 0.5]]
 
 
 def test_padding_is_never_taken_for_a_row_not_even_for_the_last_one(backend: Backend) -> None:
@@ -107,7 +112,7 @@ def test_padding_is_never_taken_for_a_row_not_even_for_the_last_one(backend: Bac
     padding = Listed(np.full((2, 400), -1))
     subject = Subject(backend, as_vectors(rows), padding, np.ones(200, np.bool_), np.array([0, 50, 0, 50]))
     cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
-    assert not measuring._recalls(cell, cell.tuned, 1, (10, 100)).any()
+    assert not measuring._recalls(cell, cell.tuned, 1.0, (0.0, 100.0)).any()
 
 
 def test_fewer_survivors_than_k_are_all_that_is_wanted(subject: Subject) -> None:
@@ -115,7 +120,7 @@ def test_fewer_survivors_than_k_are_all_that_is_wanted(subject: Subject) -> None
     flags[np.setdiff1d(np.arange(N), subject.query_rows)[:6]] = True
     cell = measuring._cell(subject, 10, flags, SLOW_EXACT)
     assert set(cell.tuned.wanted.tolist()) == {6}
-    assert measuring._recalls(cell, cell.tuned, NLIST, (10,)).min() == 1.0
+    assert measuring._recalls(cell, cell.tuned, 1.0, (6.0,)).min() == 1.0
 
 
 def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(
@@ -127,7 +132,9 @@ def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(
     for selectivity in (1.0, 0.3):
         flags = subject.alive & (np.random.default_rng(77).random(N) < selectivity)
         setting = cells[10, selectivity][0.9]
-        found = subject.ivfpq.search(rows[others], nprobe=setting.nprobe, depth=setting.depth + 1, mask=pack(flags))
+        cell = measuring._cell(subject, 10, flags, SLOW_EXACT)
+        limits = measuring._limits(cell, np.full(len(others), 11), setting.reach, setting.slack)
+        found = subject.ivfpq.search(rows[others], limits=limits, masks=[pack(flags)] * len(others))
         hits = [
             len(brute_force(rows, row, flags, 10) & set(of_query.tolist())) / 10
             for row, of_query in zip(others.tolist(), found.rows, strict=True)
@@ -138,9 +145,20 @@ def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(
 
 def test_a_higher_target_takes_more_work(bands: list[Band]) -> None:
     settings = dict(next(band for band in bands if (band.k, band.selectivity) == (10, 1.0)).settings)
-    work = [setting.nprobe * setting.depth for _, setting in sorted(settings.items())]
+    work = [(setting.rows, setting.rescored) for _, setting in sorted(settings.items())]
     assert len(work) >= 3
-    assert work[0] < work[-1]
+    assert work[0][0] < work[-1][0]
+    assert all(one.most_lists >= one.lists and one.most_rescored >= one.rescored for one in settings.values())
+
+
+def test_between_two_rungs_a_reach_is_read_off_a_straight_line() -> None:
+    n = len(measuring._SLACKS)
+    recalls = np.array([[0.5] * n, [0.7] * n, [0.9] * n, [1.0] * n])
+    recalls[:, 1:] += 0.01
+    pairs = measuring._least_reaches(recalls, [0.0, 1.0, 2.0, 3.0], 0.8)
+    assert pairs == [(pytest.approx(1.5), measuring._SLACKS[0]), (pytest.approx(1.45), measuring._SLACKS[1])]
+    assert measuring._least_reaches(recalls, [0.0, 1.0, 2.0, 3.0], 1.5) == []
+    assert measuring._least_reaches(recalls, [0.0, 1.0, 2.0, 3.0], 0.4)[0] == (0.0, 0.0)
 
 
 def test_queries_that_tune_never_report(subject: Subject) -> None:

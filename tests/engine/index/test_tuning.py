@@ -8,13 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import CorruptData
-from engine.index.tuning import Band, Costs, Setting, Tuning, monotone
+from engine.index.tuning import Band, Costs, Setting, Tuning, deepest, monotone
 
 COSTS = Costs(7e-5, 1e-10, 1.3e-10, 3e-10, 8e-5, 1e-9, 3e-10)
 
 
-def setting(nprobe: int, depth: int, recall: float = 0.9) -> Setting:
-    return Setting(nprobe, depth, recall, nprobe * 1e-4, nprobe * 1e-5)
+def setting(lists: int, rescored: int, recall: float = 0.9) -> Setting:
+    """One whose numbers all follow from the work it makes; no query met more than twice of it."""
+    return Setting(
+        reach=math.log2(lists),
+        slack=rescored / 100,
+        lists=lists,
+        rows=10 * lists,
+        rescored=rescored,
+        most_lists=2 * lists,
+        most_rescored=2 * rescored,
+        expected_recall=recall,
+        seconds_b1=lists * 1e-4,
+        seconds_b64=lists * 1e-5,
+    )
 
 
 TUNING = Tuning(
@@ -54,14 +66,16 @@ def test_a_k_below_the_table_takes_the_smallest() -> None:
 def test_between_bands_the_work_lies_between_and_the_recall_is_the_lower() -> None:
     found = TUNING.lookup(10, math.sqrt(0.1), 0.9)
     assert found is not None
-    assert (found.nprobe, found.depth, found.expected_recall) == (36, 25, 0.91)
+    assert (found.lists, found.rescored, found.expected_recall) == (pytest.approx(36), pytest.approx(25), 0.91)
+    assert (found.reach, found.slack) == (pytest.approx(4.5), pytest.approx(0.25))
+    assert (found.most_lists, found.most_rescored) == (128, 60)
     assert found.seconds_b1 == pytest.approx(36e-4)
 
 
 def test_a_filter_that_passes_nearly_all_costs_hardly_more_than_none() -> None:
     found = TUNING.lookup(10, 0.999, 0.95)
     assert found is not None
-    assert found.nprobe == 17
+    assert found.lists == pytest.approx(16, rel=0.01)
 
 
 @given(
@@ -78,8 +92,8 @@ def test_more_hits_or_a_narrower_filter_never_get_less_work(
     hard = TUNING.lookup(min(100, k + ks), max(0.1, p * ps), target)
     assert easy is not None
     assert hard is not None
-    assert hard.nprobe >= easy.nprobe
-    assert hard.depth >= easy.depth
+    assert hard.lists >= easy.lists - 1e-9
+    assert hard.rescored >= easy.rescored - 1e-9
 
 
 def test_the_best_setting_is_that_of_the_highest_target_reached() -> None:
@@ -88,22 +102,24 @@ def test_the_best_setting_is_that_of_the_highest_target_reached() -> None:
     assert TUNING.best(1000, 1.0) is None
 
 
-def test_the_deepest_goes_as_far_beyond_k_as_any_setting() -> None:
-    assert TUNING.deepest(1000) == 6000
+def test_candidates_are_kept_for_any_k_and_never_fewer_than_twice_as_many() -> None:
+    kept = [deepest(k) for k in (1, 10, 100, 1000, 100_000)]
+    assert kept == sorted(kept)
+    assert all(2 * k <= most for k, most in zip((1, 10, 100, 1000, 100_000), kept, strict=True))
 
 
-def test_given_work_promises_what_was_measured_with_no_more() -> None:
-    assert TUNING.recall_at_least(10, 1.0, nprobe=15, depth=100) == 0.91
-    assert TUNING.recall_at_least(10, 1.0, nprobe=16, depth=40) == 0.96
-    assert TUNING.recall_at_least(10, 0.5, nprobe=64, depth=40) == 0.93
-    assert TUNING.recall_at_least(10, 1.0, nprobe=7, depth=100) == 0.0
+def test_given_work_promises_what_was_found_by_queries_none_of_which_did_more() -> None:
+    assert TUNING.recall_at_least(10, 1.0, nprobe=31, depth=100) == 0.91
+    assert TUNING.recall_at_least(10, 1.0, nprobe=32, depth=80) == 0.96
+    assert TUNING.recall_at_least(10, 0.5, nprobe=128, depth=60) == 0.93
+    assert TUNING.recall_at_least(10, 1.0, nprobe=15, depth=100) == 0.0
 
 
 def test_a_higher_target_never_gets_less_work() -> None:
     noisy = [(0.8, setting(9, 10)), (0.9, setting(4, 20)), (0.95, setting(12, 20)), (0.99, setting(11, 10))]
     cleaned = monotone(noisy)
     assert [target for target, _ in cleaned] == [0.8, 0.9, 0.95, 0.99]
-    assert [one.nprobe for _, one in cleaned] == [4, 4, 11, 11]
+    assert [one.lists for _, one in cleaned] == [4, 4, 11, 11]
 
 
 def test_a_table_reads_back_as_written() -> None:

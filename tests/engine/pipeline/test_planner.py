@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.errors import FailedPrecondition
 from engine.index.tuning import TARGETS, Band, Costs, Setting, Tuning
-from engine.pipeline.planner import IndexState, Plan, PlanRequest, plan
+from engine.pipeline.planner import NO_BUDGET, IndexState, Plan, PlanRequest, plan
 from engine.types import Strategy
 
 COSTS = Costs(
@@ -23,16 +24,26 @@ COSTS = Costs(
 PROBED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
 
 
+def setting(k: int, step: int, work: int, target: float) -> Setting:
+    """Of more work by more reach; no query met more than twice the usual lists."""
+    return Setting(
+        reach=float(step * work),
+        slack=step / 2,
+        lists=4.0 * step * work,
+        rows=4000.0 * step * work,
+        rescored=3.0 * k * step,
+        most_lists=8 * step * work,
+        most_rescored=6 * k * step,
+        expected_recall=target + 0.005,
+        seconds_b1=1e-4 * step * work,
+        seconds_b64=5e-5 * step * work,
+    )
+
+
 def band(k: int, selectivity: float) -> Band:
     work = max(1, round(k / selectivity / 10))
-    return Band(
-        k,
-        selectivity,
-        tuple(
-            (target, Setting(4 * step * work, 3 * k * step, target + 0.005, 1e-4 * step * work, 5e-5 * step * work))
-            for step, target in enumerate(TARGETS, start=1)
-        ),
-    )
+    steps = enumerate(TARGETS, start=1)
+    return Band(k, selectivity, tuple((target, setting(k, step, work, target)) for step, target in steps))
 
 
 TUNING = Tuning([band(k, p) for k in (10, 100) for p in (1.0, 0.1)], COSTS)
@@ -63,7 +74,8 @@ def test_without_lists_a_few_survivors_are_gathered_and_many_scanned_under_their
 
 def test_lists_are_probed_where_that_is_faster() -> None:
     found = plan(asked(), LISTS)
-    assert (found.strategy, found.nprobe, found.depth) == (Strategy.IVFPQ, 12, 90)
+    assert (found.strategy, found.reach, found.slack) == (Strategy.IVFPQ, 3.0, 1.5)
+    assert (found.nprobe, found.depth) == (1024, 1024)
     assert found.expected_recall == pytest.approx(0.955)
 
 
@@ -79,7 +91,7 @@ def test_a_filter_that_leaves_much_is_probed_under_its_mask() -> None:
 def test_a_filter_that_leaves_little_is_answered_exactly_and_a_wider_one_probes_more() -> None:
     assert plan(asked(survivors=500, is_filtered=True), LISTS).strategy not in PROBED
     wide, wider = (plan(asked(survivors=n, is_filtered=True, recall_target=0.8), LISTS) for n in (900_000, 200_000))
-    assert wider.nprobe > wide.nprobe
+    assert wider.reach > wide.reach
 
 
 def test_exact_is_exact_even_where_probes_are_given() -> None:
@@ -96,14 +108,16 @@ def test_a_k_beyond_the_table_is_answered_exactly() -> None:
 
 
 def test_given_probes_and_depth_are_taken_even_where_a_scan_would_be_faster() -> None:
-    found = plan(asked(nprobe=700, rescore_depth=333), LISTS)
-    assert (found.strategy, found.nprobe, found.depth) == (Strategy.IVFPQ, 700, 333)
+    found = plan(asked(nprobe=700, rescore_depth=400), LISTS)
+    assert (found.strategy, found.nprobe, found.depth) == (Strategy.IVFPQ, 700, 400)
+    assert (found.reach, found.slack) == (math.inf, math.inf)
     assert found.expected_recall == pytest.approx(0.995)
 
 
-def test_given_probes_alone_take_the_tuned_depth_and_a_given_depth_the_tuned_probes() -> None:
-    assert plan(asked(nprobe=7), LISTS).depth == 90
-    assert plan(asked(rescore_depth=70), LISTS).nprobe == 12
+def test_given_probes_alone_take_the_tuned_slack_and_a_given_depth_the_tuned_reach() -> None:
+    probes, depth = plan(asked(nprobe=7), LISTS), plan(asked(rescore_depth=70), LISTS)
+    assert (probes.nprobe, probes.reach, probes.slack) == (7, math.inf, 1.5)
+    assert (depth.depth, depth.reach, depth.slack) == (70, 3.0, math.inf)
 
 
 def test_probes_that_were_never_measured_promise_no_recall() -> None:
@@ -112,6 +126,14 @@ def test_probes_that_were_never_measured_promise_no_recall() -> None:
 
 def test_given_probes_without_lists_are_answered_exactly() -> None:
     assert plan(asked(nprobe=7), EXACT_ONLY).strategy is Strategy.EXACT_SCAN
+
+
+def test_probing_may_take_as_long_as_an_exact_way_but_for_probes_that_were_asked_for() -> None:
+    found = plan(asked(), LISTS)
+    exact = plan(asked(exact=True), LISTS)
+    assert found.budget == pytest.approx(12_000 * exact.seconds / 3e-4, rel=0.01)
+    for changes in ({"nprobe": 7}, {"strategy": Strategy.IVFPQ}):
+        assert plan(asked(**changes), LISTS).budget == NO_BUDGET
 
 
 def test_the_depth_is_never_below_k_nor_the_probes_beyond_the_lists() -> None:
@@ -146,7 +168,7 @@ def test_a_strategy_asked_for_is_used_and_named_by_what_it_does(
 
 def test_probing_asked_for_by_name_beyond_the_table_goes_all_the_way() -> None:
     found = plan(asked(strategy=Strategy.IVFPQ, k=5000), LISTS)
-    assert found.nprobe == 1024
+    assert (found.nprobe, found.reach, found.slack) == (1024, math.inf, math.inf)
     assert found.depth >= 5000
     assert found.expected_recall == 0.0
 

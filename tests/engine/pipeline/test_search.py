@@ -177,12 +177,12 @@ def test_counting_and_listing_agree_with_the_items(world: World) -> None:
         assert count(world.index, program) == len(wanted)
 
 
-def with_lists(world: World, rows: int, *, nlist: int = 8, nprobe: int = 2, depth: int = 20) -> None:
+def with_lists(world: World, rows: int, *, nlist: int = 8, reach: float = 1.0, slack: float = 2.0) -> None:
     """Inverted lists over the first ``rows`` rows, and a table that always says the same setting."""
     sample = world.stored[: world.next_row].astype(np.float32)
     ivfpq = train_ivfpq(sample, nlist=nlist, code_bytes=4, metric=world.metric, seed=1)
     ivfpq.add(sample[:rows])
-    setting = Setting(nprobe, depth, 0.9, 1e-7, 1e-7)
+    setting = Setting(reach, slack, 2, 200, 20, nlist, rows, 0.9, 1e-7, 1e-7)
     bands = [Band(k, s, ((0.5, setting), (0.95, setting))) for k in (1, 100_000) for s in (1e-6, 1.0)]
     world.index.switch_lists(Lists(ivfpq, Tuning(bands, COSTS), rows, "image"))
 
@@ -216,7 +216,7 @@ def test_probing_every_list_and_rescoring_everything_is_exact_tail_and_filters_i
 
 def test_probing_never_returns_what_the_filter_hides_nor_fewer_than_there_are() -> None:
     world = a_large_world()
-    with_lists(world, 1000, nprobe=1)
+    with_lists(world, 1000)
     red = FILTERS[1][0]
     wanted = {name for name, (_, a, _) in world.items.items() if a["colour"] == "red"}
     params = SearchParams(k=30, filter=red, strategy=Strategy.IVFPQ, nprobe=1, rescore_depth=30)
@@ -292,7 +292,7 @@ def test_a_filter_that_goes_against_the_query_is_probed_further() -> None:
     vectors = (centres[cluster] + rng.normal(size=(2000, D))).astype(np.float16).astype(np.float32)
     for place, vector in enumerate(vectors):
         world.put(f"i{place}", vector[None], {"colour": "red" if cluster[place] else "blue"})
-    with_lists(world, 2000, nlist=16, nprobe=2, depth=200)
+    with_lists(world, 2000, nlist=16, reach=3.0, slack=6.0)
     queries = centres[:1] + rng.normal(size=(8, D)).astype(np.float32)
     red = Filter(must=(Match("colour", any_of=("red",)),))
     asked = SearchParams(k=10, filter=red, strategy=Strategy.FILTERED_IVFPQ)
@@ -302,7 +302,25 @@ def test_a_filter_that_goes_against_the_query_is_probed_further() -> None:
         len({a for a, _ in one} & {b for b, _ in other}) for one, other in zip(hits(found), hits(exact), strict=True)
     ]
     assert np.mean(same) >= 9
-    assert found.explanations[0].lists_scanned > 2
+    (unfiltered,) = ask(world, queries, [SearchParams(k=10, strategy=Strategy.IVFPQ)])
+    assert found.explanations[0].lists_scanned > unfiltered.explanations[0].lists_scanned
     (short,) = ask(world, queries, [replace(asked, nprobe=2)])
     assert short.explanations[0].lists_scanned == 2
-    assert found.explanations[0].nprobe >= found.explanations[0].lists_scanned
+    assert found.explanations[0].nprobe == found.explanations[0].lists_scanned
+
+
+def test_a_query_that_would_probe_for_longer_than_an_exact_way_takes_is_answered_exactly() -> None:
+    world = a_large_world()
+    with_lists(world, 1200, reach=1e6)
+    slow = Setting(1e6, 2.0, 1, 10, 20, 1, 20, 0.9, 1e-10, 1e-10)
+    lists = world.index.lists
+    assert lists is not None
+    free = Costs(1e-9, 1e-15, 1e-15, 1e-15, 1e-9, 1e-15, 1e-15)
+    tuning = Tuning([Band(k, s, ((0.95, slow),)) for k in (1, 100_000) for s in (1e-6, 1.0)], free)
+    world.index.switch_lists(replace(lists, tuning=tuning))
+    queries = np.random.default_rng(8).integers(-8, 9, (6, D)).astype(np.float32)
+    (found,) = ask(world, queries, [SearchParams(k=10)])
+    (exact,) = ask(world, queries, [SearchParams(k=10, exact=True)])
+    assert hits(found) == hits(exact)
+    told = found.explanations[0]
+    assert (told.second_pass, told.expected_recall) == (True, 1.0)
