@@ -220,7 +220,7 @@ def coarse_scan(
     def scan(group: slice, heaps: Heaps) -> None:
         panels = pack_query_codes(queries[group], metric)
         work = CodeScan(bases, row_bytes, *panels, addresses[group], first_row, end_row)
-        (scan_codes_serial if threads == 1 else scan_codes_parallel)(work, heaps)
+        (scan_codes_serial if threads == 1 else scan_codes_parallel)(work, heaps, np.zeros(1, np.int64))
 
     return _in_groups(scan, len(queries), k, width=n_rows, n_parts=threads)
 
