@@ -73,6 +73,17 @@ def _aligned_zeros(*sizes: int) -> list[npt.NDArray[np.uint8]]:
     return [room[first + start : first + start + size] for start, size in zip([0, *ends[:-1]], sizes, strict=True)]
 
 
+def part_of(codes: RowCodes, first: int, end: int) -> RowCodes:
+    """Rows [first, end) of codes, without copying."""
+    return RowCodes(
+        codes.values[first:end],
+        codes.scales[first:end],
+        codes.sums[first:end],
+        codes.norms[first:end],
+        codes.errors[first:end],
+    )
+
+
 def quantised_queries(queries: Float32Array, metric: Metric) -> QueryCodes:
     """Codes of finite queries float32 [B, d]."""
     scales = np.abs(queries).max(axis=1, initial=0) / CODE_LIMIT
@@ -92,11 +103,21 @@ def quantised_queries(queries: Float32Array, metric: Metric) -> QueryCodes:
     )
 
 
+def bounds_of(norms: Float32Array, errors: Float32Array) -> RowBounds:
+    """Of the rows with these norms and errors, as ``RowCodes`` has them."""
+    norm = float(norms.max(initial=0))
+    length = norm**0.5 * ROUNDED_UP if norm < GREATEST_NORM else _BEYOND
+    return RowBounds(length, float(errors.max(initial=0)))
+
+
+def widest(bounds: Sequence[RowBounds]) -> RowBounds:
+    """Of all the rows that these are of."""
+    return RowBounds(max((one.length for one in bounds), default=0.0), max((one.error for one in bounds), default=0.0))
+
+
 def row_bounds(segments: Sequence[RowCodes]) -> RowBounds:
     """Of all rows of the segments, those no longer alive among them."""
-    norm = max((float(codes.norms.max(initial=0)) for codes in segments), default=0.0)
-    error = max((float(codes.errors.max(initial=0)) for codes in segments), default=0.0)
-    return RowBounds(norm**0.5 * ROUNDED_UP if norm < GREATEST_NORM else _BEYOND, error)
+    return widest([bounds_of(codes.norms, codes.errors) for codes in segments])
 
 
 def is_proven(

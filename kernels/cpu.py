@@ -47,7 +47,7 @@ from kernels.arrays import (
     StoredArray,
     Uint8Array,
 )
-from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven
+from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven, part_of
 from kernels.packed_lists import CENTROIDS, SAMPLED_BLOCKS, PackedLists, table_levels
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "masked_scan",
     "merge_topk",
     "popcount",
+    "quantise_into",
     "quantise_rows",
     "rescore",
     "rows_of_mask",
@@ -191,11 +192,18 @@ def rows_of_mask(mask: Uint8Array, *, end_row: int) -> Int64Array:
 
 def quantise_rows(vectors: StoredArray) -> RowCodes:
     """Codes of stored vectors [n, d], all of them finite: the largest value of a row becomes 127 or -127."""
+    codes = empty_codes(*vectors.shape)
+    quantise_into(codes, vectors, first=0)
+    return codes
+
+
+def quantise_into(codes: RowCodes, vectors: StoredArray, *, first: int) -> None:
+    """Write what ``quantise_rows`` makes of the vectors [n, d] over the zeros of ``codes`` from row ``first`` on."""
     assert vectors.flags.c_contiguous
     n, d = vectors.shape
-    codes = empty_codes(n, d)
-    quantise(kind_of([vectors]), vectors.ctypes.data, n, d, codes)
-    return codes
+    part = part_of(codes, first, first + n)
+    assert len(part.values) == n
+    quantise(kind_of([vectors]), vectors.ctypes.data, n, d, part)
 
 
 def coarse_scan(

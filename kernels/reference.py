@@ -34,6 +34,7 @@ from kernels.coarse import (
     RowBounds,
     empty_codes,
     is_proven,
+    part_of,
     quantised_queries,
 )
 from kernels.packed_lists import BLOCK_ROWS, MOST_STEPS, SAMPLED_BLOCKS, PackedLists, table_levels
@@ -280,6 +281,14 @@ def quantise_rows(vectors: StoredArray) -> RowCodes:
     codes.norms[:n] = np.minimum(codes.scales[:n].astype(np.float64) ** 2 * squares, GREATEST_NORM)
     codes.errors[:n] = np.linalg.norm(wide - kept, axis=1) * ROUNDED_UP
     return codes
+
+
+def quantise_into(codes: RowCodes, vectors: StoredArray, *, first: int) -> None:
+    """Write what ``quantise_rows`` makes of the vectors [n, d] over the zeros of ``codes`` from row ``first`` on."""
+    n = len(vectors)
+    part, made = part_of(codes, first, first + n), part_of(quantise_rows(vectors), 0, n)
+    part.values[:], part.scales[:], part.sums[:] = made.values, made.scales, made.sums
+    part.norms[:], part.errors[:] = made.norms, made.errors
 
 
 def coarse_scan(

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import cycle
 from pathlib import Path
 
@@ -24,13 +24,17 @@ _BEYOND_CACHE_BYTES = 32 << 20
 _SPARSE = 1 / 8
 _EMPTY_SEGMENTS = (8, 64)
 _ROUNDS = 5
+_SHALLOW, _DEEP = 20, 1280
+"""Rows by codes that a second pass rescores: few, and many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Seconds of exact searches for one query alone: a call, a row of the mask, a value of a vector that is scored.
 
-    A scan reads dense survivors faster than sparse ones; a gather first lists the mask's rows.
+    A scan reads dense survivors faster than sparse ones; a gather first lists the mask's rows. A coarse scan reads the
+    codes of all rows or of sparse survivors, whichever is faster, then rescores some, a value of which takes
+    ``coarse_depth_value``; infinite where it was never measured.
     """
 
     scan_call: float
@@ -40,6 +44,10 @@ class Costs:
     gather_call: float
     gather_row: float
     gather_value: float
+    coarse_call: float = math.inf
+    coarse_value_dense: float = math.inf
+    coarse_value_sparse: float = math.inf
+    coarse_depth_value: float = math.inf
 
     def scan_seconds(self, n_rows: int, survivors: int, dimension: int) -> float:
         """An exact scan of ``n_rows`` rows of which ``survivors`` are wanted."""
@@ -50,6 +58,14 @@ class Costs:
     def gather_seconds(self, n_rows: int, survivors: int, dimension: int) -> float:
         """Listing ``survivors`` rows out of a mask over ``n_rows``, then scoring just those."""
         return self.gather_call + n_rows * self.gather_row + survivors * dimension * self.gather_value
+
+    def coarse_seconds(self, n_rows: int, survivors: int, dimension: int, depth: int) -> float:
+        """Both passes over ``n_rows`` rows of which ``survivors`` are wanted, the second over ``depth`` of them."""
+        if math.isinf(self.coarse_call):
+            return math.inf
+        first = min(n_rows * self.coarse_value_dense, survivors * self.coarse_value_sparse)
+        second = min(depth, survivors) * self.coarse_depth_value
+        return self.coarse_call + n_rows * self.scan_row + dimension * (first + second)
 
 
 def measure_costs(backend: Backend, *, dimension: int, dtype: VectorDtype, metric: Metric) -> Costs:
@@ -91,7 +107,8 @@ def measure_costs_on(backend: Backend, vectors: Vectors) -> Costs:
     query = np.full((1, vectors.dimension), 0.25, np.float32)
     scan = _scan_seconds(backend, vectors, query, n_rows)
     gather = _gather_seconds(backend, vectors, query, n_rows)
-    return Costs(*scan, *gather)
+    coarse = _coarse_seconds(backend, vectors, query, row=scan[1])
+    return Costs(*scan, *gather, *coarse)
 
 
 def measured_seconds(
@@ -152,6 +169,35 @@ def _gather_seconds(backend: Backend, vectors: Vectors, query: Float32Array, n_r
     call = measured_seconds(lambda: backend.gather(vectors, query, [next(every)[:1]], k=10))
     scored = measured_seconds(lambda: backend.gather(vectors, query, [next(every)], k=10))
     return call, listing / n_rows, _rest(scored, call) / (n_rows * _SPARSE * vectors.dimension)
+
+
+def _coarse_seconds(
+    backend: Backend, vectors: Vectors, query: Float32Array, *, row: float
+) -> tuple[float, float, float, float]:
+    """(call, dense value, sparse value, value of a row rescored) of both passes over more codes than caches hold.
+
+    Where there are too few rows for that, those of the first segment stand for all.
+    """
+    segment = vectors.segments[0][: min(len(vectors.segments[0]), vectors.n_rows)]
+    wanted = max(1024, _BEYOND_CACHE_BYTES // vectors.dimension)
+    n_segments = -(-wanted // SEGMENT_ROWS) if len(segment) == SEGMENT_ROWS else 1
+    many = replace(vectors, segments=[segment] * n_segments, n_rows=n_segments * len(segment))
+    codes, everything = backend.new_codes(vectors.dimension), np.ones(len(segment), np.bool_)
+
+    def seconds(masks: Sequence[Uint8Array], depth: int = _SHALLOW) -> float:
+        turns = cycle(masks)
+        return measured_seconds(lambda: codes.search(many, query, [next(turns)], k=10, depth=depth))
+
+    for _ in range(n_segments):
+        codes.add(segment, everything)
+    masks = _disjoint_masks(many.n_rows)
+    nothing, full = np.zeros_like(masks[0]), np.full_like(masks[0], 255)
+    of_nothing, of_all = seconds([nothing]), seconds([full])
+    dense = _rest(of_all, of_nothing) / many.n_rows
+    sparse = _rest(seconds(masks), of_nothing) / (many.n_rows * _SPARSE)
+    deeper = _rest(seconds([full], _DEEP), of_all) / (_DEEP - _SHALLOW)
+    call = _rest(of_nothing, row * many.n_rows)
+    return call, dense / many.dimension, sparse / many.dimension, deeper / many.dimension
 
 
 def _disjoint_masks(n_rows: int) -> list[Uint8Array]:

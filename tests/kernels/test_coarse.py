@@ -17,7 +17,7 @@ from kernels._cpu_int8_panel import panel_of
 from kernels._cpu_int8_run import dots_of, run_of
 from kernels._cpu_threads import all_threads
 from kernels.arrays import SEGMENT_ROWS, Float32Array, Metric, RowCodes, Selection, StoredArray
-from kernels.coarse import RowBounds, is_proven, row_bounds
+from kernels.coarse import RowBounds, empty_codes, is_proven, row_bounds
 from tests.kernels.cases import DTYPES, METRICS, Case, cases, in_segments, pack, stored
 
 pytestmark = pytest.mark.timeout(600)
@@ -82,6 +82,16 @@ def test_the_largest_value_of_a_row_becomes_127_and_what_is_lost_is_told(kernels
     assert codes.errors[0] == pytest.approx(abs(1 - 64 * 2 / 127), rel=1e-4)
     assert codes.errors[1] == codes.scales[1] == 0
     assert codes.values.shape == (64, 16)
+
+
+@pytest.mark.parametrize("kernels", [cpu, reference])
+def test_codes_made_slice_by_slice_are_those_made_at_once(kernels: ModuleType) -> None:
+    vectors = np.random.default_rng(4).standard_normal((150, 20)).astype(np.float16)
+    codes = empty_codes(150, 20)
+    for first, end in ((0, 1), (1, 70), (70, 150)):
+        kernels.quantise_into(codes, vectors[first:end], first=first)
+    for found, expected in zip(codes, kernels.quantise_rows(vectors), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("d", [1, 16, 100])
