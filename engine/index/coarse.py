@@ -52,10 +52,12 @@ class Coarse:
 
     def wants_rows(self, n_rows: int, n_alive: int, dimension: int, costs: Costs) -> bool:
         """Whether codes, or more of them, are predicted to pay for a query alone that has no filter."""
+        if n_rows == self.n_rows:
+            return False
         seconds = costs.coarse_seconds(n_rows, n_alive, dimension, _USUAL_K * DEPTHS_PER_K[0])
         tail = n_rows - self.n_rows
         if self.n_rows:
-            return costs.scan_seconds(tail, tail, dimension) >= _TAIL_SHARE * seconds if tail else False
+            return costs.scan_seconds(tail, tail, dimension) >= _TAIL_SHARE * seconds
         return _GAIN * seconds <= costs.scan_seconds(n_rows, n_alive, dimension)
 
     def grow(self, backend: Backend, vectors: Vectors, alive: Uint8Array) -> bool:

@@ -77,6 +77,7 @@ def test_codes_are_wanted_where_two_passes_are_faster_and_never_where_their_cost
     coarse = Coarse()
     assert coarse.wants_rows(1_000_000, 1_000_000, 128, COSTS)
     assert not coarse.wants_rows(10, 10, 128, COSTS)
+    assert not coarse.wants_rows(0, 0, 128, replace(COSTS, scan_call=1.0))
     assert not coarse.wants_rows(
         1_000_000, 1_000_000, 128, replace(COSTS, coarse_value_dense=1e-10, coarse_value_sparse=1e-10)
     )
