@@ -33,8 +33,8 @@ class Costs:
     """Seconds of exact searches for one query alone: a call, a row of the mask, a value of a vector that is scored.
 
     A scan reads dense survivors faster than sparse ones; a gather first lists the mask's rows. A coarse scan reads the
-    codes of all rows or of sparse survivors, whichever is faster, then rescores some, a value of which takes
-    ``coarse_depth_value``; infinite where it was never measured.
+    codes of all rows or of sparse survivors, whichever is faster; ``coarse_depth_row`` is what keeping one of the best
+    and rescoring it adds. Infinite where it was never measured.
     """
 
     scan_call: float
@@ -47,7 +47,7 @@ class Costs:
     coarse_call: float = math.inf
     coarse_value_dense: float = math.inf
     coarse_value_sparse: float = math.inf
-    coarse_depth_value: float = math.inf
+    coarse_depth_row: float = math.inf
 
     def scan_seconds(self, n_rows: int, survivors: int, dimension: int) -> float:
         """An exact scan of ``n_rows`` rows of which ``survivors`` are wanted."""
@@ -64,19 +64,17 @@ class Costs:
         if math.isinf(self.coarse_call):
             return math.inf
         first = min(n_rows * self.coarse_value_dense, survivors * self.coarse_value_sparse)
-        second = min(depth, survivors) * self.coarse_depth_value
-        return self.coarse_call + n_rows * self.scan_row + dimension * (first + second)
+        second = min(depth, survivors) * self.coarse_depth_row
+        return self.coarse_call + n_rows * self.scan_row + dimension * first + second
 
 
 def measure_costs(backend: Backend, *, dimension: int, dtype: VectorDtype, metric: Metric) -> Costs:
-    """Costs for vectors of that shape, measured on made-up ones in some tens of milliseconds."""
-    row = to_stored(np.full((1, dimension), 0.5, np.float32), dtype)
-    n_rows = max(1024, _BEYOND_CACHE_BYTES // row.nbytes)
-    segments = []
-    for first in range(0, n_rows, SEGMENT_ROWS):
-        segment = np.empty((min(SEGMENT_ROWS, n_rows - first), dimension), row.dtype)
-        segment[:] = row
-        segments.append(segment)
+    """Costs for vectors of that shape, measured on made-up ones in some tenths of a second."""
+    n_rows = max(1024, _BEYOND_CACHE_BYTES // (dimension * (4 if dtype == "float32" else 2)))
+    # Of different lengths, for what is kept of many hits costs time where scores differ.
+    lengths = np.random.default_rng(0).uniform(0.1, 1.0, (n_rows, 1)).astype(np.float32)
+    one = np.full((1, dimension), 0.5, np.float32)
+    segments = [to_stored(lengths[at : at + SEGMENT_ROWS] * one, dtype) for at in range(0, n_rows, SEGMENT_ROWS)]
     vectors = Vectors(segments, n_rows, dimension, dtype, metric)
     backend.warm_up(vectors)
     return measure_costs_on(backend, vectors)
@@ -174,7 +172,7 @@ def _gather_seconds(backend: Backend, vectors: Vectors, query: Float32Array, n_r
 def _coarse_seconds(
     backend: Backend, vectors: Vectors, query: Float32Array, *, row: float
 ) -> tuple[float, float, float, float]:
-    """(call, dense value, sparse value, value of a row rescored) of both passes over more codes than caches hold.
+    """(call, dense value, sparse value, row of depth) of both passes over more codes than caches hold.
 
     Where there are too few rows for that, those of the first segment stand for all.
     """
@@ -197,7 +195,7 @@ def _coarse_seconds(
     sparse = _rest(seconds(masks), of_nothing) / (many.n_rows * _SPARSE)
     deeper = _rest(seconds([full], _DEEP), of_all) / (_DEEP - _SHALLOW)
     call = _rest(of_nothing, row * many.n_rows)
-    return call, dense / many.dimension, sparse / many.dimension, deeper / many.dimension
+    return call, dense / many.dimension, sparse / many.dimension, deeper
 
 
 def _disjoint_masks(n_rows: int) -> list[Uint8Array]:

@@ -209,8 +209,8 @@ def test_costs_are_measured_and_grow_with_what_is_scored(backend: Backend) -> No
 
 def test_a_coarse_scan_reads_all_rows_or_those_that_pass_and_rescores_no_more_than_pass() -> None:
     costs = Costs(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 100.0, 2.0, 5.0, 7.0)
-    assert costs.coarse_seconds(10, 9, 3, 4) == 100 + 10 + 3 * (10 * 2 + 4 * 7)
-    assert costs.coarse_seconds(10, 2, 3, 4) == 100 + 10 + 3 * (2 * 5 + 2 * 7)
+    assert costs.coarse_seconds(10, 9, 3, 4) == 100 + 10 + 3 * 10 * 2 + 4 * 7
+    assert costs.coarse_seconds(10, 2, 3, 4) == 100 + 10 + 3 * 2 * 5 + 2 * 7
 
 
 def test_a_coarse_scan_that_was_never_measured_takes_for_ever() -> None:

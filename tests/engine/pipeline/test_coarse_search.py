@@ -122,7 +122,7 @@ def test_the_depth_grows_with_what_remains_unproven() -> None:
     world = a_world("dot", "float16", clustered(8))
     queries = clustered(8)[:200]
     world.index.costs = replace(world.index.costs, coarse_call=1e-5, coarse_value_dense=1e-11)
-    world.index.costs = replace(world.index.costs, coarse_value_sparse=1e-11, coarse_depth_value=1e-10)
+    world.index.costs = replace(world.index.costs, coarse_value_sparse=1e-11, coarse_depth_row=1e-9)
 
     def rescored() -> int:
         return by(world, Strategy.COARSE_SCAN, queries, [Filter()], 10).explanations[0].rescored

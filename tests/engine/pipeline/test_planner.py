@@ -23,7 +23,7 @@ COSTS = Costs(
     coarse_call=1e-4,
     coarse_value_dense=3e-11,
     coarse_value_sparse=1e-10,
-    coarse_depth_value=1e-9,
+    coarse_depth_row=1e-7,
 )
 PROBED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
 
