@@ -31,8 +31,8 @@ class CpuCodes:
 
     @property
     def memory_bytes(self) -> int:
-        """Of whole segments; what lies beyond the rows is not touched."""
-        return sum(array.nbytes for codes in self._segments for array in codes)
+        """Of the rows there are: the rest of their last segment is not touched."""
+        return self._n_rows * sum(array[:1].nbytes for codes in self._segments[:1] for array in codes)
 
     def add(self, vectors: StoredArray, alive: npt.NDArray[np.bool_]) -> None:
         """Append stored rows [m, d] of one segment; proofs take no account of those of ``alive`` [m] that are dead."""

@@ -41,7 +41,7 @@ def test_rows_of_several_segments_are_found_and_a_depth_below_k_is_k() -> None:
     for first, end in ((0, 1000), (1000, SEGMENT_ROWS), (SEGMENT_ROWS, len(rows))):
         codes.add(rows[first:end], np.ones(end - first, np.bool_))
     assert codes.n_rows == len(rows)
-    assert codes.memory_bytes >= len(rows) * (16 + 16)
+    assert codes.memory_bytes == len(rows) * (16 + 16)
     everything = mask_of(np.ones(len(rows), np.bool_))
     found = codes.search(vectors_of(rows), np.eye(1, 3, dtype=np.float32), [everything], k=4, depth=1)
     assert found.top.rows.tolist() == [best]
