@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from engine.client import RetrievalClient
 from engine.errors import FailedPrecondition
 from engine.index.costs import Costs
 from engine.types import Filter, Item, Range, SearchParams, Strategy, Visibility
-from tests.e2e.serving import a_client, serving, vector_schema, wait_for
+from tests.e2e.serving import Serving, a_client, serving, vector_schema, wait_for
 
 ROWS, D = 500, 16
 pytestmark = pytest.mark.timeout(300)
@@ -36,6 +37,18 @@ def load(client: RetrievalClient) -> None:
 
 def code_bytes(client: RetrievalClient) -> int:
     return client.get_collection("points").message.versions[0].memory.coarse_codes
+
+
+def wait_for_idle(running: Serving) -> None:
+    """Until the search lane has taken a step of whatever upkeep gave it for idle times."""
+    idle = threading.Event()
+
+    def step() -> bool:
+        idle.set()
+        return False
+
+    running.server.engine.lanes.search.post_idle(step)
+    assert idle.wait(60)
 
 
 @pytest.mark.parametrize("tree", [Filter(), Filter(must=(Range("rank", lt=ROWS // 3),))])
@@ -70,6 +83,7 @@ def test_no_codes_are_made_where_they_are_switched_off(tmp_path: Path) -> None:
         load(client)
         collection = running.server.engine.collections["points"]
         assert collection.index.wants_codes
+        wait_for_idle(running)
         with pytest.raises(FailedPrecondition, match="needs int8 codes"):
             client.search("points", VECTORS[0], params=SearchParams(strategy=Strategy.COARSE_SCAN))
         assert code_bytes(client) == 0
@@ -79,4 +93,5 @@ def test_no_codes_are_made_where_they_would_not_pay(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as running, a_client(running) as client:
         load(client)
         assert not running.server.engine.collections["points"].index.wants_codes
+        wait_for_idle(running)
         assert code_bytes(client) == 0
