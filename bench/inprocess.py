@@ -127,6 +127,10 @@ class EngineProcess:
         """Every query alone by each way, in turn; ways are named as they are with a filter."""
         return self._pool.submit(_compare, collection, asked, tuple(ways), repeats).result()
 
+    def has_codes(self, collection: str) -> bool:
+        """Whether all rows have int8 codes, once those that upkeep wants are made."""
+        return self._pool.submit(_has_codes, collection).result()
+
     def encode(self, collection: str, texts: Sequence[str], *, batch: int, seconds: float) -> Timed:
         """Encode batch after batch of token windows for so long, in the encode lane's thread."""
         return self._pool.submit(_encode, collection, list(texts), batch, seconds).result()
@@ -318,6 +322,15 @@ def _compare(collection: str, asked: Asked, ways: tuple[Strategy, ...], repeats:
 
     _in_lane(_engine.lanes.search, measure)
     return Compared(seconds, rows, chosen)
+
+
+def _has_codes(collection: str) -> bool:
+    index = _engine.collection(collection).index
+    while _in_lane(_engine.lanes.search, lambda: index.coarse.n_rows or index.wants_codes):
+        if index.coarse.n_rows == index.rows.n_rows:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _encode(collection: str, texts: list[str], batch: int, seconds: float) -> Timed:

@@ -1,7 +1,8 @@
 """What the planner's choice costs beside the best one: every way timed for every query alone, each with its own filter.
 
-Hindsight has every way that is exact, and inverted lists where their recall over the cell is what was asked for. The
-time of a way for a query is the median of seven, taken in turn; masks are ready for all: only searches are compared.
+Hindsight has every way that is exact, int8 codes among them where there are any, and inverted lists where their recall
+over the cell is what was asked for. The time of a way for a query is the median of seven, taken in turn; masks are
+ready for all: only searches are compared.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from engine.types import Schema, Strategy
 RECALL = 0.95
 REPEATS = 7
 _WAYS = (Strategy.GATHER, Strategy.MASKED_SCAN, Strategy.FILTERED_IVFPQ)
+_EXACT = (Strategy.GATHER, Strategy.MASKED_SCAN, Strategy.COARSE_SCAN)
 _SLACK = 0.01
 """By which the recall of lists over a cell of some tens of queries may fall short by chance."""
 
@@ -62,10 +64,11 @@ def _regrets_of(made: FilteredSet, options: Options, report: Report) -> list[npt
         cores_awake(),
         EngineProcess(ready.folder, settings=settings) as engine,
     ):
+        ways = (*_WAYS, Strategy.COARSE_SCAN) if engine.has_codes(made.name) else _WAYS
         for cell, predicates in made.predicates.items():
             for k in (10,) if options.quick else (10, 100):
                 asked = Asked(made.queries, predicates, k, RECALL, SHUFFLED)
-                compared = engine.compare(made.name, asked, ways=_WAYS, repeats=REPEATS)
+                compared = engine.compare(made.name, asked, ways=ways, repeats=REPEATS)
                 regret, figures = _regret(made, cell, k, compared)
                 regrets.append(regret)
                 report.keep(f"{name}.{cell.name}.k{k}", figures)
@@ -82,7 +85,7 @@ def _regret(
     """The chosen way's time over the best one's, for each query; and what is told of the cell."""
     truth = made.truth(cell)[: len(compared.chosen), :k]
     recall = {way: recall_of_survivors(rows, truth) for way, rows in compared.rows.items()}
-    allowed = [way for way in _WAYS if way is not Strategy.FILTERED_IVFPQ or recall[way] >= RECALL - _SLACK]
+    allowed = [way for way in compared.seconds if way in _EXACT or recall[way] >= RECALL - _SLACK]
     best = np.min([compared.seconds[way] for way in allowed], axis=0)
     chosen = np.array([compared.seconds[way][place] for place, way in enumerate(compared.chosen)])
     found = np.array([compared.rows[way][place] for place, way in enumerate(compared.chosen)])

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )
+    coarse_codes: Literal["auto", "off"] = Field(
+        "auto", description="int8 codes of all rows, for exact search in two passes: auto (where they pay) or off"
+    )
     costs_file: Path | None = Field(
         None,
         description="JSON file of what searches cost, from `ebr doctor --costs-to`; measured at start unless given",

@@ -231,6 +231,7 @@ class Strategy(enum.Enum):
     GATHER = "gather"
     IVFPQ = "ivfpq"
     FILTERED_IVFPQ = "filtered_ivfpq"
+    COARSE_SCAN = "coarse_scan"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels._cpu_int8_dot import QUERY_OFFSET
-from kernels._cpu_int8_panel import LANES
-from kernels._cpu_jit import compiled, inlined, load
+from kernels._cpu_int8_emit import LANES
+from kernels._cpu_jit import compiled, compiled_as_written, inlined, load
 from kernels.arrays import Float32Array, Int8Array, Metric, RowCodes, StoredArray, Uint8Array
 from kernels.coarse import CODE_LIMIT, GREATEST_NORM, ROUNDED_UP, quantised_queries
 
@@ -66,16 +65,37 @@ def _sum_row(row: Float32Array, scale: np.float32, codes: RowCodes, r: int) -> N
 
 def pack_query_codes(queries: Float32Array, metric: Metric) -> QueryPanels:
     """float32 [B, d] as the compiled scan takes them."""
-    quantised = quantised_queries(queries, metric)
     n_queries, stride = len(queries), -(-queries.shape[1] // 16) * 16
     n_panels = -(-n_queries // LANES)
-    rows: npt.NDArray[np.uint8] = np.full((n_panels * LANES, stride), QUERY_OFFSET, np.uint8)
-    rows[:n_queries, : queries.shape[1]] = (quantised.values + np.int16(QUERY_OFFSET)).astype(np.uint8)
-    panels = np.ascontiguousarray(rows.reshape(n_panels, LANES, stride // 4, 4).transpose(0, 2, 1, 3))
-    terms = np.zeros((4, n_panels * LANES), np.float32)
-    terms[0, :n_queries] = quantised.factors
-    terms[1, :n_queries] = quantised.constants
-    terms[2, n_queries:] = np.inf
-    terms[2, :n_queries] = np.nan
-    terms[3] = quantised.weight
-    return QueryPanels(rows, panels, np.ascontiguousarray(terms.reshape(4, n_panels, LANES).transpose(1, 0, 2)))
+    packed = QueryPanels(
+        np.empty((n_panels * LANES, stride), np.uint8),
+        np.empty((n_panels, stride // 4, LANES, 4), np.uint8),
+        np.empty((n_panels, 4, LANES), np.float32),
+    )
+    _pack(np.ascontiguousarray(queries, np.float32), packed, metric == "l2")
+    if metric == "l2":
+        packed.terms[:, 1].flat[:n_queries] = quantised_queries(queries, metric).constants
+    return packed
+
+
+@compiled_as_written
+def _pack(queries: Float32Array, packed: QueryPanels, is_l2: bool) -> None:
+    """All but the constants of l2; codes and factors by the operations of ``quantised_queries``."""
+    packed.queries[:] = QUERY_OFFSET
+    packed.terms[:] = 0
+    packed.terms[:, 2] = np.inf
+    packed.terms[:, 3] = np.float32(is_l2)
+    for b in range(queries.shape[0]):
+        greatest = np.float32(0)
+        for value in queries[b]:
+            greatest = max(greatest, abs(value))
+        scale = greatest / CODE_LIMIT
+        if scale > 0:
+            for i in range(queries.shape[1]):
+                code = min(max(np.rint(queries[b, i] / scale), -CODE_LIMIT), CODE_LIMIT)
+                packed.queries[b, i] = np.uint8(np.int64(code) + QUERY_OFFSET)
+        packed.terms[b // LANES, 0, b % LANES] = scale * np.float32(2 if is_l2 else 1)
+        packed.terms[b // LANES, 2, b % LANES] = np.nan
+    for b in range(packed.queries.shape[0]):
+        for i in range(packed.queries.shape[1]):
+            packed.panels[b // LANES, i // 4, b % LANES, i % 4] = packed.queries[b, i]

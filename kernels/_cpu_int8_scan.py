@@ -15,13 +15,16 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_int8_panel import BLOCK_ROWS, LANES, dot_rows, scatter_four, score_panel, score_sixteen
+from kernels._cpu_int8_emit import BLOCK_ROWS, LANES
+from kernels._cpu_int8_panel import score_panel
+from kernels._cpu_int8_run import dot_rows, scatter_four, score_run, score_sixteen
 from kernels._cpu_jit import (
     compiled_as_written,
     compiled_parallel_as_written,
     count_ones,
     int64,
     lowest_one,
+    next_task,
     store_word,
     word,
 )
@@ -31,7 +34,9 @@ from kernels.arrays import Float32Array, Int32Array, Int64Array, Uint8Array
 
 _BLOCK_WORDS = 64
 _TERMS_BYTES = 4 * 4 * LANES
-_ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+
+_RUN = 16
+"""Of sixteen rows in a row so many are wanted that all are scored."""
 
 _DENSE = 0.4
 """A panel pays where at least this share of its pairs is wanted (measured at d = 128 and 384 with VNNI)."""
@@ -88,30 +93,31 @@ class Where(NamedTuple):
 
 
 @compiled_as_written
-def scan_codes_serial(scan: CodeScan, heaps: Heaps) -> None:
-    """Scan on the calling thread into heaps of one part, and finish them."""
-    _scan_part(scan, heaps, int64(0))
+def scan_codes_serial(scan: CodeScan, heaps: Heaps, counter: Int64Array) -> None:
+    """Scan on the calling thread into heaps of one part, and finish them; ``counter`` is int64 [1] of 0."""
+    _scan_blocks(scan, heaps, counter.ctypes.data, int64(0))
     for query in range(scan.masks.size):
         finish(heaps, query)
 
 
 @compiled_parallel_as_written
-def scan_codes_parallel(scan: CodeScan, heaps: Heaps) -> None:
-    """Scan with one thread for each part of the heaps, and finish them."""
+def scan_codes_parallel(scan: CodeScan, heaps: Heaps, counter: Int64Array) -> None:
+    """Scan with one thread for each part of the heaps, and finish them; ``counter`` is int64 [1] of 0."""
     for part in numba.prange(heaps.counts.shape[0]):
-        _scan_part(scan, heaps, int64(part))
+        _scan_blocks(scan, heaps, counter.ctypes.data, int64(part))
     for query in numba.prange(scan.masks.size):
         finish(heaps, int64(query))
 
 
 @compiled_as_written
-def _scan_part(scan: CodeScan, heaps: Heaps, part: int) -> None:
+def _scan_blocks(scan: CodeScan, heaps: Heaps, counter: int, part: int) -> None:
+    """Take blocks as long as there are any: a thread whose core is busy otherwise takes fewer."""
     scratch = _new_scratch(scan)
     where = _where(scan, scratch)
     n_panels = scan.panels.shape[0]
-    end_word = (scan.end_row + 63) >> 6
-    stride = heaps.counts.shape[0] * _BLOCK_WORDS
-    for block in range((scan.first_row >> 6) + part * _BLOCK_WORDS, end_word, stride):
+    first_word, end_word = scan.first_row >> 6, (scan.end_row + 63) >> 6
+    block = first_word + next_task(counter) * _BLOCK_WORDS
+    while block < end_word:
         for w in range(block, min(block + _BLOCK_WORDS, end_word)):
             union = _load_words(where, w)
             if union == 0:
@@ -130,11 +136,12 @@ def _scan_part(scan: CodeScan, heaps: Heaps, part: int) -> None:
                     for query in range(first, min(first + LANES, where.n_queries)):
                         bits = word(where.words, query)
                         if bits != 0:
-                            _sum_rows(where, query, bits)
+                            is_run = _is_run(where, query, bits)
                             for row in range(0, 64, BLOCK_ROWS):
-                                entering = _score_own(where, query, row, bits)
+                                entering = _score_own(where, query, row, bits, is_run)
                                 if entering != 0:
                                     _offer_own(scratch, heaps, part, query, (w << 6) + row, entering)
+        block = first_word + next_task(counter) * _BLOCK_WORDS
 
 
 @compiled_as_written
@@ -231,15 +238,19 @@ def _score_block(where: Where, panel: int, row: int) -> bool:
 
 
 @compiled_as_written
+def _is_run(where: Where, query: int, bits: np.uint64) -> bool:
+    """Whether the word is scored row after row; ``totals`` is filled at the set bits where it is not."""
+    is_run = count_ones(bits) >= _RUN
+    if not is_run:
+        _sum_rows(where, query, bits)
+    return is_run
+
+
+@compiled_as_written
 def _sum_rows(where: Where, query: int, bits: np.uint64) -> None:
     """Fill ``totals`` at the set bits."""
     base, row_bytes = int64(word(where.at, 0)), where.row_bytes
     vector = where.queries + query * row_bytes
-    if bits == _ALL:
-        for j in range(0, 64, 4):
-            a = base + j * row_bytes
-            dot_rows(a, a + row_bytes, a + 2 * row_bytes, a + 3 * row_bytes, row_bytes, vector, where.totals + 4 * j)
-        return
     for j in range(0, _list_places(where, bits), 4):
         places = where.places + 8 * j
         dot_rows(
@@ -255,13 +266,18 @@ def _sum_rows(where: Where, query: int, bits: np.uint64) -> None:
 
 
 @compiled_as_written
-def _score_own(where: Where, query: int, row: int, bits: np.uint64) -> np.uint64:
-    """Score sixteen of ``totals`` from ``row`` on; a bit for each that is wanted and may enter the query's heap."""
+def _score_own(where: Where, query: int, row: int, bits: np.uint64, is_run: bool) -> np.uint64:
+    """Score sixteen rows from ``row`` on, or what ``totals`` has of them; a bit for each that is wanted and may enter
+    the query's heap.
+    """
     wanted = (bits >> np.uint64(row)) & np.uint64(0xFFFF)
+    terms, lane = where.terms + query // LANES * _TERMS_BYTES, query % LANES
     if wanted == 0:
         return wanted
-    terms = where.terms + query // LANES * _TERMS_BYTES
-    return np.uint64(score_sixteen(where.totals + 4 * row, where.at, row, terms, query % LANES, where.scores)) & wanted
+    if is_run:
+        vector = where.queries + query * where.row_bytes
+        return np.uint64(score_run(where.at, row, where.row_bytes, vector, terms, lane, where.scores)) & wanted
+    return np.uint64(score_sixteen(where.totals + 4 * row, where.at, row, terms, lane, where.scores)) & wanted
 
 
 # For what may enter a heap

@@ -129,14 +129,10 @@ def _score_panels(panels: Float32Array, queries: Float32Array, scores: Float32Ar
 
 
 @compiled_as_written
-def best_centroid(scores: int, order: Order) -> np.float32:
-    """Note the greatest score of each group, and return the greatest of all; ``scores``: the query's, an address."""
-    best = np.float32(-np.inf)
+def note_groups(scores: int, order: Order) -> None:
+    """Note the greatest score of each group; ``scores``: the query's, an address."""
     for group in range(order.groups.size):
-        score = greatest(scores, group)
-        best = max(best, score)
-        order.groups[group] = key_of(score, group)
-    return best
+        order.groups[group] = key_of(greatest(scores, group), group)
 
 
 @compiled_as_written

@@ -23,7 +23,7 @@ from kernels._cpu_jit import (
     word,
 )
 from kernels._cpu_lists import Lists, score_part
-from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, best_centroid, next_stage
+from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, next_stage, note_groups
 from kernels._cpu_reservoir import Reservoirs, cut, keep, key_of, row_of, score_of
 from kernels._cpu_shuffle import TABLE_BYTES, block_scores, float_at, int32_at
 from kernels._cpu_tables import fill_tables
@@ -240,8 +240,9 @@ def _scan(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Co
         return
     cut(reservoirs, worker, depth)
     if scratch.tallies[worker, _N_BEST] == probing.ks[query] and probing.slacks[query] < np.inf:
-        margin = probing.slacks[query] * _scale(probing, scratch, worker, query)
-        _drop_below(reservoirs, worker, scratch.best[worker, 0] - margin)
+        kth = scratch.best[worker, 0]
+        margin = probing.slacks[query] * _scale(probing, _square(probing, query), kth)
+        _drop_below(reservoirs, worker, kth - margin)
     counts.candidates[query] = reservoirs.counts[worker]
 
 
@@ -257,16 +258,20 @@ def _drop_below(reservoirs: Reservoirs, slot: int, limit: np.float32) -> None:
 
 
 @compiled_as_written
-def _scale(probing: Probing, scratch: Scratch, worker: int, query: int) -> np.float32:
-    """See ``reference.query_scales``; the groups' greatest scores are noted already."""
+def _square(probing: Probing, query: int) -> np.float32:
     square = np.float32(0)
     for i in range(probing.queries.shape[1]):
         square += probing.queries[query, i] * probing.queries[query, i]
-    factor = probing.unit
+    return square
+
+
+@compiled_as_written
+def _scale(probing: Probing, square: np.float32, kth: np.float32) -> np.float32:
+    """See ``reference.query_scales``; ``square``: of the query's length."""
     if probing.is_l2:
-        factor *= np.float32(2)
-        square = max(square / np.float32(4) - score_of(scratch.groups[worker].max()), np.float32(0))
-    return np.float32(factor * np.sqrt(square))
+        distance = np.sqrt(max(square / np.float32(4) - kth, np.float32(0)))
+        return np.float32(probing.unit * np.float32(2) * distance)
+    return np.float32(probing.unit * np.sqrt(square))
 
 
 @compiled_as_written
@@ -283,8 +288,8 @@ def _take_lists(
     """Scan lists in their order until one of the limits is met."""
     order, tally = Order(scratch.keys[worker], scratch.groups[worker]), scratch.tallies[worker]
     coarse = probing.centroid_scores.ctypes.data + 4 * query * probing.centroid_scores.shape[1]
-    best_centroid(coarse, order)
-    scale = _scale(probing, scratch, worker, query)
+    note_groups(coarse, order)
+    square = _square(probing, query)
     tally[:] = 0
     above, wanted = np.float32(np.inf), int64(FIRST_STAGE)
     while above > LAST:
@@ -296,7 +301,8 @@ def _take_lists(
             score, number = score_of(order.keys[place]), row_of(order.keys[place])
             doublings = _doublings(counts.lists[query], tally[_PAIRS], tally[_PAIRS_PASSED])
             reach = probing.reaches[query] + probing.slopes[query] * np.float32(doublings)
-            if tally[_N_BEST] == probing.ks[query] and score < scratch.best[worker, 0] - reach * scale:
+            kth = scratch.best[worker, 0]
+            if tally[_N_BEST] == probing.ks[query] and score < kth - reach * _scale(probing, square, kth):
                 return
             if counts.rows[query] + probing.sizes[number] > probing.budgets[query]:
                 counts.gave_up[query] = 1
@@ -306,7 +312,7 @@ def _take_lists(
             counts.lists[query] += 1
             counts.rows[query] += probing.sizes[number]
             base = (np.float32(0) if probing.is_l2 else score) + offset
-            _scan_list(probing, scratch, reservoirs, tally, worker, query, number, base, step, scale)
+            _scan_list(probing, scratch, reservoirs, tally, worker, query, number, base, step, square)
 
 
 @compiled_as_written
@@ -359,12 +365,11 @@ def _scan_list(
     number: int,
     base: np.float32,
     step: np.float32,
-    scale: np.float32,
+    square: np.float32,
 ) -> None:
     """The mask is asked about the rows that reach the limit, or about all of them while few pass."""
     mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
     is_bounded = probing.slacks[query] < np.inf
-    margin = probing.slacks[query] * scale if is_bounded else np.float32(np.inf)
     by_depth = not is_bounded and (mask == 0 or not probing.reaches[query] < np.inf)
     tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
     best = scratch.best[worker]
@@ -387,8 +392,10 @@ def _scan_list(
             own_passed += count_ones(asked)
         left -= BLOCK_ROWS
         if asked != 0:
-            limit = best[0] - margin if n_best == k else _NO_LIMIT
-            if by_depth and n_best == k:
+            limit = _NO_LIMIT
+            if n_best == k and is_bounded:
+                limit = best[0] - probing.slacks[query] * _scale(probing, square, best[0])
+            elif n_best == k and by_depth:
                 limit = min(best[0], reservoirs.limits[worker])
             found = asked & block_scores(
                 record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, step, limit, scores

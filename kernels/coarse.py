@@ -5,6 +5,7 @@ NumPy over a handful of numbers a query: the same for every implementation of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ GREATEST_NORM = float(np.finfo(np.float32).max)
 _BEYOND = 1e150
 _ROUNDING = 2.0**-24
 """The relative error of one float32 operation."""
+_LINE = 64
 ROUNDED_UP = 1 + 1e-6
 """Makes of a length, rounded to float32, one that is no less than the true one."""
 
@@ -52,12 +54,33 @@ class RowBounds(NamedTuple):
 def empty_codes(n_rows: int, d: int) -> RowCodes:
     """Room for the codes of so many rows, all zeros."""
     n, stride = -(-n_rows // 64) * 64, -(-d // 16) * 16
+    values, *terms = _aligned_zeros(n * stride, *[4 * n] * 4)
+    scales, sums, norms, errors = terms
     return RowCodes(
-        np.zeros((n, stride), np.int8),
-        np.zeros(n, np.float32),
-        np.zeros(n, np.int32),
-        np.zeros(n, np.float32),
-        np.zeros(n, np.float32),
+        values.view(np.int8).reshape(n, stride),
+        scales.view(np.float32),
+        sums.view(np.int32),
+        norms.view(np.float32),
+        errors.view(np.float32),
+    )
+
+
+def _aligned_zeros(*sizes: int) -> list[npt.NDArray[np.uint8]]:
+    """Zeros, each part of so many bytes at the start of a cache line: loads of 64 bytes then never cross two."""
+    ends = list(itertools.accumulate(-(-size // _LINE) * _LINE for size in sizes))
+    room = np.zeros((ends[-1] if ends else 0) + _LINE, np.uint8)
+    first = -room.ctypes.data % _LINE
+    return [room[first + start : first + start + size] for start, size in zip([0, *ends[:-1]], sizes, strict=True)]
+
+
+def part_of(codes: RowCodes, first: int, end: int) -> RowCodes:
+    """Rows [first, end) of codes, without copying."""
+    return RowCodes(
+        codes.values[first:end],
+        codes.scales[first:end],
+        codes.sums[first:end],
+        codes.norms[first:end],
+        codes.errors[first:end],
     )
 
 
@@ -80,11 +103,21 @@ def quantised_queries(queries: Float32Array, metric: Metric) -> QueryCodes:
     )
 
 
+def bounds_of(norms: Float32Array, errors: Float32Array) -> RowBounds:
+    """Of the rows with these norms and errors, as ``RowCodes`` has them."""
+    norm = float(norms.max(initial=0))
+    length = norm**0.5 * ROUNDED_UP if norm < GREATEST_NORM else _BEYOND
+    return RowBounds(length, float(errors.max(initial=0)))
+
+
+def widest(bounds: Sequence[RowBounds]) -> RowBounds:
+    """Of all the rows that these are of."""
+    return RowBounds(max((one.length for one in bounds), default=0.0), max((one.error for one in bounds), default=0.0))
+
+
 def row_bounds(segments: Sequence[RowCodes]) -> RowBounds:
     """Of all rows of the segments, those no longer alive among them."""
-    norm = max((float(codes.norms.max(initial=0)) for codes in segments), default=0.0)
-    error = max((float(codes.errors.max(initial=0)) for codes in segments), default=0.0)
-    return RowBounds(norm**0.5 * ROUNDED_UP if norm < GREATEST_NORM else _BEYOND, error)
+    return widest([bounds_of(codes.norms, codes.errors) for codes in segments])
 
 
 def is_proven(

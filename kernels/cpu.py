@@ -47,7 +47,7 @@ from kernels.arrays import (
     StoredArray,
     Uint8Array,
 )
-from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven
+from kernels.coarse import BoolArray, RowBounds, empty_codes, is_proven, part_of
 from kernels.packed_lists import (
     CENTROIDS,
     PANEL_LISTS,
@@ -64,6 +64,7 @@ __all__ = [
     "masked_scan",
     "merge_topk",
     "popcount",
+    "quantise_into",
     "quantise_rows",
     "query_scales",
     "rescore",
@@ -199,11 +200,18 @@ def rows_of_mask(mask: Uint8Array, *, end_row: int) -> Int64Array:
 
 def quantise_rows(vectors: StoredArray) -> RowCodes:
     """Codes of stored vectors [n, d], all of them finite: the largest value of a row becomes 127 or -127."""
+    codes = empty_codes(*vectors.shape)
+    quantise_into(codes, vectors, first=0)
+    return codes
+
+
+def quantise_into(codes: RowCodes, vectors: StoredArray, *, first: int) -> None:
+    """Write what ``quantise_rows`` makes of the vectors [n, d] over the zeros of ``codes`` from row ``first`` on."""
     assert vectors.flags.c_contiguous
     n, d = vectors.shape
-    codes = empty_codes(n, d)
-    quantise(kind_of([vectors]), vectors.ctypes.data, n, d, codes)
-    return codes
+    part = part_of(codes, first, first + n)
+    assert len(part.values) == n
+    quantise(kind_of([vectors]), vectors.ctypes.data, n, d, part)
 
 
 def coarse_scan(
@@ -228,7 +236,7 @@ def coarse_scan(
     def scan(group: slice, heaps: Heaps) -> None:
         panels = pack_query_codes(queries[group], metric)
         work = CodeScan(bases, row_bytes, *panels, addresses[group], first_row, end_row)
-        (scan_codes_serial if threads == 1 else scan_codes_parallel)(work, heaps)
+        (scan_codes_serial if threads == 1 else scan_codes_parallel)(work, heaps, np.zeros(1, np.int64))
 
     return _in_groups(scan, len(queries), k, width=n_rows, n_parts=threads)
 
@@ -352,15 +360,11 @@ def search_lists(
     return selection, _probed(parts) if parts else _nothing_probed(len(vectors))
 
 
-def query_scales(lists: PackedLists, queries: Float32Array) -> Float32Array:
+def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
     """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B]."""
     squares = np.einsum("bd,bd->b", queries, queries)
-    if lists.is_l2:
-        best = [
-            _centroid_scores(lists, queries[group]).max(axis=1) for group in _groups(len(queries), _coarse_bytes(lists))
-        ]
-        squares = 4 * np.maximum(squares / 4 - np.concatenate([np.empty(0, np.float32), *best])[: len(queries)], 0)
-    scales: Float32Array = lists.unit * np.sqrt(squares)
+    lengths = 2 * np.sqrt(np.maximum(squares / 4 - kth, 0)) if lists.is_l2 else np.sqrt(squares)
+    scales: Float32Array = lists.unit * lengths
     return scales
 
 

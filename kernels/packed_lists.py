@@ -58,7 +58,7 @@ class ProbeLimits(NamedTuple):
     """How far each of B queries goes: all arrays have its length.
 
     A query takes lists in the order of their centroids' scores, best first, and ends before the first list whose
-    centroid scores less than the k-th best quantised score so far by more than ``reach * scale``; its scale makes that
+    centroid scores less than the k-th best quantised score so far by more than ``reach * scale``; the scale makes that
     a number which means the same for all queries (``reference.query_scales``).
 
     Attributes:

@@ -35,6 +35,7 @@ from kernels.coarse import (
     RowBounds,
     empty_codes,
     is_proven,
+    part_of,
     quantised_queries,
 )
 from kernels.packed_lists import (
@@ -163,10 +164,7 @@ def scan_lists(
         Rows and scores [B, c] for the largest depth c, best first, and what each query did.
     """
     width = int(limits.depths.max(initial=0))
-    scales = query_scales(lists, queries)
-    scans = [
-        _Scan(lists, queries[b], mask, limits.of(slice(b, b + 1)), scales[b]).run() for b, mask in enumerate(masks)
-    ]
+    scans = [_Scan(lists, queries[b], mask, limits.of(slice(b, b + 1))).run() for b, mask in enumerate(masks)]
     probed = Probed(
         np.array([one.n_lists for one in scans], np.int64),
         np.array([one.n_rows for one in scans], np.int64),
@@ -198,28 +196,24 @@ def centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
     return np.asarray(queries @ lists.centroids.T + lists.centroid_terms, np.float32)
 
 
-def query_scales(lists: PackedLists, queries: Float32Array) -> Float32Array:
+def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
     """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B].
 
     The product of a query with what its list leaves open of a row is about as large as the query's length and the
-    spread of codes. For l2 that query is twice the vector from the nearest centroid to the one asked for.
+    spread of codes. For l2 that query is twice the vector to the k-th best row so far, whose score is ``kth`` [B].
     """
     squares = np.sum(np.square(queries), axis=1, dtype=np.float32)
-    if lists.is_l2:
-        best = centroid_scores(lists, queries).max(axis=1)
-        return np.asarray(
-            lists.unit * np.float32(2) * np.sqrt(np.maximum(squares / np.float32(4) - best, np.float32(0))), np.float32
-        )
-    return np.asarray(lists.unit * np.sqrt(squares), np.float32)
+    if not lists.is_l2:
+        return np.asarray(lists.unit * np.sqrt(squares), np.float32)
+    distances = np.sqrt(np.maximum(squares / np.float32(4) - kth, np.float32(0)))
+    return np.asarray(lists.unit * np.float32(2) * distances, np.float32)
 
 
 class _Scan:
     """One query's way through the lists, block by block."""
 
-    def __init__(
-        self, lists: PackedLists, query: Float32Array, mask: Uint8Array | None, limits: ProbeLimits, scale: np.float32
-    ) -> None:
-        self.lists, self.query, self.scale = lists, query, scale
+    def __init__(self, lists: PackedLists, query: Float32Array, mask: Uint8Array | None, limits: ProbeLimits) -> None:
+        self.lists, self.query = lists, query
         self.visible = (
             None if mask is None else np.isin(np.arange(lists.end_row), rows_of_mask(mask, end_row=lists.end_row))
         )
@@ -256,9 +250,13 @@ class _Scan:
     def _kth(self) -> np.float32:
         return self.best.min() if len(self.best) == self.k else np.float32(-np.inf)
 
-    def _limit(self) -> np.float32:
-        """What a candidate's score must not be below."""
-        return np.float32(-np.inf) if np.isinf(self.slack) else np.float32(self._kth() - self.slack * self.scale)
+    def _below_kth(self, scales: np.float32) -> np.float32:
+        """So many scales below the k-th best score."""
+        kth = self._kth()
+        if np.isinf(kth) or np.isinf(scales):
+            return np.float32(-np.inf)
+        scale = query_scales(self.lists, self.query[None], np.array([kth]))[0]
+        return np.float32(kth - scales * scale)
 
     def _is_too_far(self, coarse: np.float32) -> bool:
         """Whether no list from here on is worth scanning."""
@@ -267,9 +265,7 @@ class _Scan:
         doublings = FEWEST_DOUBLINGS
         while lists >= Fraction(2) ** (doublings + 1):
             doublings += 1
-        reach = np.float32(self.reach + self.slope * np.float32(doublings))
-        with np.errstate(invalid="ignore"):
-            return len(self.best) == self.k and bool(coarse < self._kth() - reach * self.scale)
+        return bool(coarse < self._below_kth(np.float32(self.reach + self.slope * np.float32(doublings))))
 
     def _take_list(self, rows: Int64Array, scores: Float32Array) -> None:
         """Of the rows that the mask was asked about, pairs tell how alike they are who pass: whether a row that passes
@@ -285,7 +281,7 @@ class _Scan:
             self.seen, self.passed = self.seen >> 1, self.passed >> 1
 
     def _take_block(self, rows: Int64Array, scores: Float32Array) -> None:
-        found = scores >= self._limit()
+        found = scores >= self._below_kth(self.slack)
         if self.visible is not None:
             visible = self.visible[rows]
             asked = np.ones(len(rows), np.bool_) if self.passed * SPARSE < self.seen else found
@@ -301,7 +297,7 @@ class _Scan:
             np.concatenate([np.empty(0, np.int64), *self.rows]),
             np.concatenate([np.empty(0, np.float32), *self.scores]),
         )
-        kept = scores >= self._limit()
+        kept = scores >= self._below_kth(self.slack)
         return select(rows[kept], scores[kept], min(self.depth, int(kept.sum())))
 
 
@@ -362,6 +358,14 @@ def quantise_rows(vectors: StoredArray) -> RowCodes:
     codes.norms[:n] = np.minimum(codes.scales[:n].astype(np.float64) ** 2 * squares, GREATEST_NORM)
     codes.errors[:n] = np.linalg.norm(wide - kept, axis=1) * ROUNDED_UP
     return codes
+
+
+def quantise_into(codes: RowCodes, vectors: StoredArray, *, first: int) -> None:
+    """Write what ``quantise_rows`` makes of the vectors [n, d] over the zeros of ``codes`` from row ``first`` on."""
+    n = len(vectors)
+    part, made = part_of(codes, first, first + n), part_of(quantise_rows(vectors), 0, n)
+    part.values[:], part.scales[:], part.sums[:] = made.values, made.scales, made.sums
+    part.norms[:], part.errors[:] = made.norms, made.errors
 
 
 def coarse_scan(

@@ -87,4 +87,4 @@ class LocalCollection:
     def memory_bytes(self) -> int:
         """Of the index, the vectors included."""
         use = self.client.get_collection(_NAME).message.versions[0].memory
-        return int(use.vectors + use.codes + use.attributes + use.rows)
+        return int(use.vectors + use.codes + use.coarse_codes + use.attributes + use.rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engine.backend.cpu_codes import CpuCodes
 from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.protocol import TopK, Vectors
 from engine.dtypes import numpy_dtype
@@ -86,6 +87,11 @@ class CpuBackend:
         """
         return CpuIvfPq.load(path, dimension=dimension, metric=metric, threads=self._threads)
 
+    def new_codes(self, dimension: int) -> CpuCodes:
+        """Codes of no rows yet."""
+        return CpuCodes(dimension)
+
     def warm_up(self, vectors: Vectors) -> None:
         """Compile the kernels for the stored dtype, or load them from numba's cache."""
         kernels.warm_up(numpy_dtype(vectors.dtype))
+        kernels.warm_up_coarse(numpy_dtype(vectors.dtype))

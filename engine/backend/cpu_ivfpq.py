@@ -105,9 +105,11 @@ class CpuIvfPq:
         rows = np.arange(self.n_rows, self.n_rows + len(padded), dtype=np.int64)
         self._lists.append(numbers, codes, rows, self._terms(codes))
 
-    def scales(self, queries: Float32Array) -> Float32Array:
-        """What a reach and a slack of 1 mean for each query, as a difference of quantised scores: float32 [B]."""
-        return kernels.query_scales(self._lists, self._asked(queries))
+    def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
+        """What a reach and a slack of 1 mean for queries [B, d] whose k-th best quantised score is ``kth`` [B], as a
+        difference of such scores: float32 [B].
+        """
+        return kernels.query_scales(self._lists, self._asked(queries), kth)
 
     def search(self, queries: Float32Array, *, limits: ProbeLimits, masks: Sequence[Uint8Array | None]) -> Candidates:
         """The nearest rows by quantised score as far as the limits go, among those whose mask bit is set."""

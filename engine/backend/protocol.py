@@ -90,8 +90,10 @@ class IvfPqIndex(Protocol):
         """Append float32 [m, d] as rows n_rows .. n_rows + m."""
         ...
 
-    def scales(self, queries: Float32Array) -> Float32Array:
-        """What a reach and a slack of 1 mean for each query, as a difference of quantised scores: float32 [B]."""
+    def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
+        """What a reach and a slack of 1 mean for queries [B, d] whose k-th best quantised score is ``kth`` [B], as a
+        difference of such scores: float32 [B].
+        """
         ...
 
     def search(self, queries: Float32Array, *, limits: ProbeLimits, masks: Sequence[Uint8Array | None]) -> Candidates:
@@ -110,6 +112,36 @@ class IvfPqIndex(Protocol):
         k: int,
     ) -> Rescored:
         """Exact top k of what ``search`` finds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Hits by exact score, and whether they are proven to be what ``masked_scan`` finds: bool [B]."""
+
+    top: TopK
+    proven: npt.NDArray[np.bool_]
+
+
+class CoarseCodes(Protocol):
+    """Int8 codes of a version's first rows on a device. Row r of the codes is row r of the version."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows [0, n_rows) have codes."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    def add(self, vectors: StoredArray, alive: npt.NDArray[np.bool_]) -> None:
+        """Append stored rows [m, d] of one segment; proofs take no account of those of ``alive`` [m] that are dead."""
+        ...
+
+    def search(
+        self, vectors: Vectors, queries: Float32Array, masks: Sequence[Uint8Array], *, k: int, depth: int
+    ) -> Proven:
+        """Exact top k of the best ``depth`` rows by codes, among those that have codes and whose mask bit is set."""
         ...
 
 
@@ -156,6 +188,10 @@ class Backend(Protocol):
         Raises:
             CorruptData: the file is not such an index.
         """
+        ...
+
+    def new_codes(self, dimension: int) -> CoarseCodes:
+        """Codes of no rows yet."""
         ...
 
     def warm_up(self, vectors: Vectors) -> None:

@@ -157,6 +157,7 @@ def _memory(version: VersionStatus) -> dict[str, int]:
     return {
         "vectors (mapped)": memory.vectors,
         "codes and lists": memory.codes,
+        "coarse codes": memory.coarse_codes,
         "attributes": memory.attributes,
         "rows (ids, liveness)": memory.rows,
     }

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from engine.index.costs import Costs
 
 _ROWS = 1_000_000
+_DEPTH = 100
+"""Rows by codes that a coarse scan rescores, where it proves its answer."""
 _SHARES = (1.0, 0.1, 0.01, 0.001)
 
 
@@ -39,8 +41,9 @@ def told(costs: Costs, dimension: int) -> Iterator[Finding]:
         survivors = int(_ROWS * share)
         scan = 1000 * costs.scan_seconds(_ROWS, survivors, dimension)
         gather = 1000 * costs.gather_seconds(_ROWS, survivors, dimension)
+        coarse = 1000 * costs.coarse_seconds(_ROWS, survivors, dimension, _DEPTH)
         name = f"1M x {dimension}, {share:.4g} pass"
-        yield Finding("cost", name, f"masked scan {scan:.2f} ms, gather {gather:.2f} ms")
+        yield Finding("cost", name, f"masked scan {scan:.2f} ms, gather {gather:.2f} ms, coarse scan {coarse:.2f} ms")
 
 
 def write(costs: Costs, path: Path) -> None:

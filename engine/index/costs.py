@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import cycle
 from pathlib import Path
 
@@ -24,13 +24,17 @@ _BEYOND_CACHE_BYTES = 32 << 20
 _SPARSE = 1 / 8
 _EMPTY_SEGMENTS = (8, 64)
 _ROUNDS = 5
+_SHALLOW, _DEEP = 20, 1280
+"""Rows by codes that a second pass rescores: few, and many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Seconds of exact searches for one query alone: a call, a row of the mask, a value of a vector that is scored.
 
-    A scan reads dense survivors faster than sparse ones; a gather first lists the mask's rows.
+    A scan reads dense survivors faster than sparse ones; a gather first lists the mask's rows. A coarse scan reads the
+    codes of all rows or of sparse survivors, whichever is faster; ``coarse_depth_row`` is what keeping one of the best
+    and rescoring it adds. Infinite where it was never measured.
     """
 
     scan_call: float
@@ -40,6 +44,10 @@ class Costs:
     gather_call: float
     gather_row: float
     gather_value: float
+    coarse_call: float = math.inf
+    coarse_value_dense: float = math.inf
+    coarse_value_sparse: float = math.inf
+    coarse_depth_row: float = math.inf
 
     def scan_seconds(self, n_rows: int, survivors: int, dimension: int) -> float:
         """An exact scan of ``n_rows`` rows of which ``survivors`` are wanted."""
@@ -51,16 +59,22 @@ class Costs:
         """Listing ``survivors`` rows out of a mask over ``n_rows``, then scoring just those."""
         return self.gather_call + n_rows * self.gather_row + survivors * dimension * self.gather_value
 
+    def coarse_seconds(self, n_rows: int, survivors: int, dimension: int, depth: int) -> float:
+        """Both passes over ``n_rows`` rows of which ``survivors`` are wanted, the second over ``depth`` of them."""
+        if math.isinf(self.coarse_call):
+            return math.inf
+        first = min(n_rows * self.coarse_value_dense, survivors * self.coarse_value_sparse)
+        second = min(depth, survivors) * self.coarse_depth_row
+        return self.coarse_call + n_rows * self.scan_row + dimension * first + second
+
 
 def measure_costs(backend: Backend, *, dimension: int, dtype: VectorDtype, metric: Metric) -> Costs:
-    """Costs for vectors of that shape, measured on made-up ones in some tens of milliseconds."""
-    row = to_stored(np.full((1, dimension), 0.5, np.float32), dtype)
-    n_rows = max(1024, _BEYOND_CACHE_BYTES // row.nbytes)
-    segments = []
-    for first in range(0, n_rows, SEGMENT_ROWS):
-        segment = np.empty((min(SEGMENT_ROWS, n_rows - first), dimension), row.dtype)
-        segment[:] = row
-        segments.append(segment)
+    """Costs for vectors of that shape, measured on made-up ones in some tenths of a second."""
+    n_rows = max(1024, _BEYOND_CACHE_BYTES // (dimension * (4 if dtype == "float32" else 2)))
+    # Of different lengths, for what is kept of many hits costs time where scores differ.
+    lengths = np.random.default_rng(0).uniform(0.1, 1.0, (n_rows, 1)).astype(np.float32)
+    one = np.full((1, dimension), 0.5, np.float32)
+    segments = [to_stored(lengths[at : at + SEGMENT_ROWS] * one, dtype) for at in range(0, n_rows, SEGMENT_ROWS)]
     vectors = Vectors(segments, n_rows, dimension, dtype, metric)
     backend.warm_up(vectors)
     return measure_costs_on(backend, vectors)
@@ -91,7 +105,8 @@ def measure_costs_on(backend: Backend, vectors: Vectors) -> Costs:
     query = np.full((1, vectors.dimension), 0.25, np.float32)
     scan = _scan_seconds(backend, vectors, query, n_rows)
     gather = _gather_seconds(backend, vectors, query, n_rows)
-    return Costs(*scan, *gather)
+    coarse = _coarse_seconds(backend, vectors, query, row=scan[1])
+    return Costs(*scan, *gather, *coarse)
 
 
 def measured_seconds(
@@ -152,6 +167,35 @@ def _gather_seconds(backend: Backend, vectors: Vectors, query: Float32Array, n_r
     call = measured_seconds(lambda: backend.gather(vectors, query, [next(every)[:1]], k=10))
     scored = measured_seconds(lambda: backend.gather(vectors, query, [next(every)], k=10))
     return call, listing / n_rows, _rest(scored, call) / (n_rows * _SPARSE * vectors.dimension)
+
+
+def _coarse_seconds(
+    backend: Backend, vectors: Vectors, query: Float32Array, *, row: float
+) -> tuple[float, float, float, float]:
+    """(call, dense value, sparse value, row of depth) of both passes over more codes than caches hold.
+
+    Where there are too few rows for that, those of the first segment stand for all.
+    """
+    segment = vectors.segments[0][: min(len(vectors.segments[0]), vectors.n_rows)]
+    wanted = max(1024, _BEYOND_CACHE_BYTES // vectors.dimension)
+    n_segments = -(-wanted // SEGMENT_ROWS) if len(segment) == SEGMENT_ROWS else 1
+    many = replace(vectors, segments=[segment] * n_segments, n_rows=n_segments * len(segment))
+    codes, everything = backend.new_codes(vectors.dimension), np.ones(len(segment), np.bool_)
+
+    def seconds(masks: Sequence[Uint8Array], depth: int = _SHALLOW) -> float:
+        turns = cycle(masks)
+        return measured_seconds(lambda: codes.search(many, query, [next(turns)], k=10, depth=depth))
+
+    for _ in range(n_segments):
+        codes.add(segment, everything)
+    masks = _disjoint_masks(many.n_rows)
+    nothing, full = np.zeros_like(masks[0]), np.full_like(masks[0], 255)
+    of_nothing, of_all = seconds([nothing]), seconds([full])
+    dense = _rest(of_all, of_nothing) / many.n_rows
+    sparse = _rest(seconds(masks), of_nothing) / (many.n_rows * _SPARSE)
+    deeper = _rest(seconds([full], _DEEP), of_all) / (_DEEP - _SHALLOW)
+    call = _rest(of_nothing, row * many.n_rows)
+    return call, dense / many.dimension, sparse / many.dimension, deeper
 
 
 def _disjoint_masks(n_rows: int) -> list[Uint8Array]:

@@ -206,7 +206,7 @@ def _recalls(cell: Cell, truth: Truth, reach: float, slacks: Sequence[float]) ->
     keys = _keys(found, n_rows)
     place = np.minimum(np.searchsorted(truth.keys, keys), len(truth.keys) - 1)
     is_right = truth.keys[place] == keys
-    scales = index.scales(truth.queries)[:, None]
+    scales = index.scales(truth.queries, np.where(np.isfinite(kth[:, 0]), kth[:, 0], 0))[:, None]
     hits = np.stack([(is_right & (scores >= kth - slack * scales)).sum(axis=1) for slack in slacks], axis=1)
     wanted = truth.wanted[:, None]
     recall: npt.NDArray[np.float64] = np.minimum(hits, wanted) / np.maximum(wanted, 1)

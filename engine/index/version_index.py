@@ -1,6 +1,6 @@
 """One version's index: rows, attribute columns, mapped vectors and the inverted lists, changed only between batches.
 
-The search lane's thread owns it: ``apply``, ``fold`` and every read for a search happen there.
+The search lane's thread owns it: ``apply``, ``fold``, ``add_codes`` and every read for a search happen there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.backend.protocol import IvfPqIndex, Vectors
+from engine.backend.protocol import Backend, IvfPqIndex, Vectors
 from engine.dtypes import StoredArray, to_float32
+from engine.index.coarse import Coarse
 from engine.index.columns import Columns
 from engine.index.costs import Costs
 from engine.index.ivfpq import min_rows_to_train
@@ -73,6 +74,7 @@ class MemoryUse:
 
     vectors: int
     codes: int
+    coarse_codes: int
     attributes: int
     rows: int
     n_rows: int
@@ -98,6 +100,7 @@ class VersionIndex:
         self.columns = Columns(schema.attributes)
         self.masks = MaskCache()
         self.lists: Lists | None = None
+        self.coarse = Coarse()
         self.sequence = 0
         self.query_log = QueryLog(version.dimension)
         self._segments = segments
@@ -141,6 +144,7 @@ class VersionIndex:
         return MemoryUse(
             vectors=self.rows.n_rows * version.dimension * bytes_per_value,
             codes=self.lists.ivfpq.memory_bytes if self.lists else 0,
+            coarse_codes=self.coarse.memory_bytes,
             attributes=self.columns.memory_bytes,
             rows=self.rows.memory_bytes,
             n_rows=self.rows.n_rows,
@@ -210,6 +214,15 @@ class VersionIndex:
         seconds = max(time.perf_counter() - began, 1e-6)
         self._fold_rows = max(1, min(4 * self._fold_rows, int((end - first) * FOLD_SECONDS / seconds)))
         return end < self.rows.n_rows
+
+    @property
+    def wants_codes(self) -> bool:
+        """Whether int8 codes, or more of them, are predicted to pay by this machine's costs."""
+        return self.coarse.wants_rows(self.rows.n_rows, self.rows.n_alive, self.version.dimension, self.costs)
+
+    def add_codes(self, backend: Backend) -> bool:
+        """Make codes for a slice of the rows that have none; True while there are more such rows."""
+        return self.coarse.grow(backend, self.vectors, self.rows.alive)
 
     def rows_of(self, ids: Ids) -> Int64Array:
         return self.rows.rows_of(ids)

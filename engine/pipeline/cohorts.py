@@ -247,4 +247,5 @@ def _state(index: VersionIndex) -> IndexState:
         dimension=index.version.dimension,
         tuning=index.lists.tuning if index.lists else None,
         costs=index.planning_costs,
+        coarse=index.coarse.state,
     )

@@ -171,6 +171,11 @@ class Engine:
         """
         await self._to_its_end(self._delete(name))
 
+    def coarse_queries(self) -> tuple[int, int]:
+        """Queries that coarse scans answered so far, and those whose answers were not proven, over all collections."""
+        coarse = [collection.index.coarse for collection in tuple(self.collections.values())]
+        return sum(one.asked for one in coarse), sum(one.unproven for one in coarse)
+
     async def close(self) -> None:
         """Finish what waits in the lanes, then close the stores."""
         await asyncio.gather(*self._changes, return_exceptions=True)

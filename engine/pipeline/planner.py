@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 from engine.errors import FailedPrecondition
+from engine.index.coarse_depth import CoarseState
 from engine.index.tuning import Costs, Setting, Tuning, deepest
 from engine.types import Strategy
 
@@ -24,6 +25,9 @@ _HIGHEST_AIM = 0.99
 """The highest target that is tuned; a request for more than that is taken as it is."""
 
 NO_BUDGET = (1 << 63) - 1
+
+_DEEPEST = 16_384
+"""Rows by codes that are rescored for a query at most, unless its k wants more."""
 
 _INVERTED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
 _SCANS = (Strategy.EXACT_SCAN, Strategy.MASKED_SCAN)
@@ -47,7 +51,7 @@ class PlanRequest:
 class IndexState:
     """What there is to search. Rows from ``indexed_rows`` on are the tail, always searched exactly.
 
-    ``tuning`` is None, and ``nlist`` 0, where there are no inverted lists.
+    ``tuning`` is None, and ``nlist`` 0, where there are no inverted lists; ``coarse`` where there are no codes.
     """
 
     n_rows: int
@@ -57,6 +61,7 @@ class IndexState:
     dimension: int
     tuning: Tuning | None
     costs: Costs
+    coarse: CoarseState | None = None
 
     @property
     def tail_rows(self) -> int:
@@ -65,7 +70,8 @@ class IndexState:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to answer. ``nprobe`` and ``depth`` are 0 unless lists are probed; ``seconds`` is predicted for B = 1.
+    """How to answer. ``nprobe`` is 0 unless lists are probed, ``depth`` unless some rows are rescored that a first pass
+    found; ``seconds`` is predicted for B = 1.
 
     ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier: see
     ``kernels.packed_lists.ProbeLimits``. ``budget``: rows in scanned lists beyond which an exact way would have been
@@ -111,11 +117,17 @@ def plan(request: PlanRequest, state: IndexState) -> Plan:
 def _as_asked(request: PlanRequest, state: IndexState, strategy: Strategy) -> Plan:
     if strategy is Strategy.NONE:
         raise FailedPrecondition("strategy: none cannot be asked for: it stands for queries that nothing can match")
-    gather, scan = _exact_ways(request, state, "the strategy was asked for")
+    gather, scan, *coarse = _exact_ways(request, state, "the strategy was asked for")
     if strategy is Strategy.GATHER:
         return gather
     if strategy in _SCANS:
         return scan
+    if strategy is Strategy.COARSE_SCAN:
+        if not coarse:
+            raise FailedPrecondition(
+                f"strategy: {strategy.value} needs int8 codes of the rows, which there are none of"
+            )
+        return _cheapest(coarse)
     if request.exact:
         raise FailedPrecondition(f"strategy: {strategy.value} is not exact, and exact search was asked for")
     if state.tuning is None or state.indexed_rows == 0:
@@ -128,7 +140,27 @@ def _exact_ways(request: PlanRequest, state: IndexState, reason: str) -> list[Pl
     gather = costs.gather_seconds(state.n_rows, request.survivors, state.dimension)
     scan = costs.scan_seconds(state.n_rows, request.survivors, state.dimension)
     name = Strategy.MASKED_SCAN if request.is_filtered else Strategy.EXACT_SCAN
-    return [Plan(Strategy.GATHER, 0, 0, 1.0, reason, gather), Plan(name, 0, 0, 1.0, reason, scan)]
+    ways = [Plan(Strategy.GATHER, 0, 0, 1.0, reason, gather), Plan(name, 0, 0, 1.0, reason, scan)]
+    return ways if state.coarse is None else ways + _coarse_ways(request, state, state.coarse, reason, scan)
+
+
+def _coarse_ways(
+    request: PlanRequest, state: IndexState, coarse: CoarseState, reason: str, scan_seconds: float
+) -> list[Plan]:
+    """A way for each depth: rows without codes are scanned as well, and what is not proven is answered by a scan."""
+    costs, tail_rows = state.costs, state.n_rows - coarse.n_rows
+    share = request.survivors / state.n_rows
+    tail = costs.scan_seconds(tail_rows, round(tail_rows * share), state.dimension) if tail_rows else 0.0
+    ways: list[Plan] = []
+    for rung in coarse.rungs:
+        # One more than there are shows that none was left out.
+        depth = max(request.k, min(request.k * rung.depth_per_k, request.survivors + 1))
+        if ways and depth > _DEEPEST:
+            break
+        survivors = round(coarse.n_rows * share)
+        seconds = costs.coarse_seconds(coarse.n_rows, survivors, state.dimension, depth) + tail
+        ways.append(Plan(Strategy.COARSE_SCAN, 0, depth, 1.0, reason, seconds + rung.unproven * scan_seconds))
+    return ways
 
 
 def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reason: str) -> Plan:
@@ -175,7 +207,8 @@ def _budget(request: PlanRequest, state: IndexState, setting: Setting) -> int:
     """Rows that are scanned in the time of an exact way; no bound where lists were asked for by name."""
     if request.strategy is not None or setting.seconds_b1 <= 0:
         return NO_BUDGET
-    exact = min(way.seconds for way in _exact_ways(request, state, ""))
+    gather, scan, *_ = _exact_ways(request, state, "")
+    exact = min(gather.seconds, scan.seconds)
     return int(max(setting.rows, 1.0) * max(exact / setting.seconds_b1, 1.0))
 
 

@@ -18,6 +18,7 @@ from engine.errors import EngineError
 from engine.index.filters import FilterProgram
 from engine.index.tuning import REACH_SLOPE
 from engine.index.version_index import VersionIndex
+from engine.pipeline.coarse_search import coarse_scan
 from engine.pipeline.cohorts import (
     Batch,
     Cohort,
@@ -139,6 +140,8 @@ def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:
         found = _probe(batch, group, vectors, k)
     elif strategy is Strategy.GATHER:
         found = _gather(batch, group, vectors, k)
+    elif strategy is Strategy.COARSE_SCAN:
+        found = _coarse(batch, group, vectors, k)
     elif strategy is Strategy.NONE:
         found = [_Found(_empty(len(cohort))) for cohort in group]
     else:
@@ -157,6 +160,21 @@ def _scan(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) 
     return [
         _Found(part, rows_scanned=cohort.mask.survivors, rescored=cohort.mask.survivors)
         for cohort, part in zip(group, _split(top, group), strict=True)
+    ]
+
+
+def _coarse(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
+    depth = max(cohort.plan.depth for cohort in group)
+    top, proven = coarse_scan(batch.backend, batch.index, vectors, group, k=k, depth=depth)
+    ends = np.cumsum([len(cohort) for cohort in group])[:-1]
+    return [
+        _Found(
+            part,
+            rows_scanned=cohort.mask.survivors,
+            rescored=min(max(depth, k), cohort.mask.survivors),
+            second_pass=not own.all(),
+        )
+        for cohort, part, own in zip(group, _split(top, group), np.split(proven, ends), strict=True)
     ]
 
 

@@ -1,8 +1,8 @@
 """Index upkeep in the background: training inverted lists when they pay, switching them in, folding the tail, tuning
-them again with live queries.
+them again with live queries; making int8 codes of the rows where they pay.
 
-Training runs in a child process of idle priority; folding in slices of about 2 ms when the search lane has nothing
-else to do. Searches wait for neither.
+Training runs in a child process of idle priority; folding and coding in slices of about 2 ms when the search lane has
+nothing else to do. Searches wait for none of it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class _Watched:
     collection: Collection
     task: asyncio.Task[None] | None = None
     is_folding: bool = False
+    is_coding: bool = False
     failures: int = 0
     retry_at: float = 0.0
     tuned_at: float = -math.inf
@@ -120,6 +121,9 @@ class Upkeep:
         if not watched.is_folding and self._wants_folding(collection.index):
             watched.is_folding = True
             self._lanes.search.post_idle(lambda: self._fold(collection, watched))
+        if not watched.is_coding and self._settings.coarse_codes == "auto" and collection.index.wants_codes:
+            watched.is_coding = True
+            self._lanes.search.post_idle(lambda: self._code(collection, watched))
 
     def _wants_training(self, index: VersionIndex) -> bool:
         if index.lists is not None:
@@ -154,6 +158,15 @@ class Upkeep:
             more = collection.index.fold()
         finally:
             watched.is_folding = more
+        return more
+
+    def _code(self, collection: Collection, watched: _Watched) -> bool:
+        """As ``_fold``, for int8 codes; True while there are more to make."""
+        more = False
+        try:
+            more = collection.index.add_codes(self._backend)
+        finally:
+            watched.is_coding = more
         return more
 
     async def _look(self) -> None:

@@ -108,6 +108,7 @@ def _version(collection: Collection, version: VersionInfo) -> admin_pb2.Version:
         memory=admin_pb2.MemoryUse(
             vectors=memory.vectors,
             codes=memory.codes,
+            coarse_codes=memory.coarse_codes,
             attributes=memory.attributes,
             rows=memory.rows,
             row_count=memory.n_rows,

@@ -119,6 +119,11 @@ class Server:
         self.metrics.gauge("ebr_mask_cache_misses", "Mask segments evaluated so far", lambda: masks.misses)
         self.metrics.gauge("ebr_mask_cache_evictions", "Masks dropped for others so far", lambda: masks.evictions)
         self.metrics.gauge("ebr_mask_cache_bytes", "Masks kept between batches, in bytes", lambda: masks.bytes)
+        coarse = self.engine.coarse_queries
+        self.metrics.gauge("ebr_coarse_queries", "Queries answered by coarse scans so far", lambda: coarse()[0])
+        self.metrics.gauge(
+            "ebr_coarse_unproven_queries", "Of these, queries that a full scan had to answer", lambda: coarse()[1]
+        )
         monitor = self.engine.recall_monitor
         self.metrics.gauge("ebr_recall_checked_queries", "Live queries checked so far", lambda: monitor.checked)
         self.metrics.gauge(

@@ -123,18 +123,20 @@ class GetCollectionResponse(_message.Message):
     def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
 
 class MemoryUse(_message.Message):
-    __slots__ = ("vectors", "codes", "attributes", "rows", "row_count")
+    __slots__ = ("vectors", "codes", "attributes", "rows", "row_count", "coarse_codes")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COARSE_CODES_FIELD_NUMBER: _ClassVar[int]
     vectors: int
     codes: int
     attributes: int
     rows: int
     row_count: int
-    def __init__(self, vectors: _Optional[int] = ..., codes: _Optional[int] = ..., attributes: _Optional[int] = ..., rows: _Optional[int] = ..., row_count: _Optional[int] = ...) -> None: ...
+    coarse_codes: int
+    def __init__(self, vectors: _Optional[int] = ..., codes: _Optional[int] = ..., attributes: _Optional[int] = ..., rows: _Optional[int] = ..., row_count: _Optional[int] = ..., coarse_codes: _Optional[int] = ...) -> None: ...
 
 class IvfPq(_message.Message):
     __slots__ = ("nlist", "code_bytes", "rows", "nprobe", "rescore_depth", "expected_recall")

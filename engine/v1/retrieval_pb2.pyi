@@ -27,6 +27,7 @@ class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STRATEGY_GATHER: _ClassVar[Strategy]
     STRATEGY_IVFPQ: _ClassVar[Strategy]
     STRATEGY_FILTERED_IVFPQ: _ClassVar[Strategy]
+    STRATEGY_COARSE_SCAN: _ClassVar[Strategy]
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BULK: Priority
@@ -37,6 +38,7 @@ STRATEGY_MASKED_SCAN: Strategy
 STRATEGY_GATHER: Strategy
 STRATEGY_IVFPQ: Strategy
 STRATEGY_FILTERED_IVFPQ: Strategy
+STRATEGY_COARSE_SCAN: Strategy
 
 class SearchParams(_message.Message):
     __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy")

@@ -13,10 +13,11 @@ from numba.core.registry import cpu_target
 
 from kernels import cpu, reference
 from kernels._cpu_int8_dot import AVX2, AVX_VNNI, PLAIN, VNNI, Form, form_for
-from kernels._cpu_int8_panel import dots_of, panel_of
+from kernels._cpu_int8_panel import panel_of
+from kernels._cpu_int8_run import dots_of, run_of
 from kernels._cpu_threads import all_threads
 from kernels.arrays import SEGMENT_ROWS, Float32Array, Metric, RowCodes, Selection, StoredArray
-from kernels.coarse import RowBounds, is_proven, row_bounds
+from kernels.coarse import RowBounds, empty_codes, is_proven, row_bounds
 from tests.kernels.cases import DTYPES, METRICS, Case, cases, in_segments, pack, stored
 
 pytestmark = pytest.mark.timeout(600)
@@ -81,6 +82,33 @@ def test_the_largest_value_of_a_row_becomes_127_and_what_is_lost_is_told(kernels
     assert codes.errors[0] == pytest.approx(abs(1 - 64 * 2 / 127), rel=1e-4)
     assert codes.errors[1] == codes.scales[1] == 0
     assert codes.values.shape == (64, 16)
+
+
+@pytest.mark.parametrize("kernels", [cpu, reference])
+def test_codes_made_slice_by_slice_are_those_made_at_once(kernels: ModuleType) -> None:
+    vectors = np.random.default_rng(4).standard_normal((150, 20)).astype(np.float16)
+    codes = empty_codes(150, 20)
+    for first, end in ((0, 1), (1, 70), (70, 150)):
+        kernels.quantise_into(codes, vectors[first:end], first=first)
+    for found, expected in zip(codes, kernels.quantise_rows(vectors), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("d", [1, 16, 100])
+def test_codes_begin_at_a_cache_line(d: int) -> None:
+    for array in cpu.quantise_rows(np.ones((3, d), np.float32)):
+        assert array.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.9])
+@pytest.mark.parametrize("metric", METRICS)
+def test_words_of_few_and_of_many_rows_equal_the_reference(share: float, metric: Metric) -> None:
+    generator = np.random.default_rng(8)
+    codes = codes_of(in_segments(generator.standard_normal((500, 40)).astype(np.float32)))
+    queries = generator.standard_normal((2, 40)).astype(np.float32)
+    masks = [pack(generator.random(500) < share) for _ in queries]
+    case = Case([], queries, masks, metric, 20, 3, 490)
+    assert_same(coarse(cpu, case, codes, queries), coarse(reference, case, codes, queries))
 
 
 @pytest.mark.parametrize("kernels", [cpu, reference])
@@ -171,6 +199,21 @@ def sums_by(form: Form, rows: np.ndarray[Any, Any], query: np.ndarray[Any, Any])
     return [int(one) for one in out]
 
 
+def run_by(form: Form, rows: np.ndarray[Any, Any], query: np.ndarray[Any, Any]) -> tuple[list[float], int]:
+    """The scores of sixteen rows and which may enter where the limit is 0."""
+    score_run = run_of(form)
+
+    @numba.njit
+    def score(at: Any, step: Any, query: Any, terms: Any, scores: Any) -> int:
+        return score_run(at.ctypes.data, 0, step, query.ctypes.data, terms.ctypes.data, 3, scores.ctypes.data)
+
+    ones, zeros, sums = np.ones(16, np.float32), np.zeros(16, np.float32), np.zeros(16, np.int32)
+    at = np.array([one.ctypes.data for one in (rows, ones, sums, zeros)], np.int64)
+    terms, scores = np.stack([ones, zeros, zeros, zeros]), np.empty(16, np.float32)
+    entering = score(at, rows.shape[1], query, terms, scores)
+    return scores.tolist(), entering
+
+
 def panel_by(form: Form, rows: np.ndarray[Any, Any], queries: np.ndarray[Any, Any]) -> Float32Array:
     score_panel = panel_of(form)
 
@@ -208,6 +251,9 @@ def test_every_form_gives_the_same_integers(form: Form, stride: int) -> None:
     expected = rows.astype(np.int64) @ queries.astype(np.int64).T
     assert sums_by(form, rows[:4], queries[0]) == expected[:4, 0].tolist()
     np.testing.assert_array_equal(panel_by(form, rows, queries), expected.astype(np.float32))
+    scores, entering = run_by(form, rows, queries[0])
+    assert scores == expected[:, 0].tolist()
+    assert [entering >> row & 1 for row in range(16)] == (expected[:, 0] > 0).tolist()
 
 
 @pytest.mark.parametrize("form", FORMS)

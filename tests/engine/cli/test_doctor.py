@@ -125,6 +125,8 @@ def test_costs_are_measured_shown_and_written_for_a_server(
     assert shown[0]["name"] == "1M x 16, 1 pass"
     costs = read_costs(path)
     assert costs.scan_seconds(1_000_000, 1_000_000, 16) > costs.scan_seconds(1000, 1000, 16) > 0
+    coarse = 1000 * costs.coarse_seconds(1_000_000, 1_000_000, 16, 100)
+    assert f"coarse scan {coarse:.2f} ms" in json.dumps(shown[0])
 
 
 def test_writing_costs_needs_a_dimension(run: Run, tmp_path: Path) -> None:

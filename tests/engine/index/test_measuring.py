@@ -65,7 +65,7 @@ class Listed:
     def add(self, vectors: Float32Array) -> None:
         raise AssertionError("nothing is added")
 
-    def scales(self, queries: Float32Array) -> Float32Array:
+    def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
         return np.ones(len(queries), np.float32)
 
     def search(self, queries: Float32Array, *, limits: ProbeLimits, masks: Sequence[Uint8Array | None]) -> Candidates:
@@ -221,6 +221,18 @@ def test_costs_are_measured_and_grow_with_what_is_scored(backend: Backend) -> No
     ):
         assert 0 < costs.scan_seconds(1000, 1000, D) < costs.scan_seconds(1_000_000, 1_000_000, D)
         assert 0 < costs.gather_seconds(1000, 10, D) < costs.gather_seconds(1_000_000, 1000, D)
+        assert 0 < costs.coarse_seconds(1000, 1000, D, 20) < costs.coarse_seconds(1_000_000, 1_000_000, D, 20)
+        assert costs.coarse_seconds(1000, 1000, D, 20) < costs.coarse_seconds(1000, 1000, D, 500)
+
+
+def test_a_coarse_scan_reads_all_rows_or_those_that_pass_and_rescores_no_more_than_pass() -> None:
+    costs = Costs(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 100.0, 2.0, 5.0, 7.0)
+    assert costs.coarse_seconds(10, 9, 3, 4) == 100 + 10 + 3 * 10 * 2 + 4 * 7
+    assert costs.coarse_seconds(10, 2, 3, 4) == 100 + 10 + 3 * 2 * 5 + 2 * 7
+
+
+def test_a_coarse_scan_that_was_never_measured_takes_for_ever() -> None:
+    assert SLOW_EXACT.coarse_seconds(10, 0, 3, 0) == np.inf
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 1003])

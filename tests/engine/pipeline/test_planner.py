@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import FailedPrecondition
+from engine.index.coarse_depth import CoarseState, Rung
 from engine.index.tuning import TARGETS, Band, Costs, Setting, Tuning
 from engine.pipeline.planner import NO_BUDGET, IndexState, Plan, PlanRequest, plan
 from engine.types import Strategy
@@ -20,6 +21,10 @@ COSTS = Costs(
     gather_call=5e-5,
     gather_row=1e-9,
     gather_value=2e-10,
+    coarse_call=1e-4,
+    coarse_value_dense=3e-11,
+    coarse_value_sparse=1e-10,
+    coarse_depth_row=1e-7,
 )
 PROBED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
 
@@ -49,6 +54,7 @@ def band(k: int, selectivity: float) -> Band:
 TUNING = Tuning([band(k, p) for k in (10, 100) for p in (1.0, 0.1)], COSTS)
 EXACT_ONLY = IndexState(1_000_000, 1_000_000, 0, 0, 128, None, COSTS)
 LISTS = IndexState(1_000_000, 1_000_000, 1_000_000, 1024, 128, TUNING, COSTS)
+CODED = replace(EXACT_ONLY, coarse=CoarseState(1_000_000, (Rung(2, 0.2), Rung(8, 0.0), Rung(32, 0.0))))
 
 
 def asked(**changes: object) -> PlanRequest:
@@ -70,6 +76,51 @@ def test_without_lists_a_few_survivors_are_gathered_and_many_scanned_under_their
     state = replace(EXACT_ONLY, costs=replace(COSTS, gather_row=1e-10, scan_row=1e-9))
     assert plan(few, state).strategy is Strategy.GATHER
     assert plan(many, state).strategy is Strategy.MASKED_SCAN
+
+
+def test_codes_are_scanned_where_that_is_faster_at_the_depth_that_is_the_cheapest() -> None:
+    found = plan(asked(), CODED)
+    assert (found.strategy, found.depth, found.nprobe, found.expected_recall) == (Strategy.COARSE_SCAN, 80, 0, 1.0)
+    assert found.seconds < plan(asked(), EXACT_ONLY).seconds
+    assert plan(asked(exact=True), CODED) == replace(found, reason="exact search was asked for")
+    few = replace(CODED, coarse=CoarseState(1_000_000, (Rung(2, 0.0), Rung(8, 0.0))))
+    assert plan(asked(), few).depth == 20
+
+
+def test_codes_are_not_scanned_where_most_queries_would_have_to_be_scanned_again() -> None:
+    state = replace(CODED, coarse=CoarseState(1_000_000, (Rung(2, 0.9), Rung(128, 0.8))))
+    assert plan(asked(), state).strategy is Strategy.EXACT_SCAN
+
+
+def test_codes_are_not_scanned_where_their_cost_was_never_measured() -> None:
+    costs = Costs(5e-5, 1e-10, 1e-10, 3e-10, 5e-5, 1e-9, 2e-10)
+    assert plan(asked(), replace(CODED, costs=costs)).strategy is Strategy.EXACT_SCAN
+
+
+def test_rows_without_codes_make_scanning_codes_dear() -> None:
+    state = replace(CODED, coarse=CoarseState(100_000, (Rung(2, 0.0),)))
+    by_name = plan(asked(strategy=Strategy.COARSE_SCAN), state)
+    tail = COSTS.scan_seconds(900_000, 900_000, 128)
+    assert by_name.seconds == pytest.approx(COSTS.coarse_seconds(100_000, 100_000, 128, 20) + tail)
+
+
+def test_few_survivors_are_gathered_even_where_there_are_codes() -> None:
+    state = replace(CODED, costs=replace(COSTS, gather_row=1e-10, scan_row=1e-9))
+    assert plan(asked(survivors=100, is_filtered=True), state).strategy is Strategy.GATHER
+
+
+def test_no_more_rows_are_rescored_than_pass_nor_more_than_some_thousands_unless_k_is_larger() -> None:
+    by_name = asked(strategy=Strategy.COARSE_SCAN, is_filtered=True)
+    never = replace(CODED, coarse=CoarseState(1_000_000, (Rung(2, 1.0), Rung(8, 0.8), Rung(128, 0.0))))
+    assert plan(by_name, never).depth == 1280
+    assert plan(replace(by_name, survivors=300), never).depth == 301
+    assert plan(replace(by_name, k=1000), never).depth == 8000
+    assert plan(replace(by_name, k=20_000), never).depth == 40_000
+
+
+def test_a_coarse_scan_cannot_be_asked_for_without_codes() -> None:
+    with pytest.raises(FailedPrecondition, match="needs int8 codes"):
+        plan(asked(strategy=Strategy.COARSE_SCAN), EXACT_ONLY)
 
 
 def test_lists_are_probed_where_that_is_faster() -> None:
@@ -196,7 +247,16 @@ REQUESTS = st.builds(
     nprobe=st.none() | st.integers(1, 5000),
     rescore_depth=st.none() | st.integers(1, 5000),
 )
-STATES = st.sampled_from([EXACT_ONLY, LISTS, replace(LISTS, indexed_rows=900_000), replace(LISTS, n_rows=2_000_000)])
+STATES = st.sampled_from(
+    [
+        EXACT_ONLY,
+        CODED,
+        LISTS,
+        replace(LISTS, coarse=CODED.coarse),
+        replace(LISTS, indexed_rows=900_000),
+        replace(LISTS, n_rows=2_000_000),
+    ]
+)
 
 
 @given(request=REQUESTS, state=STATES)
@@ -211,6 +271,10 @@ def test_every_plan_can_be_carried_out_and_keeps_its_promises(request: PlanReque
         assert (found.strategy is Strategy.FILTERED_IVFPQ) == request.is_filtered
         if request.nprobe is None and request.rescore_depth is None:
             assert found.expected_recall >= (request.recall_target or 0.95)
+    elif found.strategy is Strategy.COARSE_SCAN:
+        assert state.coarse is not None
+        assert (found.nprobe, found.expected_recall) == (0, 1.0)
+        assert found.depth >= request.k
     else:
         assert (found.nprobe, found.depth, found.expected_recall) == (0, 0, 1.0)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.backend import open_backend
 from engine.backend.faiss_build import train_ivfpq
 from engine.backend.protocol import SEGMENT_ROWS, Backend
-from engine.dtypes import StoredArray
+from engine.dtypes import StoredArray, numpy_dtype, to_stored
 from engine.errors import EngineError, ItemNotFound
 from engine.index.costs import Costs
 from engine.index.filters import compile_filter
@@ -33,6 +33,7 @@ from engine.types import (
     Schema,
     SearchParams,
     Strategy,
+    VectorDtype,
     VersionInfo,
 )
 
@@ -64,12 +65,13 @@ class World:
     metric: Metric = "dot"
     chunk: int = 1
     items: dict[str, tuple[np.ndarray, dict[str, Any], int]] = field(default_factory=dict)
+    dtype: VectorDtype = "float16"
 
     def __post_init__(self) -> None:
-        self.stored = np.zeros((SEGMENT_ROWS, D), np.float16)
+        self.stored = np.zeros((SEGMENT_ROWS, D), numpy_dtype(self.dtype))
         attributes = (AttributeSpec("colour", AttributeType.KEYWORD), AttributeSpec("size", AttributeType.INT))
         self.schema = Schema("w", metric=self.metric, dimension=D, chunk=self.chunk, attributes=attributes)
-        version = VersionInfo("v1", "", D, self.metric, "float16", 0)
+        version = VersionInfo("v1", "", D, self.metric, self.dtype, 0)
         self.index = VersionIndex(self.schema, version, self, COSTS)
         self.next_row = 0
         self.sequence = 0
@@ -79,7 +81,7 @@ class World:
 
     def put(self, name: str, vectors: np.ndarray, attributes: dict[str, Any]) -> None:
         first, old = self.next_row, self.items.pop(name, None)
-        self.stored[first : first + len(vectors)] = vectors
+        self.stored[first : first + len(vectors)] = to_stored(np.asarray(vectors, np.float32), self.dtype)
         self.next_row += len(vectors)
         self._apply(name, first, len(vectors), old, attributes)
         self.items[name] = (vectors, attributes, first)
@@ -316,7 +318,7 @@ def test_a_query_that_would_probe_for_longer_than_an_exact_way_takes_is_answered
     lists = world.index.lists
     assert lists is not None
     free = Costs(1e-9, 1e-15, 1e-15, 1e-15, 1e-9, 1e-15, 1e-15)
-    tuning = Tuning([Band(k, s, ((0.95, slow),)) for k in (1, 100_000) for s in (1e-6, 1.0)], free)
+    tuning = Tuning([Band(k, s, ((0.99, slow),)) for k in (1, 100_000) for s in (1e-6, 1.0)], free)
     world.index.switch_lists(replace(lists, tuning=tuning))
     queries = np.random.default_rng(8).integers(-8, 9, (6, D)).astype(np.float32)
     (found,) = ask(world, queries, [SearchParams(k=10)])

@@ -1,0 +1,97 @@
+"""A version's int8 codes for exact search in two passes: made slice by slice, with what searching by them has shown.
+
+The search lane's thread owns it, as it does the index.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend.protocol import Backend, CoarseCodes, Vectors
+from engine.index.coarse_depth import DEPTHS_PER_K, CoarseState, DepthLadder
+from engine.index.costs import Costs
+from engine.types import Uint8Array
+
+SLICE_SECONDS = 0.002
+_FIRST_SLICE_ROWS = 64
+_USUAL_K = 10
+_GAIN = 1.3
+"""How many times faster than a scan the two passes must be, for codes to be worth their memory."""
+_TAIL_SHARE = 0.1
+"""New rows get codes once scanning them costs this share of the two passes."""
+_GROWTH_TO_FORGET = 2
+
+
+class Coarse:
+    """See the module. ``codes`` is None where there are none; ``asked`` and ``unproven`` count queries."""
+
+    def __init__(self) -> None:
+        self.codes: CoarseCodes | None = None
+        self.depths = DepthLadder()
+        self.asked = 0
+        self.unproven = 0
+        self._slice_rows = _FIRST_SLICE_ROWS
+        self._learnt_at_rows = 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows [0, n_rows) have codes."""
+        return self.codes.n_rows if self.codes is not None else 0
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.codes.memory_bytes if self.codes is not None else 0
+
+    @property
+    def state(self) -> CoarseState | None:
+        """For the planner; None where there are no codes."""
+        return CoarseState(self.n_rows, self.depths.rungs) if self.n_rows else None
+
+    def wants_rows(self, n_rows: int, n_alive: int, dimension: int, costs: Costs) -> bool:
+        """Whether codes, or more of them, are predicted to pay for a query alone that has no filter."""
+        if n_rows == self.n_rows:
+            return False
+        seconds = costs.coarse_seconds(n_rows, n_alive, dimension, _USUAL_K * DEPTHS_PER_K[0])
+        tail = n_rows - self.n_rows
+        if self.n_rows:
+            return costs.scan_seconds(tail, tail, dimension) >= _TAIL_SHARE * seconds
+        return _GAIN * seconds <= costs.scan_seconds(n_rows, n_alive, dimension)
+
+    def grow(self, backend: Backend, vectors: Vectors, alive: Uint8Array) -> bool:
+        """Quantise a slice of the rows without codes, sized to take about ``SLICE_SECONDS``; True while there are more.
+
+        ``alive``: packed bits of all rows.
+        """
+        if self.n_rows >= vectors.n_rows:
+            return False
+        if self.codes is None:
+            self.codes = backend.new_codes(vectors.dimension)
+        segment_rows = len(vectors.segments[0])
+        number, offset = divmod(self.n_rows, segment_rows)
+        rows = min(self._slice_rows, segment_rows - offset, vectors.n_rows - self.n_rows)
+        began = time.perf_counter()
+        self.codes.add(vectors.segments[number][offset : offset + rows], _flags(alive, self.n_rows, self.n_rows + rows))
+        seconds = max(time.perf_counter() - began, 1e-6)
+        self._slice_rows = max(1, min(4 * self._slice_rows, int(rows * SLICE_SECONDS / seconds)))
+        if self.n_rows >= _GROWTH_TO_FORGET * self._learnt_at_rows:
+            self._learnt_at_rows = self.n_rows
+            self.depths.forget()
+        return self.n_rows < vectors.n_rows
+
+    def learn(self, depth_per_k: float, proven: npt.NDArray[np.bool_]) -> None:
+        """Of queries of which not all rows that pass were rescored, which were proven: bool [B]."""
+        n_proven = int(proven.sum())
+        self.depths.learn(depth_per_k, proven=n_proven, unproven=len(proven) - n_proven)
+
+    def count(self, proven: npt.NDArray[np.bool_]) -> None:
+        self.asked += len(proven)
+        self.unproven += len(proven) - int(proven.sum())
+
+
+def _flags(bits: Uint8Array, first: int, end: int) -> npt.NDArray[np.bool_]:
+    """Bool [end - first] of packed bits."""
+    flags = np.unpackbits(bits[first >> 3 : (end + 7) >> 3], bitorder="little")
+    return flags[first & 7 : (first & 7) + end - first].astype(np.bool_)
