@@ -19,6 +19,7 @@ from engine.index.growing import mask_bytes
 from engine.index.regions import SEGMENT_ROWS, Span, segments_of
 from engine.types import Int64Array, Uint8Array
 from kernels import cpu_filters as kernels
+from kernels.cpu import rows_of_mask
 
 DEFAULT_BYTES = 256 << 20
 _SEGMENT_BYTES = SEGMENT_ROWS // 8
@@ -26,21 +27,49 @@ _ENTRY_BYTES = 500
 """What an entry takes beside its mask, stamps and counts."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class RowMask:
     """Rows as bits, and how many they are; what the cache gives is read-only and holds until rows are added."""
 
-    bits: Uint8Array
-    count: int
+    __slots__ = ("_rows", "_wider", "bits", "count")
+
+    def __init__(self, bits: Uint8Array, count: int, *, wider: RowMask | None = None) -> None:
+        """``wider``: a mask that has all of these rows too."""
+        self.bits = bits
+        self.count = count
+        self._wider = wider
+        self._rows: Int64Array | None = None
+
+    @property
+    def rows(self) -> Int64Array:
+        """Ascending; of few rows the list is kept, and found from that of a wider mask where it keeps one."""
+        if self._rows is not None:
+            return self._rows
+        rows = self._listed()
+        if _keeps_list(self.count, self.bits):
+            self._rows = rows
+        return rows
 
     def among(self, bits: Uint8Array) -> RowMask:
         """Those that are in another mask too."""
-        return RowMask(*kernels.intersection(self.bits, bits))
+        return RowMask(*kernels.intersection(self.bits, bits), wider=self)
 
     def without(self, rows: Int64Array) -> RowMask:
         """All but these."""
         bits = self.bits.copy()
-        return RowMask(bits, self.count - kernels.clear_rows(bits, rows))
+        return RowMask(bits, self.count - kernels.clear_rows(bits, rows), wider=self)
+
+    def _listed(self) -> Int64Array:
+        wider = self._wider
+        if wider is None or not _keeps_list(wider.count, wider.bits):
+            return rows_of_mask(self.bits, end_row=8 * len(self.bits))
+        rows = wider.rows
+        is_mine = np.unpackbits(kernels.take_rows(self.bits, rows), count=len(rows), bitorder="little")
+        return rows[is_mine.view(np.bool_)]
+
+
+def _keeps_list(count: int, bits: Uint8Array) -> bool:
+    """A list of rows that is no larger than the bits is worth its memory."""
+    return 8 * count <= len(bits)
 
 
 @dataclass(slots=True)
@@ -71,7 +100,10 @@ class _Entry:
 
     @property
     def nbytes(self) -> int:
-        return self.bits.nbytes + self.stamps.nbytes + self.counts.nbytes + _ENTRY_BYTES
+        """With the list of rows that the mask may come to keep."""
+        count = int(self.counts.sum())
+        rows = 8 * count if _keeps_list(count, self.bits[: mask_bytes(self.n_rows)]) else 0
+        return self.bits.nbytes + rows + self.stamps.nbytes + self.counts.nbytes + _ENTRY_BYTES
 
 
 class MaskCache:

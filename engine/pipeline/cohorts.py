@@ -18,8 +18,7 @@ from engine.index.masks import RowMask
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
 from engine.pipeline.planner import DEFAULT_RECALL_TARGET, IndexState, Plan, PlanRequest, plan
-from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
-from kernels import cpu as kernels
+from engine.types import Float32Array, ItemId, SearchParams, Uint8Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +58,18 @@ class SearchJob:
 
 @dataclass(eq=False, slots=True)
 class Mask:
-    """Live rows that pass a filter, as bits, and how many they are."""
+    """Live rows that pass a filter; ``passes_all`` where that is every row there is."""
 
-    bits: Uint8Array
-    survivors: int
+    of: RowMask
     passes_all: bool
+
+    @property
+    def bits(self) -> Uint8Array:
+        return self.of.bits
+
+    @property
+    def survivors(self) -> int:
+        return self.of.count
 
 
 @dataclass(eq=False, slots=True)
@@ -175,7 +181,7 @@ def evaluate_filters(batch: Batch) -> None:
 def mask_of(index: VersionIndex, program: FilterProgram) -> Mask:
     rows = index.rows
     if program.is_pass_all:
-        return Mask(rows.alive, rows.n_alive, passes_all=rows.n_alive == rows.n_rows)
+        return Mask(RowMask(rows.alive, rows.n_alive), passes_all=rows.n_alive == rows.n_rows)
     of_columns, of_ids = program.parts()
     if of_columns.is_pass_all:
         return _live(index, RowMask(rows.alive, rows.n_alive), of_ids)
@@ -188,16 +194,11 @@ def _live(index: VersionIndex, mask: RowMask, of_ids: FilterProgram) -> Mask:
         mask = mask.among(index.rows.alive)
     if not of_ids.is_pass_all:
         mask = mask.among(of_ids.evaluate(index.columns, index.rows_of))
-    return Mask(mask.bits, mask.count, passes_all=False)
+    return Mask(mask, passes_all=False)
 
 
 def _without(index: VersionIndex, mask: Mask, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Mask:
-    rest = RowMask(mask.bits, mask.survivors).without(index.rows.rows_of(ids))
-    return Mask(rest.bits, rest.count, passes_all=False)
-
-
-def rows_in(bits: Uint8Array) -> Int64Array:
-    return kernels.rows_of_mask(bits, end_row=8 * bits.size)
+    return Mask(mask.of.without(index.rows.rows_of(ids)), passes_all=False)
 
 
 def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:

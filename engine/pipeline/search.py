@@ -28,7 +28,6 @@ from engine.pipeline.cohorts import (
     evaluate_filters,
     mask_of,
     recall_target_of,
-    rows_in,
 )
 from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
 from engine.types import Explanation, Float32Array, StageTimes, Strategy
@@ -96,7 +95,7 @@ def count(index: VersionIndex, program: FilterProgram) -> int:
 
 def matching_ids(index: VersionIndex, program: FilterProgram) -> npt.NDArray[Any]:
     """The ids of live items that pass the filter, in the order of their rows."""
-    rows = rows_in(mask_of(index, program).bits)
+    rows = mask_of(index, program).of.rows
     ids: npt.NDArray[Any] = index.rows.ids[rows[index.rows.first_rows[rows] == rows]]
     return ids
 
@@ -179,7 +178,7 @@ def _coarse(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int
 
 
 def _gather(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
-    rows_of_mask = {id(cohort.mask): rows_in(cohort.mask.bits) for cohort in group}
+    rows_of_mask = {id(cohort.mask): cohort.mask.of.rows for cohort in group}
     rows = [rows_of_mask[id(cohort.mask)] for cohort in group for _ in range(len(cohort))]
     top = batch.backend.gather(batch.index.vectors, vectors, rows, k=k)
     return [

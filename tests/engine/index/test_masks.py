@@ -223,3 +223,26 @@ def test_an_index_without_rows_passes_none() -> None:
 def test_of_a_row_mask_rows_are_taken_away() -> None:
     mask = RowMask(np.full(8, 0xFF, np.uint8), 64)
     assert mask.without(np.zeros(0, np.int64)).count == 64
+
+
+@pytest.mark.parametrize("share", [0.5, 0.01, 0.001, 0.0])
+def test_a_mask_lists_its_rows_and_those_it_shares_with_others(share: float) -> None:
+    rng = np.random.default_rng(3)
+    n = 64 * 500
+    chosen, alive = rng.random(n) < share, rng.random(n) < 0.9
+    mask = RowMask(np.packbits(chosen, bitorder="little"), int(chosen.sum()))
+    excluded = np.flatnonzero(chosen)[::2]
+    for _ in range(2):
+        np.testing.assert_array_equal(mask.rows, np.flatnonzero(chosen))
+        live = mask.among(np.packbits(alive, bitorder="little"))
+        np.testing.assert_array_equal(live.rows, np.flatnonzero(chosen & alive))
+        np.testing.assert_array_equal(mask.without(excluded).rows, np.setdiff1d(np.flatnonzero(chosen), excluded))
+    assert (mask.rows is mask.rows) == (8 * chosen.sum() <= n // 8)
+
+
+def test_a_list_of_rows_that_may_be_kept_counts_against_the_budget() -> None:
+    columns, cache = columns_of(20_000), MaskCache()
+    cache.mask(program_of(Range("int", lt=100)), columns)
+    of_few = cache.counters.bytes
+    cache.mask(program_of(Range("int", lt=19_000)), columns)
+    assert of_few == cache.counters.bytes - of_few + 8 * 100
