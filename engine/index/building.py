@@ -22,7 +22,7 @@ from engine.index.costs import Costs, measure_costs_on
 from engine.index.ivfpq import IvfPqImage, code_sizes, file_sha256, index_path, read_image, sample_rows, write_image
 from engine.index.measuring import Subject, take, tune
 from engine.index.query_log import ENOUGH
-from engine.index.tuning import Tuning
+from engine.index.tuning import Tuning, aim
 from engine.types import Float32Array, Int64Array
 
 Report = Callable[[str, float], None]
@@ -177,11 +177,12 @@ def _choose(work: Work, trainer: Trainer) -> Shape:
         pilot,
         work.costs,
         trainer.make,
-        recall_target=job.recall_target,
+        recall_target=aim(job.recall_target, is_provisional=True),
         report=partial(work.report, "choosing"),
     )
     sizes = code_sizes(job.dimension, allowed_code_bytes(job.dimension))
-    shape = choose(race, len(pilot.rows), sizes, nlist=job.nlist, code_bytes=job.code_bytes)
+    is_part = len(pilot.rows) < len(work.live_rows)
+    shape = choose(race, len(pilot.rows), sizes, nlist=job.nlist, code_bytes=job.code_bytes, is_part=is_part)
     if job.nlist is not None:
         return shape
     return Shape(scaled(shape.nlist, len(pilot.rows), len(work.live_rows)), shape.code_bytes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,12 @@ from engine.index.measuring import Subject, fastest, take
 from engine.types import Int64Array
 
 PILOT_BYTES = 256 << 20
+PILOT_ROWS = 4 * SEGMENT_ROWS
+"""Enough that scanning lists, and not what every query costs, is most of a query's time."""
+
+_AS_FAST = 1.15
+"""A pilot that is a part of the rows shows too little of what long lists cost: more lists than the fastest number are
+taken while they are so nearly as fast (measured at 262,144 of a million rows, docs/log.md)."""
 
 _USUAL_SHAPES = 6
 """How many shapes a race seldom exceeds: for progress alone."""
@@ -45,13 +52,14 @@ class Pilot:
 
 
 def draw_pilot(vectors: Vectors, live_rows: Int64Array, query_rows: Int64Array, rng: np.random.Generator) -> Pilot:
-    """At most one segment of live rows, the queries among them."""
-    size = min(SEGMENT_ROWS, PILOT_BYTES // (vectors.dimension * 4), len(live_rows))
+    """At most ``PILOT_ROWS`` live rows, the queries among them."""
+    size = min(PILOT_ROWS, PILOT_BYTES // (vectors.dimension * 4), len(live_rows))
     others = np.setdiff1d(live_rows, query_rows, assume_unique=True)
     drawn = rng.choice(others, max(0, size - len(query_rows)), replace=False)
     rows = np.sort(np.concatenate([query_rows, drawn]))
-    segment = to_stored(take(vectors, rows), vectors.dtype)
-    pilot = Vectors([segment], len(rows), vectors.dimension, vectors.dtype, vectors.metric)
+    stored = to_stored(take(vectors, rows), vectors.dtype)
+    segments = [stored[first : first + SEGMENT_ROWS] for first in range(0, len(rows), SEGMENT_ROWS)]
+    pilot = Vectors(segments, len(rows), vectors.dimension, vectors.dtype, vectors.metric)
     return Pilot(pilot, rows, np.searchsorted(rows, query_rows))
 
 
@@ -94,11 +102,17 @@ class Race:
 
 
 def choose(
-    race: Race, pilot_rows: int, sizes: tuple[int, ...], *, nlist: int | None = None, code_bytes: int | None = None
+    race: Race,
+    pilot_rows: int,
+    sizes: tuple[int, ...],
+    *,
+    nlist: int | None = None,
+    code_bytes: int | None = None,
+    is_part: bool = False,
 ) -> Shape:
     """The fastest shape for the pilot: first the code at a middling number of lists, then the lists for that code.
 
-    ``nlist`` or ``code_bytes``, where given, are taken as they are.
+    ``nlist`` or ``code_bytes``, where given, are taken as they are. ``is_part``: there are more rows than the pilot's.
     """
     counts = list_counts(pilot_rows) if nlist is None else (nlist,)
     sizes = sizes if code_bytes is None else (code_bytes,)
@@ -109,7 +123,11 @@ def choose(
         code = sizes[0]
     if len(counts) == 1:
         return Shape(counts[0], code)
-    return Shape(climb(counts, middling, lambda count: race.seconds(Shape(count, code))), code)
+    fastest_count = climb(counts, middling, lambda count: race.seconds(Shape(count, code)))
+    bound = _AS_FAST * race.seconds(Shape(fastest_count, code))
+    more = [count for count in counts if count >= fastest_count and is_part]
+    as_fast = takewhile(lambda count: race.seconds(Shape(count, code)) <= bound, more)
+    return Shape(max(as_fast, default=fastest_count), code)
 
 
 def scaled(nlist: int, pilot_rows: int, live_rows: int) -> int:

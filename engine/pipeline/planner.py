@@ -10,19 +10,10 @@ from dataclasses import dataclass, replace
 
 from engine.errors import FailedPrecondition
 from engine.index.coarse_depth import CoarseState
-from engine.index.tuning import Costs, Setting, Tuning, deepest
+from engine.index.tuning import Costs, Setting, Tuning, aim, deepest
 from engine.types import Strategy
 
 DEFAULT_RECALL_TARGET = 0.95
-
-_MISSES_ALLOWED = 0.5
-"""Settings tuned with stored rows as queries promise too much, for real queries lie further off: aim to miss half of
-what may be.
-
-Measured on mnist784's test queries: settings that promised .964 found .945 (docs/adr/0003-ivfpq-on-the-cpu.md).
-"""
-_HIGHEST_AIM = 0.99
-"""The highest target that is tuned; a request for more than that is taken as it is."""
 
 NO_BUDGET = (1 << 63) - 1
 
@@ -223,9 +214,7 @@ def _selectivity(request: PlanRequest, state: IndexState) -> float:
 def _target(request: PlanRequest, tuning: Tuning) -> float:
     """What to look up for the recall asked for."""
     asked = DEFAULT_RECALL_TARGET if request.recall_target is None else request.recall_target
-    if not tuning.is_provisional:
-        return asked
-    return min(1 - (1 - asked) * _MISSES_ALLOWED, max(asked, _HIGHEST_AIM))
+    return aim(asked, is_provisional=tuning.is_provisional)
 
 
 def _within(nprobe: int, nlist: int) -> int:

@@ -209,6 +209,23 @@ def test_a_race_ends_with_the_fastest_shape_and_measures_few(backend: Backend) -
     assert choose(race, 60_000, (4, 8, 16, 32), code_bytes=7).code_bytes == 7
 
 
+def test_of_lists_that_are_nearly_as_fast_on_a_part_of_the_rows_the_most_are_taken(backend: Backend) -> None:
+    seconds = {256: 1.3, 512: 1.0, 1024: 1.1, 2048: 2.0}
+
+    class Known(Race):
+        def _measure(self, shape: Shape) -> float:
+            return seconds[shape.nlist]
+
+    rows = clustered(100)
+    pilot = draw_pilot(as_vectors(rows), np.arange(100), np.arange(4), np.random.default_rng(0))
+    race = Known(backend, pilot, SLOW_EXACT, lambda nlist, code: Listed(np.zeros((1, 1), np.int64)), recall_target=0.9)
+    assert choose(race, 262_144, (16,)).nlist == 512
+    assert choose(race, 262_144, (16,), is_part=True).nlist == 1024
+    seconds[1024] = 1.2
+    race.found.clear()
+    assert choose(race, 262_144, (16,), is_part=True).nlist == 512
+
+
 def test_lists_scale_with_the_root_of_the_rows() -> None:
     assert scaled(512, 60_000, 6_000_000) == 8192
     assert scaled(256, 60_000, 60_000) == 256
