@@ -75,7 +75,7 @@ class FilterProgram:
 
     @property
     def is_pass_all(self) -> bool:
-        return isinstance(self.root, predicates.Everything)
+        return type(self.root) is predicates.Everything
 
     def parts(self) -> tuple[FilterProgram, FilterProgram]:
         """Two programs that must both hold: of columns alone, and of what also depends on which rows items have."""

@@ -138,7 +138,11 @@ class MaskCache:
                 _put(entries[place], span, mask)
         found = [_whole(entry, columns) for entry in entries]
         for program, entry in zip(programs, entries, strict=True):
-            self._keep((columns.serial, program.fingerprint), entry)
+            key = (columns.serial, program.fingerprint)
+            if self._entries.get(key) is entry:
+                self._entries.move_to_end(key)
+            else:
+                self._keep(key, entry)
         return found
 
     def forget(self, columns: Columns) -> None:

@@ -74,7 +74,10 @@ class Mask:
 
 @dataclass(eq=False, slots=True)
 class Cohort:
-    """Consecutive queries of one job that share parameters and mask, and so the plan: float32 [m, d]."""
+    """Consecutive queries of one job that share parameters and mask, and so the plan: float32 [m, d].
+
+    ``rows_wanted``: k, or enough rows that k items are among them however many chunks each has.
+    """
 
     job: int
     first_place: int
@@ -82,6 +85,7 @@ class Cohort:
     compiled: CompiledParams
     mask: Mask
     plan: Plan
+    rows_wanted: int
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -98,6 +102,10 @@ class Batch:
     reduced: dict[int, Mask] = field(default_factory=dict)
     plans: dict[tuple[int, int], Plan] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
+    state: IndexState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = _state(self.index)
 
 
 def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
@@ -117,7 +125,8 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
         except EngineError as error:
             batch.errors.update({(number, place): error for place in range(first, end)})
         else:
-            cohorts.append(Cohort(number, first, vectors[first:end], compiled, mask, plan_))
+            wanted = _rows_wanted(batch.index, compiled, mask)
+            cohorts.append(Cohort(number, first, vectors[first:end], compiled, mask, plan_, wanted))
     return cohorts
 
 
@@ -140,7 +149,8 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
         try:
             mask = _without(index, _shared_mask(batch, compiled), [own])
             vector = _vector_of(batch, own)
-            cohorts.append(Cohort(number, place, vector, compiled, mask, _plan_of(batch, compiled, mask)))
+            plan_, wanted = _plan_of(batch, compiled, mask), _rows_wanted(index, compiled, mask)
+            cohorts.append(Cohort(number, place, vector, compiled, mask, plan_, wanted))
         except EngineError as error:
             batch.errors[number, place] = error
     return cohorts
@@ -213,8 +223,12 @@ def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:
     key = (id(compiled), mask.survivors)
     known = batch.plans.get(key)
     if known is None:
-        known = batch.plans[key] = plan(_request(batch.index, compiled, mask), _state(batch.index))
+        known = batch.plans[key] = plan(_request(batch.index, compiled, mask), batch.state)
     return known
+
+
+def _rows_wanted(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> int:
+    return max(1, min(compiled.params.k * index.schema.chunk, mask.survivors))
 
 
 def recall_target_of(compiled: CompiledParams) -> float:

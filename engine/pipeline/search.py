@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,10 @@ def search_jobs(
             for cohort in cohorts:
                 batch.index.query_log.add(cohort.vectors)
     results: list[JobResult | EngineError] = []
-    for number in range(len(jobs)):
-        own = [(c, f, t) for c, f, t in zip(cohorts, found, chosen, strict=True) if c.job == number]
+    of_job: list[list[tuple[Cohort, _Found, TopK]]] = [[] for _ in jobs]
+    for one in zip(cohorts, found, chosen, strict=True):
+        of_job[one[0].job].append(one)
+    for number, own in enumerate(of_job):
         results.append(_result_of(batch, number, own, times))
     return results
 
@@ -119,7 +122,7 @@ def _grouped(index: VersionIndex, cohorts: Sequence[Cohort]) -> list[list[int]]:
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, cohort in enumerate(cohorts):
         way = Strategy.IVFPQ if cohort.plan.strategy in _INVERTED else cohort.plan.strategy
-        groups.setdefault((way, _size_class(_rows_wanted(index, cohort))), []).append(position)
+        groups.setdefault((way, _size_class(cohort.rows_wanted)), []).append(position)
     return list(groups.values())
 
 
@@ -133,7 +136,7 @@ def _size_class(rows: int) -> int:
 
 def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:
     strategy = group[0].plan.strategy
-    k = max(_rows_wanted(batch.index, cohort) for cohort in group)
+    k = max(cohort.rows_wanted for cohort in group)
     vectors = group[0].vectors if len(group) == 1 else np.concatenate([cohort.vectors for cohort in group])
     if strategy in _INVERTED:
         found = _probe(batch, group, vectors, k)
@@ -146,11 +149,6 @@ def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:
     else:
         found = _scan(batch, group, vectors, k)
     return found
-
-
-def _rows_wanted(index: VersionIndex, cohort: Cohort) -> int:
-    """k, or enough rows that k items are among them however many chunks each has."""
-    return max(1, min(cohort.compiled.params.k * index.schema.chunk, cohort.mask.survivors))
 
 
 def _scan(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
@@ -226,7 +224,7 @@ def _limits(index: VersionIndex, group: Sequence[Cohort]) -> ProbeLimits:
         return np.repeat(np.array(values, dtype), sizes)
 
     return ProbeLimits(
-        ks=each([_rows_wanted(index, cohort) for cohort in group], np.int64),
+        ks=each([cohort.rows_wanted for cohort in group], np.int64),
         nprobes=each([one.nprobe for one in plans], np.int64),
         reaches=each([one.reach for one in plans], np.float32),
         slopes=np.full(sum(sizes), REACH_SLOPE, np.float32),
@@ -249,10 +247,11 @@ def _second_pass(
 
 
 def _split(top: TopK, group: Sequence[Cohort]) -> list[TopK]:
-    ends = np.cumsum([len(cohort) for cohort in group])[:-1]
-    if not len(ends):
+    if len(group) == 1:
         return [top]
-    return [TopK(*pair) for pair in zip(np.split(top.rows, ends), np.split(top.scores, ends), strict=True)]
+    ends = list(accumulate(len(cohort) for cohort in group))
+    spans = zip([0, *ends], ends, strict=False)
+    return [TopK(top.rows[first:end], top.scores[first:end]) for first, end in spans]
 
 
 def _empty(n_queries: int) -> TopK:
@@ -293,7 +292,7 @@ def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], cho
                     selectivity=_selectivity(index, cohort),
                     recall_target=recall_target_of(cohort.compiled),
                     k=cohort.compiled.params.k,
-                    wanted_rows=_rows_wanted(index, cohort),
+                    wanted_rows=cohort.rows_wanted,
                     vectors=index.vectors,
                     query=cohort.vectors[place : place + 1].copy(),
                     mask=cohort.mask.bits.copy(),
@@ -309,13 +308,13 @@ def _selectivity(index: VersionIndex, cohort: Cohort) -> float:
 
 def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, TopK]], times: StageTimes) -> JobResult:
     job, index = batch.jobs[number], batch.index
-    counts = np.zeros(job.n_queries, np.uint32)
-    rows, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
-    for cohort, _, top in own:
-        valid = top.rows >= 0
-        counts[cohort.first_place : cohort.first_place + len(cohort)] = valid.sum(axis=1)
-        rows.append(top.rows[valid])
-        scores.append(top.scores[valid])
+    rows = np.concatenate([np.zeros(0, np.int64), *(top.rows.ravel() for _, _, top in own)])
+    scores = np.concatenate([np.zeros(0, np.float32), *(top.scores.ravel() for _, _, top in own)])
+    is_hit = rows >= 0
+    places = [place for cohort, _, _ in own for place in range(cohort.first_place, cohort.first_place + len(cohort))]
+    widths = [top.rows.shape[1] for cohort, _, top in own for _ in range(len(cohort))]
+    of_query = np.repeat(np.array(places, np.int64), np.array(widths, np.int64))
+    counts = np.bincount(of_query[is_hit], minlength=job.n_queries).astype(np.uint32)
     explanations: list[Explanation] = []
     if job.explain:
         explanations = [Explanation(Strategy.NONE, index_version=index.version.id)] * job.n_queries
@@ -324,8 +323,8 @@ def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, To
             explanations[cohort.first_place : cohort.first_place + len(cohort)] = told
     return JobResult(
         counts=counts,
-        ids=index.rows.ids[np.concatenate(rows)],
-        scores=np.concatenate(scores),
+        ids=index.rows.ids[rows[is_hit]],
+        scores=scores[is_hit],
         errors=[batch.errors.get((number, place)) for place in range(job.n_queries)] if batch.errors else (),
         explanations=explanations,
         sequence=index.sequence,
