@@ -25,7 +25,7 @@ from kernels._cpu_jit import (
 from kernels._cpu_lists import Lists, score_part
 from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, next_stage, note_groups
 from kernels._cpu_reservoir import Reservoirs, cut, keep, key_of, row_of, score_of
-from kernels._cpu_shuffle import TABLE_BYTES, block_scores, float_at, int32_at
+from kernels._cpu_shuffle import TABLE_BYTES, block_bits, block_scores, float_at, int32_at
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_topk import Heaps, finish
 from kernels.arrays import Float32Array, Int64Array, Uint8Array
@@ -33,6 +33,9 @@ from kernels.packed_lists import BLOCK_ROWS, CENTROIDS, CHUNK_BLOCKS, FEWEST_DOU
 
 _CHUNK_SHIFT = CHUNK_BLOCKS.bit_length() - 1
 _LINE_BYTES = 64
+_RUN = 16
+"""Blocks whose rows the mask is asked about ahead, so that their codes are on their way when they are scored."""
+
 _ALL = np.uint64(0xFFFF_FFFF)
 _NO_LIMIT = np.float32(-np.inf)
 
@@ -80,7 +83,8 @@ class Scratch(NamedTuple):
     ``tables`` uint8 [W, bytes], ``products`` float32 [W, M, 16], ``scores`` float32 [W, 32]; ``keys`` and ``groups`` as
     in ``Order``; ``best`` float32 [W, k]: a heap of the best scores, the worst on top. ``tallies`` int64 [W, 5]: how
     many best scores there are; of the rows that the mask was asked about of late, how many and how many passed; the
-    pairs of a row that passed and another of its list, and those of which both did.
+    pairs of a row that passed and another of its list, and those of which both did. ``runs`` and ``run_asked`` [W, 16]:
+    blocks that have a row which passes, and which rows those are.
     """
 
     tables: Uint8Array
@@ -90,6 +94,8 @@ class Scratch(NamedTuple):
     groups: Int64Array
     best: Float32Array
     tallies: Int64Array
+    runs: Int64Array
+    run_asked: npt.NDArray[np.uint64]
 
 
 _N_BEST, _SEEN, _PASSED, _PAIRS, _PAIRS_PASSED = range(5)
@@ -105,6 +111,8 @@ def new_scratch(n_workers: int, n_parts: int, n_groups: int, k: int) -> Scratch:
         np.empty((n_workers, n_groups), np.int64),
         np.empty((n_workers, max(1, k)), np.float32),
         np.zeros((n_workers, 5), np.int64),
+        np.empty((n_workers, _RUN), np.int64),
+        np.empty((n_workers, _RUN), np.uint64),
     )
 
 
@@ -308,7 +316,8 @@ def _take_lists(
                 counts.gave_up[query] = 1
                 return
             if place > 0:
-                _prefetch_list(probing, row_of(order.keys[place - 1]))
+                is_sparse = probing.masks[query] != 0 and tally[_PASSED] * SPARSE < tally[_SEEN]
+                _prefetch_list(probing, row_of(order.keys[place - 1]), is_sparse)
             counts.lists[query] += 1
             counts.rows[query] += probing.sizes[number]
             base = (np.float32(0) if probing.is_l2 else score) + offset
@@ -342,16 +351,18 @@ def _record(probing: Probing, block: int) -> int:
 
 
 @compiled_as_written
-def _prefetch_block(record: int, n_columns: int) -> None:
-    for line in range(record, record + BLOCK_ROWS * (n_columns + 8), _LINE_BYTES):
+def _prefetch_lines(address: int, n_bytes: int) -> None:
+    for line in range(address, address + n_bytes, _LINE_BYTES):
         prefetch(line)
 
 
 @compiled_as_written
-def _prefetch_list(probing: Probing, number: int) -> None:
+def _prefetch_list(probing: Probing, number: int, is_sparse: bool) -> None:
+    """The beginning of a list: of its first block the rows alone where the mask is asked about them first."""
     block = int64(probing.first_blocks[number])
     if block >= 0:
-        _prefetch_block(_record(probing, block), probing.n_columns)
+        skipped = BLOCK_ROWS * probing.n_columns if is_sparse else 0
+        _prefetch_lines(_record(probing, block) + skipped, BLOCK_ROWS * (probing.n_columns + 8) - skipped)
 
 
 @compiled_as_written
@@ -367,7 +378,9 @@ def _scan_list(
     step: np.float32,
     square: np.float32,
 ) -> None:
-    """The mask is asked about the rows that reach the limit, or about all of them while few pass."""
+    """The mask is asked about the rows that reach the limit, or about all of them, before they are scored, while few
+    pass.
+    """
     mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
     is_bounded = probing.slacks[query] < np.inf
     by_depth = not is_bounded and (mask == 0 or not probing.reaches[query] < np.inf)
@@ -375,32 +388,45 @@ def _scan_list(
     best = scratch.best[worker]
     n_best, seen, passed = tally[_N_BEST], tally[_SEEN], tally[_PASSED]
     own_seen = own_passed = int64(0)
+    runs, run_asked = scratch.runs[worker], scratch.run_asked[worker]
     left = probing.sizes[number]
     block = int64(probing.first_blocks[number])
     while block >= 0:
-        record = _record(probing, block)
-        rows = record + BLOCK_ROWS * probing.n_columns
-        block = int64(probing.next_blocks[block])
-        if block >= 0:
-            _prefetch_block(_record(probing, block), probing.n_columns)
-        asked = _ALL
-        is_sparse = mask != 0 and (passed + own_passed) * SPARSE < seen + own_seen
-        if is_sparse:
+        n_run = 0
+        while block >= 0 and n_run < _RUN and mask != 0 and (passed + own_passed) * SPARSE < seen + own_seen:
+            record = _record(probing, block)
+            block = int64(probing.next_blocks[block])
+            if block >= 0:
+                _prefetch_lines(_record(probing, block) + BLOCK_ROWS * probing.n_columns, 4 * BLOCK_ROWS)
             held = min(left, int64(BLOCK_ROWS))
-            asked = _visible(rows, mask, _ALL >> np.uint64(BLOCK_ROWS - held))
+            asked = block_bits(record + BLOCK_ROWS * probing.n_columns, mask) & (_ALL >> np.uint64(BLOCK_ROWS - held))
             own_seen += held
             own_passed += count_ones(asked)
-        left -= BLOCK_ROWS
-        if asked != 0:
+            left -= BLOCK_ROWS
+            if asked != 0:
+                _prefetch_lines(record, BLOCK_ROWS * probing.n_columns)
+                runs[n_run], run_asked[n_run] = record, asked
+                n_run += 1
+        counts_found = mask != 0 and n_run == 0
+        if n_run == 0 and block >= 0:
+            runs[0], run_asked[0] = _record(probing, block), _ALL
+            n_run = 1
+            left -= BLOCK_ROWS
+            block = int64(probing.next_blocks[block])
+            if block >= 0:
+                _prefetch_lines(_record(probing, block), BLOCK_ROWS * (probing.n_columns + 8))
+        for turn in range(n_run):
+            record = runs[turn]
+            rows = record + BLOCK_ROWS * probing.n_columns
             limit = _NO_LIMIT
             if n_best == k and is_bounded:
                 limit = best[0] - probing.slacks[query] * _scale(probing, square, best[0])
             elif n_best == k and by_depth:
                 limit = min(best[0], reservoirs.limits[worker])
-            found = asked & block_scores(
+            found = run_asked[turn] & block_scores(
                 record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, step, limit, scores
             )
-            if mask != 0 and not is_sparse:
+            if counts_found:
                 own_seen += count_ones(found)
                 found = _visible(rows, mask, found)
                 own_passed += count_ones(found)

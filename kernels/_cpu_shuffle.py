@@ -160,6 +160,35 @@ def _store_float(typing: Any, address: Any, index: Any, value: Any) -> Any:
 _put_float: Callable[[int, int, np.float32], None] = _intrinsic(_store_float)
 
 
+def _block_bits(typing: Any, rows: Any, mask: Any) -> Any:
+    """block_bits(rows, mask) -> uint64: for each of 32 row numbers at an address, its bit of the mask at another."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        numbers_of_half = ir.VectorType(_INT32, HALF)
+        word = _INT32.as_pointer()
+        words = ir.VectorType(word, HALF)
+        kind = ir.FunctionType(numbers_of_half, [words, _INT32, ir.VectorType(ir.IntType(1), HALF), numbers_of_half])
+        gather = _emit.get_or_insert_function(builder.module, kind, f"llvm.masked.gather.v{HALF}i32.v{HALF}p0")
+        base = builder.inttoptr(args[1], word)
+        bits = ir.Constant(_INT64, 0)
+        for half in range(2):
+            numbers = builder.load(_at(builder, args[0], numbers_of_half, ir.Constant(_INT64, half)), align=4)
+            places = builder.gep(base, [builder.lshr(numbers, _filled(numbers_of_half, 5))], source_etype=_INT32)
+            places.type = words
+            every = ir.Constant(ir.VectorType(ir.IntType(1), HALF), [1] * HALF)
+            found = builder.call(gather, [places, ir.Constant(_INT32, 4), every, ir.Constant(numbers_of_half, None)])
+            shifted = builder.lshr(found, builder.and_(numbers, _filled(numbers_of_half, 31)))
+            flags = builder.trunc(shifted, ir.VectorType(ir.IntType(1), HALF))
+            of_half = builder.zext(builder.bitcast(flags, _INT16), _INT64)
+            bits = builder.or_(bits, builder.shl(of_half, ir.Constant(_INT64, half * HALF)))
+        return bits
+
+    return types.uint64(types.int64, types.int64), generate
+
+
+block_bits: Callable[[int, int], np.uint64] = _intrinsic(_block_bits)
+
+
 @compiled_as_written
 def plain_block_scores(
     record: int,
