@@ -152,6 +152,22 @@ def _next_task(typing: Any, counter: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+def _prefetch(typing: Any, address: Any) -> Any:
+    """prefetch(address): have the line at an address fetched into the second-level cache, from which more can be on
+    their way at once than into the first; no fault where nothing lies there.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT32, _INT32, _INT32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        to_read, to_second_level, of_data = (ir.Constant(_INT32, number) for number in (0, 2, 1))
+        builder.call(function, [builder.inttoptr(args[0], pointer), to_read, to_second_level, of_data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 load: Callable[[Any, int, int], np.float32] = _intrinsic(_load)
 store: Callable[[int, int, np.float32], None] = _intrinsic(_store)
 word: Callable[[int, int], np.uint64] = _intrinsic(_word)
@@ -162,3 +178,4 @@ int64: Callable[[Any], int] = cast(Any, np.int64)
 bits_of_float: Callable[[np.float32], int] = _intrinsic(_bits_of_float)
 float_of_bits: Callable[[int], np.float32] = _intrinsic(_float_of_bits)
 next_task: Callable[[int], int] = _intrinsic(_next_task)
+prefetch: Callable[[int], None] = _intrinsic(_prefetch)
