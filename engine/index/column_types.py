@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from engine.index.growing import GrowingArray, GrowingMask
+from engine.index.growing import GrowingArray, GrowingMask, empty_mask
 from engine.index.postings import Postings
-from engine.index.regions import Region
+from engine.index.regions import Region, union
 from engine.types import AttributeType, AttributeValue, GeoPoint, Timestamp
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, IntSet, Inverse, Near, RowTest
 
@@ -106,9 +106,19 @@ class KeywordColumn:
     def append_nulls(self, count: int) -> None:
         self.present.append_unset(count)
 
-    def matching(self, values: Sequence[str | bool | int]) -> BitMap:
-        """Rows that have any of the keywords."""
+    def rows(self, values: Sequence[str | bool | int]) -> BitMap:
+        """Rows that have any of the keywords; not to be written to."""
         return self._postings.rows(values)
+
+    def matching(self, values: Sequence[str | bool | int], region: Region) -> RowTest:
+        """Rows that have any of the keywords."""
+        masks, maps = self._postings.parts(values, self.present.n_rows)
+        tests = [HasBit(region.bits(mask)) for mask in masks]
+        if maps:
+            tests.append(HasBit(region.members(union(maps))))
+        if not tests:
+            tests.append(HasBit(empty_mask(region.n_rows)))
+        return tests[0] if len(tests) == 1 else AtLeast(1, tuple(tests))
 
 
 def _keywords(value: Value) -> Sequence[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.types import Uint8Array
+from engine.types import Int64Array, Uint8Array
+from kernels import cpu_filters as kernels
 
 BoolArray = npt.NDArray[np.bool_]
 _FIRST_CAPACITY = 1024
@@ -59,9 +60,9 @@ class GrowingArray:
         return self._array[: self._n]
 
     @property
-    def whole_words(self) -> npt.NDArray[Any]:
-        """``values`` with what follows up to a multiple of 64, which means nothing."""
-        return self._array[: (self._n + 63) // 64 * 64]
+    def room(self) -> npt.NDArray[Any]:
+        """``values`` with what follows, which means nothing, up to a multiple of 64: one object until it is full."""
+        return self._array
 
     @property
     def nbytes(self) -> int:
@@ -88,6 +89,11 @@ class GrowingMask:
         return self._bytes[: mask_bytes(self.n_rows)]
 
     @property
+    def room(self) -> Uint8Array:
+        """``bits`` with zeros after them: one object until it is full."""
+        return self._bytes
+
+    @property
     def nbytes(self) -> int:
         """What is allocated, room to grow included."""
         return self._bytes.nbytes
@@ -101,6 +107,11 @@ class GrowingMask:
         first_byte = self.n_rows >> 3
         self.append_unset(len(flags))
         self._bytes[first_byte : first_byte + len(packed)] |= packed
+
+    def append_rows(self, rows: Int64Array) -> None:
+        """Append as many rows as bring those told, ascending and not there yet, and set them alone."""
+        self.append_unset(int(rows[-1]) + 1 - self.n_rows)
+        kernels.set_rows(self._bytes, rows)
 
     def append_unset(self, count: int) -> None:
         self.n_rows += count
