@@ -12,11 +12,11 @@ import numpy as np
 
 from kernels.arrays import Uint8Array
 
-_MOST = 16
-_MOST_BYTES = 4 << 20
-"""Of one buffer that is kept; _MOST of them are."""
+_MOST_BYTES = 32 << 20
+"""Of all buffers together; beyond it they are let go, and those in use belong to their users alone."""
 
-_kept: list[Uint8Array] = []
+_kept: dict[int, list[Uint8Array]] = {}
+"""By size: to look at those of other sizes would cost a wait for memory each."""
 
 
 def _references_of_idle() -> int:
@@ -34,12 +34,12 @@ def mask_buffer(n_bytes: int) -> Uint8Array:
 
     Any thread may call: one that looks at a buffer refers to it, so that no other finds it idle.
     """
-    for array in _kept:
-        if array.size == n_bytes and sys.getrefcount(array) == _IDLE and array.flags.writeable:
+    of_size = _kept.get(n_bytes, ())
+    for array in of_size:
+        if sys.getrefcount(array) == _IDLE and array.flags.writeable:
             return array
     made = np.empty(n_bytes, np.uint8)
-    if n_bytes <= _MOST_BYTES:
-        _kept.append(made)
-        if len(_kept) > _MOST:
-            del _kept[0]
+    if sum(size * len(arrays) for size, arrays in _kept.items()) + n_bytes > _MOST_BYTES:
+        _kept.clear()
+    _kept.setdefault(n_bytes, []).append(made)
     return made

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_addresses import array_address, whole_words
+from kernels._cpu_addresses import array_address
 from kernels._cpu_int_sets import prepare
 from kernels.arrays import Int64Array, Uint8Array
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, Inverse, Near, RowTest
@@ -28,9 +28,13 @@ WIDTH = 9
 
 @dataclass(slots=True)
 class Code:
-    """Instructions, how deep their stack is, what a row costs in bytes, and the arrays that they point into."""
+    """Instructions, how deep their stack is, what a row costs in bytes, and the arrays that they point into.
 
-    n_rows: int
+    ``mask_size`` and ``values_size``: how many bytes of a mask and values of a column are read, in whole words of rows.
+    """
+
+    mask_size: int
+    values_size: int
     numbers: list[int] = field(default_factory=list)
     depth: int = 0
     bytes_a_row: float = 0.0
@@ -42,21 +46,14 @@ class Code:
         self.numbers += (operation, PUSH, 0, first, second, 0, 0, 0, 0)
         return at
 
-    def address(self, array: npt.NDArray[Any]) -> int:
+    def address(self, array: npt.NDArray[Any], size: int = 0) -> int:
+        """Of an array that is kept alive; of a copy with zeros after it where it ends before ``size``."""
+        if array.size < size or not array.flags.c_contiguous:
+            whole = np.zeros(max(size, array.size), array.dtype)
+            whole[: array.size] = array
+            array = whole
         self.kept.append(array)
         return array_address(array)
-
-    def mask(self, mask: Uint8Array) -> int:
-        return self.address(whole_words(mask, self.n_rows))
-
-    def values(self, values: npt.NDArray[Any]) -> int:
-        """Whole words of rows are read: an array that ends within one is copied."""
-        n = -(-self.n_rows // 64) * 64
-        if values.size < n or not values.flags.c_contiguous:
-            whole = np.zeros(n, values.dtype)
-            whole[: min(len(values), n)] = values[:n]
-            values = whole
-        return self.address(values)
 
     def array(self) -> Int64Array:
         """[n instructions * WIDTH]: NumPy reads a flat list in a third of the time."""
@@ -65,7 +62,8 @@ class Code:
 
 def assembled(tests: Sequence[RowTest], outs: Sequence[Uint8Array], n_rows: int) -> Code:
     """Code that writes the mask of each test to its place in ``outs``, which the caller keeps alive."""
-    code = Code(n_rows)
+    n_words = -(-n_rows // 64)
+    code = Code(8 * n_words, 64 * n_words)
     for test, out in zip(tests, outs, strict=True):
         _test(code, test, 0, PUSH, False)
         code.emit(STORE, array_address(out))
@@ -123,32 +121,36 @@ def _tally(code: Code, test: AtLeast, depth: int) -> None:
 
 
 def _has_bit(code: Code, test: HasBit, mode: int, flip: int) -> None:
-    code.numbers += (BIT, mode, flip, code.mask(test.mask), 0, 0, 0, 0, 0)
+    code.numbers += (BIT, mode, flip, code.address(test.mask, code.mask_size), 0, 0, 0, 0, 0)
     code.bytes_a_row += 1 / 8
 
 
 def _int_between(code: Code, test: IntBetween, mode: int, flip: int) -> None:
-    values, present = code.values(test.values), code.mask(test.present)
+    values, present = code.address(test.values, code.values_size), code.address(test.present, code.mask_size)
     code.numbers += (INT_BETWEEN, mode, flip, values, present, test.low, _signed(test.high - test.low), 0, 0)
     code.bytes_a_row += 8
 
 
 def _float_between(code: Code, test: FloatBetween, mode: int, flip: int) -> None:
-    values, present = code.values(test.values), code.mask(test.present)
+    values, present = code.address(test.values, code.values_size), code.address(test.present, code.mask_size)
     low, high = np.array([test.low, test.high], np.float64).view(np.int64).tolist()
     code.numbers += (FLOAT_BETWEEN, mode, flip, values, present, low, high, 0, 0)
     code.bytes_a_row += 8
 
 
 def _near(code: Code, test: Near, mode: int, flip: int) -> None:
-    x, y, z = map(code.values, test.axes)
+    x, y, z = (code.address(axis, code.values_size) for axis in test.axes)
     target = code.address(np.array([*test.center, test.square], np.float64))
-    code.numbers += (NEAR, mode, flip, x, y, z, code.mask(test.present), target, 0)
+    code.numbers += (NEAR, mode, flip, x, y, z, code.address(test.present, code.mask_size), target, 0)
     code.bytes_a_row += 24
 
 
 def _among(code: Code, test: IntAmong, mode: int, flip: int) -> None:
-    values, present, form = code.values(test.values), code.mask(test.present), prepare(test.members)
+    values, present, form = (
+        code.address(test.values, code.values_size),
+        code.address(test.present, code.mask_size),
+        prepare(test.members),
+    )
     operation, cost = _AMONG[form.kind]
     table, sieve = code.address(form.table), code.address(form.sieve)
     code.numbers += (operation, mode, flip, values, present, table, form.size, form.first, sieve)

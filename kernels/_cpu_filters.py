@@ -18,7 +18,7 @@ from kernels.filters import Uint64Array
 
 TILE_WORDS = 1024
 _HEAD = 1024
-"""Of a column's values in the next tile, so many are fetched ahead; the CPU fetches the rest by itself once it begins."""
+"""Of a column's values in the next tile, so many are fetched ahead; the CPU fetches the rest by itself once begun."""
 _GROUP = 4
 """Words whose columns are read or passed over together: where few words are not wanted, to foresee them fails."""
 _WIDTH = op.WIDTH
@@ -210,7 +210,7 @@ def _any_wanted(mode: int, tile: Uint64Array, start: int, end: int) -> bool:
     found = _NONE
     for w in range(start, end):
         found |= _wanted(mode, tile[w])
-    return found != _NONE
+    return bool(found != _NONE)
 
 
 @inlined

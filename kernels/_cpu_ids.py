@@ -90,7 +90,7 @@ def find_ids(table: Uint64Array, shift: int, ids: Uint64Array, found: Uint64Arra
         for place in range(n_late):
             prefetch(_home(start, shift, ids[late[place]]) + 16)
         for place in range(n_late):
-            found[late[place]] = table[slot_of(table, shift, ids[late[place]]), 1]
+            found[late[place]] = _find_late(start, shift, ids[late[place]])
     return _close_up(found, len(ids))
 
 
@@ -110,6 +110,16 @@ def _find_at_once(
         late[n_late] = place
         n_late += int64((word(home, 0) != ids[place]) & (word(home, 1) != 0))
     return n_late
+
+
+@compiled
+def _find_late(start: int, shift: int, item_id: np.uint64) -> np.uint64:
+    """What the table holds beside an id that is not at its home; 0 where it is not there."""
+    last = (1 << (64 - shift)) - 1
+    slot = (int64((item_id * _GOLDEN) >> np.uint64(shift)) + 1) & last
+    while word(start, 2 * slot) != item_id and word(start, 2 * slot + 1) != 0:
+        slot = (slot + 1) & last
+    return word(start, 2 * slot + 1)
 
 
 @inlined

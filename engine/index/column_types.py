@@ -158,6 +158,7 @@ class NumberColumn:
     def __init__(self, dtype: type[np.int64 | np.float64]) -> None:
         self.present = GrowingMask()
         self._numbers = GrowingArray(dtype)
+        self._holds_ints = dtype is np.int64
 
     @property
     def values(self) -> npt.NDArray[Any]:
@@ -192,7 +193,7 @@ class NumberColumn:
     def within(self, interval: Interval, region: Region) -> RowTest:
         """Rows whose number lies in the interval, compared in the column's own dtype."""
         values, present = region.values(self._numbers), region.bits(self.present)
-        if values.dtype == np.int64:
+        if self._holds_ints:
             low, high = interval.as_ints()
             return IntBetween(values, present, low, high)
         return FloatBetween(values, present, *interval.as_floats())
