@@ -1,19 +1,19 @@
 """Row tests to instructions for ``kernels._cpu_filters``: a machine of tiles of bits on a stack.
 
-An instruction is a row of int64: its operation, how its result meets the tile on top, whether it is inverted, and up
+An instruction is WIDTH int64: its operation, how its result meets the tile on top, whether it is inverted, and up
 to six operands. Floats are operands by their bits, arrays by their addresses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_addresses import whole_words
+from kernels._cpu_addresses import array_address
 from kernels._cpu_int_sets import prepare
 from kernels.arrays import Int64Array, Uint8Array
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, Inverse, Near, RowTest
@@ -24,68 +24,63 @@ PUSH, MEET, JOIN = range(3)
 """Of a leaf: its bits become the tile on top, or are ANDed or ORed into the one that is there."""
 
 WIDTH = 9
-_BYTES_READ = {BIT: 1 / 8, INT_BETWEEN: 8, FLOAT_BETWEEN: 8, AMONG_FEW: 12, AMONG_SPAN: 20, AMONG_MANY: 40, NEAR: 24}
-"""Of a leaf for a row, or as many as take the time that it takes."""
 
 
 @dataclass(slots=True)
 class Code:
-    """Instructions, how deep their stack is, what a row costs in bytes, and the arrays that they point into."""
+    """Instructions, how deep their stack is, what a row costs in bytes, and the arrays that they point into.
 
-    n_rows: int
-    rows: list[list[int]] = field(default_factory=list)
+    ``mask_size`` and ``values_size``: how many bytes of a mask and values of a column are read, in whole words of rows.
+    """
+
+    mask_size: int
+    values_size: int
+    numbers: list[int] = field(default_factory=list)
     depth: int = 0
     bytes_a_row: float = 0.0
     kept: list[npt.NDArray[Any]] = field(default_factory=list)
 
-    def emit(self, operation: int, *operands: int, mode: int = PUSH, flip: bool = False) -> int:
-        """Returns where the instruction stands."""
-        row = [operation, mode, -int(flip), *operands]
-        self.rows.append(row + [0] * (WIDTH - len(row)))
-        self.bytes_a_row += _BYTES_READ.get(operation, 0)
-        return len(self.rows) - 1
+    def emit(self, operation: int, first: int = 0, second: int = 0) -> int:
+        """Append what is no leaf; returns where in ``numbers`` its first operand stands."""
+        at = len(self.numbers) + 3
+        self.numbers += (operation, PUSH, 0, first, second, 0, 0, 0, 0)
+        return at
 
-    def address(self, array: npt.NDArray[Any]) -> int:
+    def address(self, array: npt.NDArray[Any], size: int = 0) -> int:
+        """Of an array that is kept alive; of a copy with zeros after it where it ends before ``size``."""
+        if array.size < size or not array.flags.c_contiguous:
+            whole = np.zeros(max(size, array.size), array.dtype)
+            whole[: array.size] = array
+            array = whole
         self.kept.append(array)
-        return int(array.ctypes.data)
-
-    def mask(self, mask: Uint8Array) -> int:
-        return self.address(whole_words(mask, self.n_rows))
-
-    def values(self, values: npt.NDArray[Any]) -> int:
-        """Whole words of rows are read: an array that ends within one is copied."""
-        n = -(-self.n_rows // 64) * 64
-        if len(values) < n or not values.flags.c_contiguous:
-            whole = np.zeros(n, values.dtype)
-            whole[: min(len(values), n)] = values[:n]
-            values = whole
-        return self.address(values)
+        return array_address(array)
 
     def array(self) -> Int64Array:
-        return np.array(self.rows, np.int64).reshape(-1, WIDTH)
+        """[n instructions * WIDTH]: NumPy reads a flat list in a third of the time."""
+        return np.array(self.numbers, np.int64)
 
 
 def assembled(tests: Sequence[RowTest], outs: Sequence[Uint8Array], n_rows: int) -> Code:
-    """Code that writes the mask of each test to its place in ``outs``."""
-    code = Code(n_rows)
+    """Code that writes the mask of each test to its place in ``outs``, which the caller keeps alive."""
+    n_words = -(-n_rows // 64)
+    code = Code(8 * n_words, 64 * n_words)
     for test, out in zip(tests, outs, strict=True):
         _test(code, test, 0, PUSH, False)
-        code.emit(STORE, code.address(out))
+        code.emit(STORE, array_address(out))
     return code
 
 
 def _test(code: Code, test: RowTest, depth: int, mode: int, flip: bool) -> None:
     """``depth``: how many tiles lie on the stack so far."""
-    match test:
-        case Inverse(of):
-            _test(code, of, depth, mode, not flip)
-        case AtLeast():
-            _combined(code, test, depth + (mode != PUSH), flip)
-            if mode != PUSH:
-                code.emit(AND if mode == MEET else OR)
-        case _:
-            code.depth = max(code.depth, depth + 1)
-            _leaf(code, test, mode, flip)
+    if isinstance(test, Inverse):
+        _test(code, test.of, depth, mode, not flip)
+    elif isinstance(test, AtLeast):
+        _combined(code, test, depth + (mode != PUSH), flip)
+        if mode != PUSH:
+            code.emit(AND if mode == MEET else OR)
+    else:
+        code.depth = max(code.depth, depth + 1)
+        _LEAVES[type(test)](code, test, mode, -flip)
 
 
 def _combined(code: Code, test: AtLeast, depth: int, flip: bool) -> None:
@@ -108,7 +103,7 @@ def _chain(code: Code, children: Sequence[RowTest], depth: int, mode: int, skip:
         skips.append(code.emit(skip))
         _test(code, child, depth, mode, False)
     for place in skips:
-        code.rows[place][3] = len(code.rows)
+        code.numbers[place] = len(code.numbers) // WIDTH
 
 
 def _tally(code: Code, test: AtLeast, depth: int) -> None:
@@ -122,39 +117,55 @@ def _tally(code: Code, test: AtLeast, depth: int) -> None:
     code.emit(ENOUGH, digits, test.minimum)
 
 
-def _leaf(code: Code, test: RowTest, mode: int, flip: bool) -> None:
-    match test:
-        case HasBit(mask):
-            code.emit(BIT, code.mask(mask), mode=mode, flip=flip)
-        case IntBetween(values, present, low, high):
-            operands = (code.values(values), code.mask(present), low, _signed(high - low))
-            code.emit(INT_BETWEEN, *operands, mode=mode, flip=flip)
-        case FloatBetween(values, present, low, high):
-            bounds = np.array([low, high], np.float64).view(np.int64).tolist()
-            code.emit(FLOAT_BETWEEN, code.values(values), code.mask(present), *bounds, mode=mode, flip=flip)
-        case IntAmong():
-            code.emit(*_among(code, test), mode=mode, flip=flip)
-        case Near(axes, present, center, square):
-            numbers = np.array([*center, square], np.float64)
-            places = [code.values(axis) for axis in axes]
-            code.emit(NEAR, *places, code.mask(present), code.address(numbers), mode=mode, flip=flip)
-        case _:
-            raise AssertionError(test)
+# Leaves: each appends one instruction. ``flip`` is -1, all bits set, where the rest is to pass.
 
 
-def _among(code: Code, test: IntAmong) -> tuple[int, ...]:
-    values, present = code.values(test.values), code.mask(test.present)
-    operations = {"few": AMONG_FEW, "span": AMONG_SPAN, "many": AMONG_MANY}
-    form = prepare(test.members)
-    return (
-        operations[form.kind],
-        values,
-        present,
-        code.address(form.table),
-        form.size,
-        form.first,
-        code.address(form.sieve),
+def _has_bit(code: Code, test: HasBit, mode: int, flip: int) -> None:
+    code.numbers += (BIT, mode, flip, code.address(test.mask, code.mask_size), 0, 0, 0, 0, 0)
+    code.bytes_a_row += 1 / 8
+
+
+def _int_between(code: Code, test: IntBetween, mode: int, flip: int) -> None:
+    values, present = code.address(test.values, code.values_size), code.address(test.present, code.mask_size)
+    code.numbers += (INT_BETWEEN, mode, flip, values, present, test.low, _signed(test.high - test.low), 0, 0)
+    code.bytes_a_row += 8
+
+
+def _float_between(code: Code, test: FloatBetween, mode: int, flip: int) -> None:
+    values, present = code.address(test.values, code.values_size), code.address(test.present, code.mask_size)
+    low, high = np.array([test.low, test.high], np.float64).view(np.int64).tolist()
+    code.numbers += (FLOAT_BETWEEN, mode, flip, values, present, low, high, 0, 0)
+    code.bytes_a_row += 8
+
+
+def _near(code: Code, test: Near, mode: int, flip: int) -> None:
+    x, y, z = (code.address(axis, code.values_size) for axis in test.axes)
+    target = code.address(np.array([*test.center, test.square], np.float64))
+    code.numbers += (NEAR, mode, flip, x, y, z, code.address(test.present, code.mask_size), target, 0)
+    code.bytes_a_row += 24
+
+
+def _among(code: Code, test: IntAmong, mode: int, flip: int) -> None:
+    values, present, form = (
+        code.address(test.values, code.values_size),
+        code.address(test.present, code.mask_size),
+        prepare(test.members),
     )
+    operation, cost = _AMONG[form.kind]
+    table, sieve = code.address(form.table), code.address(form.sieve)
+    code.numbers += (operation, mode, flip, values, present, table, form.size, form.first, sieve)
+    code.bytes_a_row += cost
+
+
+_LEAVES: dict[type, Callable[[Code, Any, int, int], None]] = {
+    HasBit: _has_bit,
+    IntBetween: _int_between,
+    FloatBetween: _float_between,
+    Near: _near,
+    IntAmong: _among,
+}
+_AMONG = {"few": (AMONG_FEW, 12), "span": (AMONG_SPAN, 20), "many": (AMONG_MANY, 40)}
+"""The operation of each form, and how many bytes are read in the time that it takes for a row."""
 
 
 def _signed(number: int) -> int:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._cpu_jit import compiled, int64
+from kernels._cpu_jit import compiled, inlined, int64, prefetch, word
 from kernels.arrays import Int64Array
 from kernels.filters import Uint64Array
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+BLOCK = 512
+AHEAD = 256
+"""Look-ups on their way: more than a core can have, so that it always has as many as it can."""
 _COUNT_SHIFT = np.uint64(48)
 _FIRST_ROW = (np.uint64(1) << _COUNT_SHIFT) - np.uint64(1)
 
@@ -73,26 +76,80 @@ def move_ids(table: Uint64Array, other: Uint64Array, shift: int) -> None:
 
 
 @compiled
-def find_ids(
-    table: Uint64Array, shift: int, ids: Uint64Array, firsts: Int64Array, counts: Int64Array
-) -> tuple[int, int]:
-    """First rows and counts of the ids that are there, in their order; returns how many these are and their rows."""
+def find_ids(table: Uint64Array, shift: int, ids: Uint64Array, found: Uint64Array, late: Int64Array) -> tuple[int, int]:
+    """What the table holds beside the ids that are there, in their order; returns how many these are and their rows.
+
+    Each look-up is a read of memory at random: AHEAD of them are on their way at a time. ``found``: uint64 [n ids];
+    ``late``: [BLOCK], overwritten.
+    """
+    start = table.ctypes.data
+    for place in range(min(AHEAD, len(ids))):
+        prefetch(_home(start, shift, ids[place]))
+    for first in range(0, len(ids), BLOCK):
+        n_late = _find_at_once(start, shift, ids, first, min(first + BLOCK, len(ids)), found, late)
+        for place in range(n_late):
+            prefetch(_home(start, shift, ids[late[place]]) + 16)
+        for place in range(n_late):
+            found[late[place]] = _find_late(start, shift, ids[late[place]])
+    return _close_up(found, len(ids))
+
+
+@compiled
+def _find_at_once(
+    start: int, shift: int, ids: Uint64Array, first: int, end: int, found: Uint64Array, late: Int64Array
+) -> int:
+    """Find the ids that are at their home or not there; the others are listed, so that there is no branch to foretell.
+
+    Returns how many those are.
+    """
+    n_late = 0
+    for place in range(first, end):
+        prefetch(_home(start, shift, ids[min(place + AHEAD, len(ids) - 1)]))
+        home = _home(start, shift, ids[place])
+        found[place] = word(home, 1)
+        late[n_late] = place
+        n_late += int64((word(home, 0) != ids[place]) & (word(home, 1) != 0))
+    return n_late
+
+
+@compiled
+def _find_late(start: int, shift: int, item_id: np.uint64) -> np.uint64:
+    """What the table holds beside an id that is not at its home; 0 where it is not there."""
+    last = (1 << (64 - shift)) - 1
+    slot = (int64((item_id * _GOLDEN) >> np.uint64(shift)) + 1) & last
+    while word(start, 2 * slot) != item_id and word(start, 2 * slot + 1) != 0:
+        slot = (slot + 1) & last
+    return word(start, 2 * slot + 1)
+
+
+@inlined
+def _home(start: int, shift: int, item_id: np.uint64) -> int:
+    """The address of the place that an id is put in while it is free."""
+    return start + (int64((item_id * _GOLDEN) >> np.uint64(shift)) << 4)
+
+
+@compiled
+def _close_up(found: Uint64Array, n_ids: int) -> tuple[int, int]:
+    """Drop the zeros of ids that are not there."""
     n, total = 0, 0
-    for place in range(len(ids)):
-        slot = slot_of(table, shift, ids[place])
-        if table[slot, 1] != 0:
-            firsts[n] = int64(table[slot, 1] & _FIRST_ROW)
-            counts[n] = int64(table[slot, 1] >> _COUNT_SHIFT)
-            total += counts[n]
-            n += 1
+    for place in range(n_ids):
+        value = found[place]
+        found[n] = value
+        n += int64(value != 0)
+        total += int64(value >> _COUNT_SHIFT)
     return n, total
 
 
 @compiled
-def list_rows(firsts: Int64Array, counts: Int64Array, rows: Int64Array) -> None:
-    """All rows of items; ``rows`` has room for exactly so many."""
+def list_rows(found: Uint64Array, rows: Int64Array) -> None:
+    """All rows of items; ``rows`` has room for exactly so many, and may be ``found`` where each has one."""
+    if len(rows) == len(found):
+        for place in range(len(found)):
+            rows[place] = int64(found[place] & _FIRST_ROW)
+        return
     n = 0
-    for place in range(len(counts)):
-        for row in range(firsts[place], firsts[place] + counts[place]):
+    for place in range(len(found)):
+        first, count = int64(found[place] & _FIRST_ROW), int64(found[place] >> _COUNT_SHIFT)
+        for row in range(first, first + count):
             rows[n] = row
             n += 1

@@ -153,13 +153,16 @@ def _next_task(typing: Any, counter: Any) -> Any:
 
 
 def _prefetch(typing: Any, address: Any) -> Any:
-    """prefetch(address): have its 64 bytes brought into the caches; any address will do."""
+    """prefetch(address): have the line at an address fetched into the second-level cache, from which more can be on
+    their way at once than into the first; no fault where nothing lies there.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
-        builder.call(function, [pointer, *(ir.Constant(_INT32, value) for value in (0, 3, 1))])
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT32, _INT32, _INT32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        to_read, to_second_level, of_data = (ir.Constant(_INT32, number) for number in (0, 2, 1))
+        builder.call(function, [builder.inttoptr(args[0], pointer), to_read, to_second_level, of_data])
         return context.get_dummy_value()
 
     return types.void(types.int64), generate

@@ -382,8 +382,6 @@ def _scan_list(
     pass.
     """
     mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
-    is_bounded = probing.slacks[query] < np.inf
-    by_depth = not is_bounded and (mask == 0 or not probing.reaches[query] < np.inf)
     tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
     best = scratch.best[worker]
     n_best, seen, passed = tally[_N_BEST], tally[_SEEN], tally[_PASSED]
@@ -419,10 +417,8 @@ def _scan_list(
             record = runs[turn]
             rows = record + BLOCK_ROWS * probing.n_columns
             limit = _NO_LIMIT
-            if n_best == k and is_bounded:
-                limit = best[0] - probing.slacks[query] * _scale(probing, square, best[0])
-            elif n_best == k and by_depth:
-                limit = min(best[0], reservoirs.limits[worker])
+            if n_best == k:
+                limit = _block_limit(probing, query, square, best[0], reservoirs.limits[worker])
             found = run_asked[turn] & block_scores(
                 record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, step, limit, scores
             )
@@ -430,17 +426,48 @@ def _scan_list(
                 own_seen += count_ones(found)
                 found = _visible(rows, mask, found)
                 own_passed += count_ones(found)
-            while found != 0:
-                place = lowest_one(found)
-                found &= found - np.uint64(1)
-                score = float_at(scores, place)
-                n_best = _enter(best, n_best, k, score)
-                if score >= reservoirs.limits[worker]:
-                    keep(reservoirs, worker, key_of(score, int32_at(rows, place)), depth)
+            if found != 0:
+                n_best = _keep_rows(reservoirs, best, worker, k, depth, n_best, found, rows, scores)
     tally[_PAIRS] += own_passed * (own_seen - 1)
     tally[_PAIRS_PASSED] += own_passed * (own_passed - 1)
     fades = int64(seen + own_seen > WINDOW_ROWS)
     tally[_N_BEST], tally[_SEEN], tally[_PASSED] = n_best, (seen + own_seen) >> fades, (passed + own_passed) >> fades
+
+
+@compiled_as_written
+def _block_limit(probing: Probing, query: int, square: np.float32, kth: np.float32, kept: np.float32) -> np.float32:
+    """What a row must score to be looked at; ``kept``: the least that enters the reservoir.
+
+    That would do where no slack is asked for, but for the rows that the share of those which pass is told from.
+    """
+    if probing.slacks[query] < np.inf:
+        return np.float32(kth - probing.slacks[query] * _scale(probing, square, kth))
+    if probing.masks[query] == 0 or not probing.reaches[query] < np.inf:
+        return min(kth, kept)
+    return _NO_LIMIT
+
+
+@compiled_as_written
+def _keep_rows(
+    reservoirs: Reservoirs,
+    best: Float32Array,
+    slot: int,
+    k: int,
+    depth: int,
+    n_best: int,
+    found: np.uint64,
+    rows: int,
+    scores: int,
+) -> int:
+    """Take in the rows ``found`` of a block; returns how many scores are among the best."""
+    while found != 0:
+        place = lowest_one(found)
+        found &= found - np.uint64(1)
+        score = float_at(scores, place)
+        n_best = _enter(best, n_best, k, score)
+        if score >= reservoirs.limits[slot]:
+            keep(reservoirs, slot, key_of(score, int32_at(rows, place)), depth)
+    return n_best
 
 
 @compiled_as_written

@@ -16,6 +16,16 @@ def set_bits(mask: Uint8Array, rows: Int64Array) -> None:
 
 
 @compiled
+def mark_bits(mask: Uint8Array, rows: Int64Array, first_row: int, n_rows: int) -> None:
+    """Overwrite ``mask``, which begins with ``first_row`` and covers ``n_rows``; other rows are passed over."""
+    mask[:] = 0
+    for place in range(len(rows)):
+        row = rows[place] - first_row
+        if 0 <= row < n_rows:
+            mask[row >> 3] |= np.uint8(1 << (row & 7))
+
+
+@compiled
 def clear_bits(mask: Uint8Array, rows: Int64Array) -> int:
     """Returns how many bits were set before."""
     total = 0

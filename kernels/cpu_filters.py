@@ -6,9 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kernels._cpu_buffers import mask_buffer
 from kernels._cpu_filter_code import assembled
-from kernels._cpu_filters import run_parallel, run_serial
-from kernels._cpu_rows import clear_bits, count_segments, intersect_words, set_bits, take_bits, unpack_containers
+from kernels._cpu_filters import run_parallel, run_serial, scratch_bytes
+from kernels._cpu_rows import (
+    clear_bits,
+    count_segments,
+    intersect_words,
+    mark_bits,
+    set_bits,
+    take_bits,
+    unpack_containers,
+)
 from kernels._cpu_threads import all_threads, claim_threads
 from kernels.arrays import SEGMENT_ROWS, Int64Array, Uint8Array
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, IntSet, Inverse, Near, RowTest
@@ -17,6 +26,7 @@ __all__ = [
     "clear_rows",
     "filter_rows",
     "intersection",
+    "mask_of_rows",
     "segment_counts",
     "set_rows",
     "take_rows",
@@ -31,15 +41,16 @@ second one was measured to pay from some 40 MB on."""
 
 def filter_rows(tests: Sequence[RowTest], *, n_rows: int) -> list[Uint8Array]:
     """The mask of each test over rows [0, n_rows); a tile of a column is read from memory once for all of them."""
-    outs = [np.empty(-(-n_rows // 64) * 8, np.uint8) for _ in tests]
+    outs = [mask_buffer(-(-n_rows // 64) * 8) for _ in tests]
     if n_rows == 0:
         return outs
     code = assembled(tests, outs, n_rows)
     threads = claim_threads(int(n_rows * code.bytes_a_row * _WORK_OF_BYTE))
+    scratch = mask_buffer(threads * scratch_bytes(code.depth))
     if threads == 1:
-        run_serial(code.array(), code.depth, n_rows)
+        run_serial(code.array(), scratch, n_rows)
     else:
-        run_parallel(code.array(), code.depth, n_rows, threads)
+        run_parallel(code.array(), scratch, n_rows, threads)
     return outs
 
 
@@ -47,6 +58,13 @@ def set_rows(mask: Uint8Array, rows: Int64Array) -> None:
     """Set the bits of ``rows``, in any order."""
     assert not len(rows) or 0 <= rows.min() <= rows.max() < 8 * len(mask)
     set_bits(mask, rows)
+
+
+def mask_of_rows(rows: Int64Array, *, first_row: int, n_rows: int) -> Uint8Array:
+    """A mask over rows [first_row, first_row + n_rows) with those of ``rows``, in any order, that lie there."""
+    mask = mask_buffer(-(-n_rows // 64) * 8)
+    mark_bits(mask, rows, first_row, n_rows)
+    return mask
 
 
 def clear_rows(mask: Uint8Array, rows: Int64Array) -> int:
@@ -92,6 +110,7 @@ def warm_up() -> None:
     with all_threads():
         filter_rows(tests, n_rows=1)
     set_rows(mask, rows)
+    mask_of_rows(rows, first_row=0, n_rows=1)
     clear_rows(mask, rows)
     take_rows(mask, rows)
     segment_counts(mask)

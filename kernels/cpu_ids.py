@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_ids import drop_id, find_id, find_ids, list_rows, move_ids, put_id
+from kernels._cpu_buffers import mask_buffer
+from kernels._cpu_ids import BLOCK, drop_id, find_id, find_ids, list_rows, move_ids, put_id
 from kernels.arrays import Int64Array
 
 __all__ = ["drop_id", "find_id", "move_ids", "put_id", "rows_of_ids", "warm_up"]
@@ -13,12 +14,10 @@ __all__ = ["drop_id", "find_id", "move_ids", "put_id", "rows_of_ids", "warm_up"]
 
 def rows_of_ids(table: npt.NDArray[np.uint64], shift: int, ids: npt.NDArray[np.uint64]) -> Int64Array:
     """All rows of the ids that are there, in the order of the ids."""
-    firsts, counts = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
-    n_found, n_rows = find_ids(table, shift, ids, firsts, counts)
-    if n_rows == n_found:
-        return firsts[:n_found]
-    rows = np.empty(n_rows, np.int64)
-    list_rows(firsts[:n_found], counts[:n_found], rows)
+    found = mask_buffer(8 * len(ids)).view(np.uint64)
+    n_found, n_rows = find_ids(table, shift, ids, found, mask_buffer(8 * BLOCK).view(np.int64))
+    rows = found[:n_found].view(np.int64) if n_rows == n_found else np.empty(n_rows, np.int64)
+    list_rows(found[:n_found], rows)
     return rows
 
 

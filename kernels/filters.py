@@ -6,6 +6,7 @@ of rows without a value are there and mean nothing. Knows no attributes and no i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -18,14 +19,14 @@ Float64Array: TypeAlias = npt.NDArray[np.float64]
 Uint64Array: TypeAlias = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class HasBit:
     """Rows whose bit is set."""
 
     mask: Uint8Array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class IntBetween:
     """Rows with a value in [low, high], which is not empty."""
 
@@ -35,7 +36,7 @@ class IntBetween:
     high: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class FloatBetween:
     """Rows with a value in [low, high]; a NaN bound admits none."""
 
@@ -56,7 +57,7 @@ class IntSet:
     prepared: Any = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class IntAmong:
     """Rows with a value that is a member."""
 
@@ -65,7 +66,7 @@ class IntAmong:
     members: IntSet
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Near:
     """Rows whose point lies within a distance of ``center``, told as its square."""
 
@@ -75,19 +76,19 @@ class Near:
     square: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Inverse:
     """Rows that fail the test."""
 
     of: RowTest
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class AtLeast:
     """Rows that pass ``minimum`` of the children, 1 <= minimum <= their number."""
 
     minimum: int
-    children: tuple[RowTest, ...]
+    children: Sequence[RowTest]
 
 
 RowTest: TypeAlias = HasBit | IntBetween | FloatBetween | IntAmong | Near | Inverse | AtLeast

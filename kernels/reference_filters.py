@@ -26,6 +26,13 @@ def set_rows(mask: Uint8Array, rows: Int64Array) -> None:
     np.bitwise_or.at(mask, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
 
 
+def mask_of_rows(rows: Int64Array, *, first_row: int, n_rows: int) -> Uint8Array:
+    """A mask over rows [first_row, first_row + n_rows) with those of ``rows``, in any order, that lie there."""
+    mask = np.zeros(-(-n_rows // 64) * 8, np.uint8)
+    set_rows(mask, rows[(rows >= first_row) & (rows < first_row + n_rows)] - first_row)
+    return mask
+
+
 def clear_rows(mask: Uint8Array, rows: Int64Array) -> int:
     """Clear the bits of ``rows``, in any order; returns how many of them were set."""
     before = np.bitwise_count(mask).sum()

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from engine.index.growing import GrowingArray, GrowingMask
+from engine.index.growing import GrowingArray, GrowingMask, empty_mask
 from engine.index.postings import Postings
-from engine.index.regions import Region
+from engine.index.regions import Region, union
 from engine.types import AttributeType, AttributeValue, GeoPoint, Timestamp
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, IntSet, Inverse, Near, RowTest
 
@@ -106,9 +106,19 @@ class KeywordColumn:
     def append_nulls(self, count: int) -> None:
         self.present.append_unset(count)
 
-    def matching(self, values: Sequence[str | bool | int]) -> BitMap:
-        """Rows that have any of the keywords."""
+    def rows(self, values: Sequence[str | bool | int]) -> BitMap:
+        """Rows that have any of the keywords; not to be written to."""
         return self._postings.rows(values)
+
+    def matching(self, values: Sequence[str | bool | int], region: Region) -> RowTest:
+        """Rows that have any of the keywords."""
+        masks, maps = self._postings.parts(values, self.present.n_rows)
+        tests = [HasBit(region.bits(mask)) for mask in masks]
+        if maps:
+            tests.append(HasBit(region.members(union(maps))))
+        if not tests:
+            tests.append(HasBit(empty_mask(region.n_rows)))
+        return tests[0] if len(tests) == 1 else AtLeast(1, tuple(tests))
 
 
 def _keywords(value: Value) -> Sequence[str]:
@@ -148,6 +158,7 @@ class NumberColumn:
     def __init__(self, dtype: type[np.int64 | np.float64]) -> None:
         self.present = GrowingMask()
         self._numbers = GrowingArray(dtype)
+        self._holds_ints = dtype is np.int64
 
     @property
     def values(self) -> npt.NDArray[Any]:
@@ -182,7 +193,7 @@ class NumberColumn:
     def within(self, interval: Interval, region: Region) -> RowTest:
         """Rows whose number lies in the interval, compared in the column's own dtype."""
         values, present = region.values(self._numbers), region.bits(self.present)
-        if values.dtype == np.int64:
+        if self._holds_ints:
             low, high = interval.as_ints()
             return IntBetween(values, present, low, high)
         return FloatBetween(values, present, *interval.as_floats())

@@ -6,10 +6,11 @@ negation and so keeps nulls; a list matches where any of its values does. Ints c
 
 from __future__ import annotations
 
+import array
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, assert_never
+from typing import Any, NoReturn, assert_never, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from engine.index.columns import Columns
 from engine.index.predicates import Predicate, RowsOf, all_of, at_least
 from engine.index.ranges import interval_of
 from engine.index.regions import Listed, Region, Span
+from engine.index.sets import sorted_once
 from engine.items import validate_id
 from engine.limits import Limits
 from engine.types import (
@@ -88,8 +90,8 @@ class FilterProgram:
 
     def evaluate(self, columns: Columns, rows_of: RowsOf) -> Uint8Array:
         """The row mask over ``columns.n_rows`` rows, dead ones included; the caller's to keep."""
-        (mask,) = evaluate_together([self], columns, Span(0, columns.n_rows), rows_of)
-        return mask
+        test = self.root.test(columns, Span(0, columns.n_rows), rows_of)
+        return kernels.filter_rows([test], n_rows=columns.n_rows)[0]
 
     def matches(self, columns: Columns, rows: Int64Array, rows_of: RowsOf) -> npt.NDArray[np.bool_]:
         """Which of ``rows`` [n] pass, in whatever order they are told; the columns of no other row are read."""
@@ -213,7 +215,7 @@ def _any_of(values: Sequence[str | bool | int], wanted: type, spec: AttributeSpe
     if set(map(type, values)) != {wanted} or (wanted is int and not _fit_int64(values)):
         _refuse_value(values, wanted, spec, field)
     if wanted is int:
-        return predicates.AnyInt(spec.name, np.unique(np.array(values, np.int64)))
+        return predicates.AnyInt(spec.name, sorted_once(np.fromiter(values, np.int64, len(values))))
     return predicates.AnyOf(spec.name, tuple(sorted(set(values))))
 
 
@@ -250,7 +252,7 @@ def _has_id(ids: Sequence[ItemId] | npt.NDArray[np.uint64], schema: Schema, fiel
     if not len(ids):
         return predicates.Nothing()
     if schema.id_type == "uint64" and (numbers := _uint64(ids)) is not None:
-        return predicates.AnyId(np.unique(numbers))
+        return predicates.AnyId(sorted_once(numbers))
     texts = []
     for place, one in enumerate(ids):
         validate_id(one, schema, f"{field}[{place}]")
@@ -265,6 +267,7 @@ def _uint64(ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> npt.NDArray[np.ui
     if set(map(type, ids)) != {int}:
         return None
     try:
-        return np.array(ids, np.uint64)
+        # Of all ways to read a sequence of Python's ints the fastest: a third of what NumPy takes.
+        return np.frombuffer(array.array("Q", cast(Sequence[int], ids)), np.uint64)
     except OverflowError:
         return None

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.types import Uint8Array
+from engine.types import Int64Array, Uint8Array
+from kernels import cpu_filters as kernels
 
 BoolArray = npt.NDArray[np.bool_]
 _FIRST_CAPACITY = 1024
@@ -48,49 +49,50 @@ def _clear_tail(mask: Uint8Array, n_rows: int) -> None:
 
 
 class GrowingArray:
-    """An array [n]; ``values`` is a view that the next ``append`` may leave behind."""
+    """An array [n]; ``values`` is a view that the next ``append`` may leave behind.
+
+    ``room``: ``values`` with what follows, which means nothing, up to a multiple of 64: one object until it is full.
+    """
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
-        self._array: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
+        self.room: npt.NDArray[Any] = np.zeros(_FIRST_CAPACITY, dtype)
         self._n = 0
 
     @property
     def values(self) -> npt.NDArray[Any]:
-        return self._array[: self._n]
-
-    @property
-    def whole_words(self) -> npt.NDArray[Any]:
-        """``values`` with what follows up to a multiple of 64, which means nothing."""
-        return self._array[: (self._n + 63) // 64 * 64]
+        return self.room[: self._n]
 
     @property
     def nbytes(self) -> int:
         """What is allocated, room to grow included."""
-        return self._array.nbytes
+        return self.room.nbytes
 
     def append(self, values: npt.ArrayLike, count: int) -> None:
         """Append ``count`` values, or one value ``count`` times."""
         end = self._n + count
-        self._array = _with_room(self._array, end)
-        self._array[self._n : end] = values
+        self.room = _with_room(self.room, end)
+        self.room[self._n : end] = values
         self._n = end
 
 
 class GrowingMask:
-    """A row mask; ``bits`` is a view that later changes show in or leave behind: copy to keep."""
+    """A row mask; ``bits`` is a view that later changes show in or leave behind: copy to keep.
+
+    ``room``: ``bits`` with zeros after them: one object until it is full.
+    """
 
     def __init__(self) -> None:
         self.n_rows = 0
-        self._bytes: Uint8Array = np.zeros(_FIRST_CAPACITY, np.uint8)
+        self.room: Uint8Array = np.zeros(_FIRST_CAPACITY, np.uint8)
 
     @property
     def bits(self) -> Uint8Array:
-        return self._bytes[: mask_bytes(self.n_rows)]
+        return self.room[: mask_bytes(self.n_rows)]
 
     @property
     def nbytes(self) -> int:
         """What is allocated, room to grow included."""
-        return self._bytes.nbytes
+        return self.room.nbytes
 
     def append(self, flags: Sequence[bool] | BoolArray) -> None:
         """Append one row for each flag."""
@@ -100,19 +102,24 @@ class GrowingMask:
         packed = np.packbits(aligned, bitorder="little")
         first_byte = self.n_rows >> 3
         self.append_unset(len(flags))
-        self._bytes[first_byte : first_byte + len(packed)] |= packed
+        self.room[first_byte : first_byte + len(packed)] |= packed
+
+    def append_rows(self, rows: Int64Array) -> None:
+        """Append as many rows as bring those told, ascending and not there yet, and set them alone."""
+        self.append_unset(int(rows[-1]) + 1 - self.n_rows)
+        kernels.set_rows(self.room, rows)
 
     def append_unset(self, count: int) -> None:
         self.n_rows += count
-        self._bytes = _with_room(self._bytes, mask_bytes(self.n_rows))
+        self.room = _with_room(self.room, mask_bytes(self.n_rows))
 
     def set(self, first_row: int, n_rows: int) -> None:
         for row in range(first_row, first_row + n_rows):
-            self._bytes[row >> 3] |= 1 << (row & 7)
+            self.room[row >> 3] |= 1 << (row & 7)
 
     def unset(self, first_row: int, n_rows: int) -> None:
         for row in range(first_row, first_row + n_rows):
-            self._bytes[row >> 3] &= ~(1 << (row & 7)) & 0xFF
+            self.room[row >> 3] &= ~(1 << (row & 7)) & 0xFF
 
 
 def _with_room(array: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:

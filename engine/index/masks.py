@@ -116,7 +116,18 @@ class MaskCache:
 
     def mask(self, program: FilterProgram, columns: Columns) -> RowMask:
         """See ``masks``."""
-        return self.masks([program], columns)[0]
+        kept = self._kept(program, columns)
+        return self.masks([program], columns)[0] if kept is None else kept
+
+    def _kept(self, program: FilterProgram, columns: Columns) -> RowMask | None:
+        """What is kept of a mask, where that is all of it."""
+        key = (columns.serial, program.root.key)
+        entry = self._entries.get(key)
+        if entry is None or entry.n_rows != columns.n_rows or entry.whole is None:
+            return None
+        self.counters.hits += len(entry.stamps)
+        self._entries.move_to_end(key)
+        return entry.whole
 
     def masks(self, programs: Sequence[FilterProgram], columns: Columns) -> list[RowMask]:
         """One for each program, which names no ids, of all rows that pass, dead ones too.

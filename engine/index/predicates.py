@@ -103,14 +103,12 @@ class AnyOf(Predicate):
 
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
         column = columns.column(self.attribute)
-        if isinstance(column, KeywordColumn):
-            return HasBit(region.members(column.matching(self.values)))
-        assert isinstance(column, BoolColumn)
+        assert isinstance(column, (KeywordColumn, BoolColumn))
         return column.matching(self.values, region)
 
     def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
         column = columns.column(self.attribute)
-        return column.matching(self.values) if isinstance(column, KeywordColumn) else None
+        return column.rows(self.values) if isinstance(column, KeywordColumn) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +234,7 @@ class AtLeast(Predicate):
         return any(child.names_ids for child in self.children)
 
     def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
-        return AtLeastTest(self.minimum, tuple(child.test(columns, region, rows_of) for child in self.children))
+        return AtLeastTest(self.minimum, [child.test(columns, region, rows_of) for child in self.children])
 
     def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
         if self.is_all:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from engine.index.growing import GrowingArray, GrowingMask, empty_mask, mask_bytes
+from engine.index.growing import GrowingArray, GrowingMask, empty_mask
 from engine.types import Int64Array, Uint8Array
 from kernels import cpu_filters as kernels
 
@@ -30,7 +30,7 @@ class Region(ABC):
 
     @abstractmethod
     def bits(self, mask: GrowingMask) -> Uint8Array:
-        """The bits of the region's rows; a view or a copy, not to be written to."""
+        """The bits of the region's rows, possibly followed by others; a view or a copy, not to be written to."""
 
     @abstractmethod
     def values(self, column: GrowingArray) -> npt.NDArray[Any]:
@@ -45,7 +45,7 @@ class Region(ABC):
         """A mask of the region with the rows that are among ``rows``, in any order."""
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Span(Region):
     """Rows [first_row, end_row); it begins with a segment."""
 
@@ -60,11 +60,10 @@ class Span(Region):
         return self.end_row - self.first_row
 
     def bits(self, mask: GrowingMask) -> Uint8Array:
-        first = self.first_row >> 3
-        return mask.bits[first : first + mask_bytes(self.n_rows)]
+        return mask.room[self.first_row >> 3 :] if self.first_row else mask.room
 
     def values(self, column: GrowingArray) -> npt.NDArray[Any]:
-        return column.whole_words[self.first_row :]
+        return column.room[self.first_row :] if self.first_row else column.room
 
     def members(self, rows: BitMap) -> Uint8Array:
         if self.first_row:
@@ -74,10 +73,7 @@ class Span(Region):
         return mask
 
     def listed(self, rows: Int64Array) -> Uint8Array:
-        mask = empty_mask(self.n_rows)
-        inside = rows if self.first_row == 0 else rows[rows >= self.first_row] - self.first_row
-        kernels.set_rows(mask, inside[inside < self.n_rows])
-        return mask
+        return kernels.mask_of_rows(rows, first_row=self.first_row, n_rows=self.n_rows)
 
     @cached_property
     def _window(self) -> BitMap:

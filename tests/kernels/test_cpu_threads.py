@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernels import _cpu_threads, cpu
-from kernels.packed_lists import PackedLists
+from kernels.packed_lists import PackedLists, fixed_limits
 
 pytestmark = pytest.mark.timeout(600)
 """The first run on a machine compiles the kernels."""
@@ -48,9 +48,11 @@ def test_after_warm_up_searches_compile_nothing_more(dtype: str) -> None:
         cpu.score_lists_serial,
         cpu.score_lists_parallel,
         cpu.scan_probes_serial,
+        cpu.scan_probes_parallel,
         cpu.search_serial,
         cpu.search_parallel,
-        cpu.search_in_shares,
+        cpu.score_centroids_serial,
+        cpu.score_centroids_parallel,
     )
     before = [len(kernel.signatures) for kernel in kernels]
     segments, queries = [np.zeros((100, 5), dtype)], np.zeros((3, 5), np.float32)
@@ -58,10 +60,10 @@ def test_after_warm_up_searches_compile_nothing_more(dtype: str) -> None:
     cpu.masked_scan(segments, queries, masks, metric="l2", k=2, first_row=0, end_row=100)
     cpu.rescore(segments, queries, np.zeros((3, 2), np.int32), metric="l2", k=2, end_row=100)
     cpu.gather(segments, queries[:1], [np.arange(5)], metric="cosine", k=2, end_row=100)
-    lists = PackedLists(np.zeros((2, 16, 1), np.float32), 2)
+    lists = PackedLists(np.zeros((2, 16, 1), np.float32), np.zeros((2, 2), np.float32), "l2")
     lists.append(np.arange(2), np.zeros((2, 1), np.uint8), np.arange(2), np.zeros(2, np.float32))
-    probes, biases, depths = np.array([[0, 1]] * 3), np.zeros((3, 2), np.float32), np.array([1, 2, 3])
-    given = (lists, [np.zeros((100, 2), dtype)], queries[:, :2], queries[:, :2], probes, biases, masks)
-    cpu.search_lists(*given, depths=depths, metric="l2", k=2, end_row=100)
-    cpu.scan_lists(lists, queries[:, :2], probes, biases, [None, *masks[1:]], depths=depths)
+    limits = fixed_limits(3, k=2, nprobe=2, depth=3)
+    given = (lists, [np.zeros((100, 2), dtype)], queries[:, :2], queries[:, :2], masks)
+    cpu.search_lists(*given, limits=limits, metric="l2", k=2, end_row=100)
+    cpu.scan_lists(lists, queries[:, :2], [None, *masks[1:]], limits=limits)
     assert [len(kernel.signatures) for kernel in kernels] == before

@@ -80,7 +80,7 @@ def built(world: World, drawn: object) -> RowTest:
 
 
 @given(
-    st.integers(1, 9000),
+    st.one_of(st.integers(1, 9000), st.integers(32_000, 70_000)),
     st.integers(0, 99),
     st.lists(TREES, min_size=1, max_size=3),
     st.sampled_from([nullcontext, all_threads]),
@@ -113,6 +113,15 @@ def test_setting_clearing_and_taking_bits_equal_the_reference(chosen: list[int],
     expected, n = reference_filters.intersection(mask, mask[::-1].copy())
     np.testing.assert_array_equal(ours, expected)
     assert count == n
+
+
+@given(st.lists(st.integers(0, 700)), st.sampled_from([0, 64]), st.integers(0, 640))
+def test_a_mask_of_rows_has_those_that_lie_in_it_and_equals_the_reference(
+    chosen: list[int], first_row: int, n_rows: int
+) -> None:
+    rows = np.array(chosen, np.int64)
+    found = cpu_filters.mask_of_rows(rows, first_row=first_row, n_rows=n_rows)
+    np.testing.assert_array_equal(found, reference_filters.mask_of_rows(rows, first_row=first_row, n_rows=n_rows))
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.03, 0.5, 1.0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyroaring import BitMap
 
 from engine.errors import UnknownAttribute
 from engine.index.column_types import Interval, KeywordColumn, NumberColumn
@@ -15,7 +16,7 @@ from engine.index.columns import Columns
 from engine.index.filters import compile_filter
 from engine.index.growing import GrowingMask, full_mask, inverted
 from engine.index.postings import Postings
-from engine.index.regions import Span
+from engine.index.regions import Listed, Span
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -186,14 +187,62 @@ def test_postings_of_every_density_unpack_to_their_rows(rows: list[int]) -> None
         for piece in pieces:
             if piece:
                 postings.add("a", piece)
-        assert rows_in(Span(0, 200_000).members(postings.rows(["a"]))) == rows
+        assert list(postings.rows(["a"])) == rows
+        assert united(postings, ["a"], 200_000) == rows
+
+
+def united(postings: Postings, keywords: list[str], n_rows: int) -> list[int]:
+    masks, maps = postings.parts(keywords, n_rows)
+    assert all(len(mask.bits) == -(-n_rows // 64) * 8 for mask in masks)
+    found = [row for mask in masks for row in rows_in(mask.bits)]
+    return sorted({*found, *(row for one in maps for row in rows_in(Span(0, n_rows).members(one)))})
 
 
 def test_runs_in_four_containers_and_more_unpack_to_their_rows() -> None:
     rows = [row for first in range(0, 400_000, 50_000) for row in range(first, first + 30_000)]
+    bitmap = BitMap(rows)
+    bitmap.run_optimize()
+    assert rows_in(Span(0, 400_001).members(bitmap)) == rows
+
+
+def test_a_keyword_of_many_rows_becomes_a_mask_and_a_bitmap_again_once_it_is_rare() -> None:
+    postings, rows = Postings(), list(range(0, 200_000, 20))
+    postings.add("a", rows[:5000])
+    assert [len(part) for part in postings.parts(["a"], 200_000)] == [1, 0]
+    postings.add("a", rows[5000:])
+    assert united(postings, ["a"], 200_000) == rows
+    as_mask = postings.memory_bytes
+    postings.add("a", [1_000_000])
+    assert [len(part) for part in postings.parts(["a"], 1_000_001)] == [0, 1]
+    assert list(postings.rows(["a"])) == [*rows, 1_000_000]
+    assert postings.memory_bytes < as_mask + 1000
+
+
+def test_a_mask_that_is_read_over_more_rows_than_it_had_counts_its_new_memory() -> None:
     postings = Postings()
-    postings.add("a", rows)
-    assert rows_in(Span(0, 400_001).members(postings.rows(["a"]))) == rows
+    postings.add("a", list(range(0, 100_000, 10)))
+    before = postings.memory_bytes
+    (mask,), _ = postings.parts(["a"], 10_000_000)
+    assert postings.memory_bytes - before >= 10_000_000 // 8 - 100_000 // 4
+    assert mask.nbytes >= 10_000_000 // 8
+
+
+@pytest.mark.parametrize("first", [0, 65_536])
+def test_frequent_and_rare_keywords_are_found_together(first: int) -> None:
+    column = KeywordColumn()
+    column.append([("often",) if row % 10 == 0 else ("seldom",) if row % 1001 == 0 else () for row in range(150_000)])
+    column.append([("once",), (), ("often", "seldom")])
+    wanted = [row for row in range(150_000) if row % 10 == 0 or row % 1001 == 0] + [150_000, 150_002]
+    values = ["often", "seldom", "once", "never"]
+    assert list(column.rows(values)) == wanted
+    span = Span(first, 150_003)
+    (mask,) = filter_rows([column.matching(values, span)], n_rows=span.n_rows)
+    assert [first + row for row in rows_in(mask)] == [row for row in wanted if row >= first]
+    listed = Listed(np.array([150_002, 150_001, 10, 11, 1001], np.int64))
+    (mask,) = filter_rows([column.matching(values, listed)], n_rows=5)
+    assert rows_in(mask) == [0, 2, 4]
+    (mask,) = filter_rows([column.matching(["never"], span)], n_rows=span.n_rows)
+    assert rows_in(mask) == []
 
 
 def test_several_keywords_are_united_and_unknown_ones_have_no_rows() -> None:
@@ -209,7 +258,7 @@ def test_several_keywords_are_united_and_unknown_ones_have_no_rows() -> None:
 def test_a_keyword_that_stands_twice_in_a_list_has_its_row_once() -> None:
     column = KeywordColumn()
     column.append([("a", "a"), ("a",)])
-    assert list(column.matching(["a"])) == [0, 1]
+    assert list(column.rows(["a"])) == [0, 1]
 
 
 # Numbers

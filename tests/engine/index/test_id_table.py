@@ -47,3 +47,15 @@ def test_many_come_and_go(table: IdTable | IdDict) -> None:
     assert len(table) == len(expected)
     assert table.memory_bytes > 20_000 * 16
     assert table.rows_of(known[:0]).tolist() == []
+
+
+def test_of_thousands_of_ids_those_that_are_there_are_found_in_the_order_they_are_asked_for() -> None:
+    rng = np.random.default_rng(5)
+    ids = np.unique(rng.integers(0, 2**64 - 1, 6000, dtype=np.uint64))
+    table, counts = IdTable(), rng.integers(1, 4, len(ids))
+    firsts = np.cumsum(counts) - counts
+    for one, first, count in zip(ids[::2].tolist(), firsts[::2].tolist(), counts[::2].tolist(), strict=True):
+        table.put(one, first, count)
+    asked = rng.permutation(len(ids))
+    expected = [row for at in asked.tolist() if at % 2 == 0 for row in range(firsts[at], firsts[at] + counts[at])]
+    assert table.rows_of(ids[asked]).tolist() == expected
