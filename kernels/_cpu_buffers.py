@@ -39,7 +39,7 @@ def mask_buffer(n_bytes: int) -> Uint8Array:
         if sys.getrefcount(array) == _IDLE and array.flags.writeable:
             return array
     made = np.empty(n_bytes, np.uint8)
-    if sum(size * len(arrays) for size, arrays in _kept.items()) + n_bytes > _MOST_BYTES:
+    if sum(size * len(arrays) for size, arrays in list(_kept.items())) + n_bytes > _MOST_BYTES:
         _kept.clear()
     _kept.setdefault(n_bytes, []).append(made)
     return made

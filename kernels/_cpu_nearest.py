@@ -100,7 +100,10 @@ def with_ones(queries: Float32Array, d: int) -> Float32Array:
 
 @compiled_as_written
 def score_centroids_serial(panels: Float32Array, queries: Float32Array, scores: Float32Array) -> None:
-    """Fill scores [B to whole tiles, panels * 16] on the calling thread."""
+    """Fill scores [B to whole tiles, panels * 16] on the calling thread.
+
+    A query alone is summed in another order than one of several: its last bit may differ.
+    """
     _score_panels(panels, queries, scores, int64(0), int64(panels.shape[0]))
 
 

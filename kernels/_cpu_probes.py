@@ -239,17 +239,17 @@ def _scan(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Co
     step, offset = fill_tables(
         probing.codebook, probing.queries[query], probing.levels, scratch.products[worker], scratch.tables[worker]
     )
-    depth = probing.depths[query]
-    if not np.isfinite(step) or depth == 0:
+    depth, square = probing.depths[query], _square(probing, query)
+    if not (np.isfinite(step) and np.isfinite(square)) or depth == 0:
         return
-    _take_lists(probing, scratch, reservoirs, counts, worker, query, step, offset)
+    _take_lists(probing, scratch, reservoirs, counts, worker, query, step, offset, square)
     if counts.gave_up[query]:
         reservoirs.counts[worker] = 0
         return
     cut(reservoirs, worker, depth)
     if scratch.tallies[worker, _N_BEST] == probing.ks[query] and probing.slacks[query] < np.inf:
         kth = scratch.best[worker, 0]
-        margin = probing.slacks[query] * _scale(probing, _square(probing, query), kth)
+        margin = probing.slacks[query] * _scale(probing, square, kth)
         _drop_below(reservoirs, worker, kth - margin)
     counts.candidates[query] = reservoirs.counts[worker]
 
@@ -292,12 +292,12 @@ def _take_lists(
     query: int,
     step: np.float32,
     offset: np.float32,
+    square: np.float32,
 ) -> None:
     """Scan lists in their order until one of the limits is met."""
     order, tally = Order(scratch.keys[worker], scratch.groups[worker]), scratch.tallies[worker]
     coarse = probing.centroid_scores.ctypes.data + 4 * query * probing.centroid_scores.shape[1]
     note_groups(coarse, order)
-    square = _square(probing, query)
     tally[:] = 0
     above, wanted = np.float32(np.inf), int64(FIRST_STAGE)
     while above > LAST:

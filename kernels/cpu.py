@@ -347,8 +347,8 @@ def search_lists(
         mine = np.array(vectors[group], np.float32, order="C")
         probing, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group))
         scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
-        candidates = np.empty(len(mine) * width, np.int64)
-        exact = Lists(*matrix, mine, candidates, np.arange(len(mine) + 1, dtype=np.int64) * width, end_row)
+        offsets = np.array([0, *itertools.accumulate(limits.depths[group].tolist())], np.int64)
+        exact = Lists(*matrix, mine, np.empty(offsets[-1], np.int64), offsets, end_row)
         if threads == 1:
             search_serial(probing, scratch, reservoirs, exact, heaps, counts)
         else:

@@ -179,6 +179,7 @@ class PackedLists:
         """Add rows [m] to the ends of their lists [m], with their codes uint8 [m, code_bytes] and terms [m]."""
         if not len(rows):
             return
+        assert 0 <= lists.min() <= lists.max() < self.nlist
         order = np.argsort(lists, kind="stable")
         ordered = lists[order]
         blocks, slots = self._places(ordered)

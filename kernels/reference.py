@@ -157,8 +157,8 @@ def scan_lists(
     """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``.
 
     ``kernels.packed_lists.ProbeLimits`` says how far a query goes. Queries float32 [B, d] are as the codes want them:
-    for l2 twice the vector asked for. A mask of None passes every row. A query whose table is not finite finds
-    nothing, nor is a row found whose score is not a number.
+    for l2 twice the vector asked for. A mask of None passes every row. A query whose table or square is not
+    finite finds nothing, nor is a row found whose score is not a number.
 
     Returns:
         Rows and scores [B, c] for the largest depth c, best first, and what each query did.
@@ -231,7 +231,8 @@ class _Scan:
 
     def run(self) -> _Scan:
         tables = quantised_tables(self.lists.codebook, self.query)
-        if not np.isfinite(tables[1]) or self.depth == 0:
+        square = np.sum(np.square(self.query), dtype=np.float32)
+        if not (np.isfinite(tables[1]) and np.isfinite(square)) or self.depth == 0:
             return self
         coarse = centroid_scores(self.lists, self.query[None])[0]
         for number in np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe].tolist():

@@ -100,7 +100,8 @@ class CpuIvfPq:
             return
         faiss.omp_set_num_threads(self._threads)
         padded = self._padded(vectors)
-        numbers = self._index.quantizer.search(padded, 1)[1][:, 0].astype(np.int64)
+        # Where a vector is so long that its distances are beyond float32, faiss names no list: any is as near.
+        numbers = np.maximum(self._index.quantizer.search(padded, 1)[1][:, 0].astype(np.int64), 0)
         codes = self._index.pq.compute_codes(padded if self._is_l2 else padded - self._centroids[numbers])
         rows = np.arange(self.n_rows, self.n_rows + len(padded), dtype=np.int64)
         self._lists.append(numbers, codes, rows, self._terms(codes))

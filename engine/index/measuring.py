@@ -86,7 +86,7 @@ class Subject:
 class Truth:
     """The right answers of some queries: ``keys``, sorted, hold every right (query, row); each wants ``wanted`` [q].
 
-    ``rows``: the own row of each query, -1 where it has none.
+    ``rows``: the own row of each query, -1 where it has none or the mask hides it.
     """
 
     rows: Int64Array
@@ -192,7 +192,8 @@ def _truth(subject: Subject, rows: Int64Array, queries: Float32Array, mask: Uint
     worst = scores[:, k - 1 : k]
     is_right = (scores >= worst - np.abs(worst) * _ROUNDING) & (found >= 0)
     keys = np.sort(_keys(found, vectors.n_rows)[is_right])
-    return Truth(rows, queries, keys, np.minimum((found >= 0).sum(axis=1), k))
+    is_seen = (rows >= 0) & ((bits[rows >> 3] >> (rows & 7)) & 1 == 1)
+    return Truth(np.where(is_seen, rows, -1), queries, keys, np.minimum((found >= 0).sum(axis=1), k))
 
 
 def _recalls(cell: Cell, truth: Truth, reach: float, slacks: Sequence[float]) -> npt.NDArray[np.float64]:

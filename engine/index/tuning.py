@@ -127,13 +127,21 @@ class Tuning:
         tried = (self.lookup(k, selectivity, target) for target in reversed(TARGETS))
         return next((setting for setting in tried if setting is not None), None)
 
-    def recall_at_least(self, k: int, selectivity: float, *, nprobe: int, depth: int) -> float:
-        """The best recall of a setting by which no query met more lists or rescored more; 0 where there is none."""
+    def recall_at_least(
+        self, k: int, selectivity: float, *, nprobe: int, depth: int, reach: float = math.inf, slack: float = math.inf
+    ) -> float:
+        """The best recall of a setting that goes no further, and by which no query met more lists or rescored more; 0
+        where there is none.
+        """
         below, _ = _around(self._selectivities, min(selectivity, 1.0))
         harder = [] if below is None else [band for band in self._by_selectivity[below] if band.k >= k]
         settings = (setting for band in harder[:1] for _, setting in band.settings)
-        enough = (one for one in settings if one.most_lists <= nprobe and one.most_rescored <= depth)
-        return max((one.expected_recall for one in enough), default=0.0)
+        enough = (
+            one.expected_recall
+            for one in settings
+            if one.most_lists <= nprobe and one.most_rescored <= depth and one.reach <= reach and one.slack <= slack
+        )
+        return max(enough, default=0.0)
 
     def _interpolate_over_k(self, selectivity: float, k: int, recall_target: float) -> Setting | None:
         """The setting for k at a selectivity that was measured."""

@@ -168,7 +168,9 @@ def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reas
         found = replace(found, nprobe=_within(nprobe, state.nlist), reach=math.inf, budget=NO_BUDGET)
     if depth is not None:
         found = replace(found, depth=_depth(depth, request, state), slack=math.inf)
-    recall = tuning.recall_at_least(request.k, selectivity, nprobe=found.nprobe, depth=found.depth)
+    recall = tuning.recall_at_least(
+        request.k, selectivity, nprobe=found.nprobe, depth=found.depth, reach=found.reach, slack=found.slack
+    )
     return replace(found, expected_recall=recall)
 
 

@@ -116,22 +116,25 @@ def _run(batch: Batch, cohorts: Sequence[Cohort]) -> list[_Found]:
 
 
 def _grouped(index: VersionIndex, cohorts: Sequence[Cohort]) -> list[list[int]]:
-    """Every way takes any masks; all queries of a call keep as many rows as one of them wants."""
+    """Every way takes any masks; all queries of a call keep as many rows as one of them wants, and those of a coarse
+    scan rescore as many.
+    """
     if len(cohorts) == 1:
         return [[0]]
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, cohort in enumerate(cohorts):
         way = Strategy.IVFPQ if cohort.plan.strategy in _INVERTED else cohort.plan.strategy
-        groups.setdefault((way, _size_class(cohort.rows_wanted)), []).append(position)
+        depth = _size_class(cohort.plan.depth, least=6) if way is Strategy.COARSE_SCAN else 0
+        groups.setdefault((way, _size_class(cohort.rows_wanted), depth), []).append(position)
     return list(groups.values())
 
 
-def _size_class(rows: int) -> int:
-    """Queries that want up to 1024 rows share a call, larger ones only with their like.
+def _size_class(rows: int, *, least: int = 10) -> int:
+    """Queries that want up to 2**least rows share a call, larger ones only with their like.
 
     Otherwise one query for 100,000 hits would have a megabyte kept for each of its neighbours.
     """
-    return max(10, (rows - 1).bit_length())
+    return max(least, (rows - 1).bit_length())
 
 
 def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:
@@ -197,8 +200,8 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
         own = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
         tail = batch.backend.masked_scan(index.vectors, vectors, own, k=min(k, tail_rows), first_row=index.indexed_rows)
         top = batch.backend.merge_topk([top, tail], k=k)
-    wanted = np.repeat([min(k, cohort.mask.survivors) for cohort in group], sizes)
-    short = (top.rows[np.arange(len(vectors)), np.maximum(wanted, 1) - 1] < 0) | probed.gave_up
+    wanted = np.repeat([cohort.rows_wanted for cohort in group], sizes)
+    short = (top.rows[np.arange(len(vectors)), wanted - 1] < 0) | probed.gave_up
     if short.any():
         top = _second_pass(batch, group, vectors, top, short, k)
     ends = np.cumsum(sizes).tolist()

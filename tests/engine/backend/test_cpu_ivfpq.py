@@ -126,6 +126,14 @@ def test_a_reach_and_a_slack_mean_the_same_for_a_query_of_any_length_and_place(m
         assert 0.3 < second.lists_scanned.mean() / first.lists_scanned.mean() < 3
 
 
+def test_vectors_whose_distances_are_beyond_float32_are_listed_and_saved_all_the_same(tmp_path: Path) -> None:
+    index = build(17, "l2")
+    index.add(np.full((3, 17), 1e19, np.float32))
+    index.save(tmp_path / "ivfpq.faiss")
+    opened = CpuIvfPq.load(tmp_path / "ivfpq.faiss", threads=1)
+    assert opened.n_rows == index.n_rows == N + 3
+
+
 def test_more_probes_than_lists_and_more_depth_than_rows_only_pad(index: CpuIvfPq) -> None:
     found = search(index, clustered(17)[:1], nprobe=10 * NLIST, depth=N + 50)
     assert sorted(found.rows[0].tolist()) == [-1] * 50 + list(range(N))

@@ -123,6 +123,14 @@ def test_fewer_survivors_than_k_are_all_that_is_wanted(subject: Subject) -> None
     assert measuring._recalls(cell, cell.tuned, 1.0, (6.0,)).min() == 1.0
 
 
+def test_a_query_whose_own_row_is_hidden_ends_by_its_hits_and_one_that_sees_it_by_one_more(subject: Subject) -> None:
+    flags = subject.alive & (np.random.default_rng(6).random(N) < 0.5)
+    cell = measuring._cell(subject, 10, flags, SLOW_EXACT)
+    asked = subject.queries(0, len(cell.tuned.rows))[0]
+    np.testing.assert_array_equal(cell.tuned.rows, np.where(flags[asked], asked, -1))
+    np.testing.assert_array_equal(cell.tuned.ks, np.where(flags[asked], 11, 10))
+
+
 def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(
     subject: Subject, bands: list[Band]
 ) -> None:

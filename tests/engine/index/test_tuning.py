@@ -113,6 +113,8 @@ def test_given_work_promises_what_was_found_by_queries_none_of_which_did_more() 
     assert TUNING.recall_at_least(10, 1.0, nprobe=32, depth=80) == 0.96
     assert TUNING.recall_at_least(10, 0.5, nprobe=128, depth=60) == 0.93
     assert TUNING.recall_at_least(10, 1.0, nprobe=15, depth=100) == 0.0
+    assert TUNING.recall_at_least(10, 1.0, nprobe=1000, depth=1000, reach=3.0) == 0.91
+    assert TUNING.recall_at_least(10, 1.0, nprobe=1000, depth=1000, slack=0.1) == 0.0
 
 
 def test_a_higher_target_never_gets_less_work() -> None:

@@ -229,6 +229,18 @@ def test_probing_never_returns_what_the_filter_hides_nor_fewer_than_there_are() 
     assert result.explanations[0].second_pass
 
 
+def test_a_query_for_few_hits_is_not_searched_further_for_a_neighbour_that_wants_many() -> None:
+    world = a_large_world()
+    with_lists(world, 1200)
+    few, many = SearchParams(k=3, strategy=Strategy.IVFPQ), SearchParams(k=700, strategy=Strategy.IVFPQ)
+    queries = np.random.default_rng(8).integers(-8, 9, (2, D)).astype(np.float32)
+    (alone,) = ask(world, queries[:1], [few])
+    (together,) = ask(world, queries, [few, many])
+    assert hits(together)[0] == hits(alone)[0]
+    assert not alone.explanations[0].second_pass
+    assert together.explanations[0].second_pass == alone.explanations[0].second_pass
+
+
 def test_queries_of_several_jobs_share_a_batch_and_keep_their_own_answers() -> None:
     world = a_large_world()
     queries = np.eye(3, D, dtype=np.float32) * 5
