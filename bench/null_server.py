@@ -26,6 +26,10 @@ class NullBackend:
     def device(self) -> str:
         return "cpu"
 
+    @property
+    def threads(self) -> int:
+        return 1
+
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         return queries, np.ones(len(queries), np.bool_)
 

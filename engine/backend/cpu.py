@@ -41,6 +41,10 @@ class CpuBackend:
     def device(self) -> str:
         return "cpu"
 
+    @property
+    def threads(self) -> int:
+        return self._threads
+
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
         return kernels.unit_queries(queries, metric=metric)

@@ -153,6 +153,11 @@ class Backend(Protocol):
         """``cpu`` or ``cuda``."""
         ...
 
+    @property
+    def threads(self) -> int:
+        """Queries of one call that are searched side by side."""
+        ...
+
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
         ...

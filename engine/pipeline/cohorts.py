@@ -6,7 +6,7 @@ Masks are evaluated once for each distinct filter of the batch. Knows nothing of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +105,8 @@ class Batch:
     state: IndexState = field(init=False)
 
     def __post_init__(self) -> None:
-        self.state = _state(self.index)
+        n_queries = sum(job.n_queries for job in self.jobs)
+        self.state = _state(self.index, n_queries, self.backend.threads)
 
 
 def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
@@ -227,6 +228,15 @@ def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:
     return known
 
 
+def answered_exactly(batch: Batch, cohort: Cohort, place: int) -> Cohort:
+    """One query of a cohort as a cohort of its own, planned anew as an exact search."""
+    request = replace(
+        _request(batch.index, cohort.compiled, cohort.mask), exact=True, strategy=None, nprobe=None, rescore_depth=None
+    )
+    vectors = cohort.vectors[place : place + 1]
+    return replace(cohort, first_place=cohort.first_place + place, vectors=vectors, plan=plan(request, batch.state))
+
+
 def _rows_wanted(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> int:
     return max(1, min(compiled.params.k * index.schema.chunk, mask.survivors))
 
@@ -253,7 +263,7 @@ def _request(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> PlanR
     )
 
 
-def _state(index: VersionIndex) -> IndexState:
+def _state(index: VersionIndex, n_queries: int, threads: int) -> IndexState:
     return IndexState(
         n_rows=index.rows.n_rows,
         alive_rows=index.rows.n_alive,
@@ -263,4 +273,6 @@ def _state(index: VersionIndex) -> IndexState:
         tuning=index.lists.tuning if index.lists else None,
         costs=index.planning_costs,
         coarse=index.coarse.state,
+        batch_queries=n_queries,
+        threads=threads,
     )

@@ -17,6 +17,12 @@ DEFAULT_RECALL_TARGET = 0.95
 
 NO_BUDGET = (1 << 63) - 1
 
+_BATCH = 8
+"""From so many queries on the time of one is more like that of one of 64 than of one alone."""
+
+_BEYOND_MOST = 4
+"""A query of some hundreds takes many times the lists of the others for a hit in ten: it ends here."""
+
 _DEEPEST = 16_384
 """Rows by codes that are rescored for a query at most, unless its k wants more."""
 
@@ -43,6 +49,8 @@ class IndexState:
     """What there is to search. Rows from ``indexed_rows`` on are the tail, always searched exactly.
 
     ``tuning`` is None, and ``nlist`` 0, where there are no inverted lists; ``coarse`` where there are no codes.
+    ``batch_queries`` share the device, ``threads`` of them at a time: an exact search of one query alone has all threads,
+    one of lists a single one.
     """
 
     n_rows: int
@@ -53,6 +61,8 @@ class IndexState:
     tuning: Tuning | None
     costs: Costs
     coarse: CoarseState | None = None
+    batch_queries: int = 1
+    threads: int = 1
 
     @property
     def tail_rows(self) -> int:
@@ -62,7 +72,7 @@ class IndexState:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to answer. ``nprobe`` is 0 unless lists are probed, ``depth`` unless some rows are rescored that a first pass
-    found; ``seconds`` is predicted for B = 1.
+    found; ``seconds`` is predicted for one query of the batch.
 
     ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier: see
     ``kernels.packed_lists.ProbeLimits``. ``budget``: rows in scanned lists beyond which an exact way would have been
@@ -101,7 +111,8 @@ def plan(request: PlanRequest, state: IndexState) -> Plan:
     ways = _exact_ways(request, state, "exact search is predicted to be the fastest")
     setting = state.tuning.lookup(request.k, _selectivity(request, state), _target(request, state.tuning))
     if setting is not None:
-        ways.append(_probing(request, state, setting, "probing is predicted to be the fastest"))
+        probing = _probing(request, state, setting, "probing is predicted to be the fastest")
+        ways.append(replace(probing, budget=_budget(setting, _list_seconds(setting, state), ways)))
     return _cheapest(ways)
 
 
@@ -180,14 +191,13 @@ def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: 
     tail = state.costs.scan_seconds(state.tail_rows, survivors_of_tail, state.dimension) if state.tail_rows else 0.0
     return Plan(
         strategy=Strategy.FILTERED_IVFPQ if request.is_filtered else Strategy.IVFPQ,
-        nprobe=state.nlist,
+        nprobe=_most_probes(request, state, setting),
         depth=_depth(deepest(request.k), request, state),
         expected_recall=setting.expected_recall,
         reason=reason,
-        seconds=setting.seconds_b1 + tail,
+        seconds=_list_seconds(setting, state) + tail,
         reach=setting.reach,
         slack=setting.slack,
-        budget=_budget(request, state, setting),
         is_provisional=state.tuning is not None and state.tuning.is_provisional,
     )
 
@@ -196,13 +206,24 @@ def _depth(asked: int, request: PlanRequest, state: IndexState) -> int:
     return max(min(asked, state.indexed_rows), request.k)
 
 
-def _budget(request: PlanRequest, state: IndexState, setting: Setting) -> int:
-    """Rows that are scanned in the time of an exact way; no bound where lists were asked for by name."""
-    if request.strategy is not None or setting.seconds_b1 <= 0:
+def _most_probes(request: PlanRequest, state: IndexState, setting: Setting) -> int:
+    """Every list, where a filter may hide what lies near; else a few times what any query took that was measured."""
+    if request.is_filtered or setting.most_lists == 0:
+        return state.nlist
+    return _within(_BEYOND_MOST * setting.most_lists, state.nlist)
+
+
+def _list_seconds(setting: Setting, state: IndexState) -> float:
+    """Of a query of the batch: threads that search side by side share the time."""
+    at_once = min(state.batch_queries, state.threads)
+    return (setting.seconds_b64 if state.batch_queries >= _BATCH else setting.seconds_b1) / at_once
+
+
+def _budget(setting: Setting, list_seconds: float, exact_ways: list[Plan]) -> int:
+    """Rows that are scanned in the time of an exact way."""
+    if list_seconds <= 0:
         return NO_BUDGET
-    gather, scan, *_ = _exact_ways(request, state, "")
-    exact = min(gather.seconds, scan.seconds)
-    return int(max(setting.rows, 1.0) * max(exact / setting.seconds_b1, 1.0))
+    return int(max(setting.rows, 1.0) * max(_cheapest(exact_ways).seconds / list_seconds, 1.0))
 
 
 def _cheapest(ways: list[Plan]) -> Plan:

@@ -25,6 +25,7 @@ from engine.pipeline.cohorts import (
     Cohort,
     CompiledParams,
     SearchJob,
+    answered_exactly,
     cohorts_of,
     evaluate_filters,
     mask_of,
@@ -203,7 +204,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     wanted = np.repeat([cohort.rows_wanted for cohort in group], sizes)
     short = (top.rows[np.arange(len(vectors)), wanted - 1] < 0) | probed.gave_up
     if short.any():
-        top = _second_pass(batch, group, vectors, top, short, k)
+        top = _second_pass(batch, group, top, short)
     ends = np.cumsum(sizes).tolist()
     return [
         _Found(
@@ -237,15 +238,18 @@ def _limits(index: VersionIndex, group: Sequence[Cohort]) -> ProbeLimits:
     )
 
 
-def _second_pass(
-    batch: Batch, group: Sequence[Cohort], vectors: Float32Array, top: TopK, short: npt.NDArray[np.bool_], k: int
-) -> TopK:
-    """Exact search for the queries whose probes met too few of the rows that pass, or would have taken longer."""
-    masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
-    own = [mask for mask, is_short in zip(masks, short.tolist(), strict=True) if is_short]
-    exact = batch.backend.masked_scan(batch.index.vectors, vectors[short], own, k=k)
+def _second_pass(batch: Batch, group: Sequence[Cohort], top: TopK, short: npt.NDArray[np.bool_]) -> TopK:
+    """Exact search, whichever way is the fastest, for the queries whose probes met too few of the rows that pass, or
+    would have taken longer.
+    """
+    places = [(cohort, place) for cohort in group for place in range(len(cohort))]
+    again = np.flatnonzero(short).tolist()
+    found = _run(batch, [answered_exactly(batch, *places[query]) for query in again])
     rows, scores = top.rows.copy(), top.scores.copy()
-    rows[short], scores[short] = exact.rows, exact.scores
+    for query, one in zip(again, found, strict=True):
+        width = min(rows.shape[1], one.top.rows.shape[1])
+        rows[query], scores[query] = -1, -np.inf
+        rows[query, :width], scores[query, :width] = one.top.rows[0, :width], one.top.scores[0, :width]
     return TopK(rows, scores)
 
 

@@ -88,9 +88,9 @@ def test_recall_is_what_brute_force_says_with_the_query_left_out(subject: Subjec
     flags = subject.alive & (np.random.default_rng(6).random(N) < share)
     cell = measuring._cell(subject, k, flags, SLOW_EXACT)
     recalls = measuring._recalls(cell, cell.tuned, 0.5, (slack,))[:, 0]
-    limits = measuring._limits(cell, np.full(1, k + 1), 0.5, slack)
     assert 0 < recalls.mean() < 1
-    for place, query_row in enumerate(cell.tuned.rows.tolist()):
+    for place, query_row in enumerate(subject.queries(0, len(cell.tuned.rows))[0].tolist()):
+        limits = measuring._limits(cell, cell.tuned.ks[place : place + 1], 0.5, slack)
         found = subject.ivfpq.search(rows[query_row][None], limits=limits, masks=[pack(flags)]).rows[0]
         right = brute_force(rows, query_row, flags, k)
         assert recalls[place] == pytest.approx(len(right & set(found.tolist())) / k)

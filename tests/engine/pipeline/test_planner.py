@@ -126,7 +126,7 @@ def test_a_coarse_scan_cannot_be_asked_for_without_codes() -> None:
 def test_lists_are_probed_where_that_is_faster() -> None:
     found = plan(asked(), LISTS)
     assert (found.strategy, found.reach, found.slack) == (Strategy.IVFPQ, 3.0, 1.5)
-    assert (found.nprobe, found.depth) == (1024, 1024)
+    assert (found.nprobe, found.depth) == (96, 1024)
     assert found.expected_recall == pytest.approx(0.955)
 
 
@@ -185,6 +185,20 @@ def test_probing_may_take_as_long_as_an_exact_way_but_for_probes_that_were_asked
     assert found.budget == pytest.approx(12_000 * exact.seconds / 3e-4, rel=0.01)
     for changes in ({"nprobe": 7}, {"strategy": Strategy.IVFPQ}):
         assert plan(asked(**changes), LISTS).budget == NO_BUDGET
+
+
+def test_in_a_batch_lists_are_searched_side_by_side_and_so_win_sooner() -> None:
+    narrow = asked(survivors=100_000, is_filtered=True, recall_target=0.8)
+    alone, batch = LISTS, replace(LISTS, batch_queries=64, threads=2)
+    assert plan(narrow, batch).seconds < plan(narrow, alone).seconds
+    many = replace(batch, threads=16)
+    assert plan(narrow, many).strategy is Strategy.FILTERED_IVFPQ
+    assert plan(narrow, many).seconds == pytest.approx(plan(narrow, batch).seconds / 8)
+
+
+def test_without_a_filter_no_query_takes_many_times_the_lists_of_those_measured() -> None:
+    assert plan(asked(), LISTS).nprobe == 4 * 24
+    assert plan(asked(survivors=500_000, is_filtered=True), LISTS).nprobe == 1024
 
 
 def test_the_depth_is_never_below_k_nor_the_probes_beyond_the_lists() -> None:
