@@ -49,8 +49,8 @@ class IndexState:
     """What there is to search. Rows from ``indexed_rows`` on are the tail, always searched exactly.
 
     ``tuning`` is None, and ``nlist`` 0, where there are no inverted lists; ``coarse`` where there are no codes.
-    ``batch_queries`` share the device, ``threads`` of them at a time: an exact search of one query alone has all threads,
-    one of lists a single one.
+    ``batch_queries`` share the device, ``threads`` of them at a time: an exact search of one query alone has all
+    threads, one of lists a single one.
     """
 
     n_rows: int
