@@ -129,7 +129,7 @@ def _as_asked(request: PlanRequest, state: IndexState, strategy: Strategy) -> Pl
             raise FailedPrecondition(
                 f"strategy: {strategy.value} needs int8 codes of the rows, which there are none of"
             )
-        return _cheapest(coarse)
+        return coarse[0]
     if request.exact:
         raise FailedPrecondition(f"strategy: {strategy.value} is not exact, and exact search was asked for")
     if state.tuning is None or state.indexed_rows == 0:
@@ -143,26 +143,25 @@ def _exact_ways(request: PlanRequest, state: IndexState, reason: str) -> list[Pl
     scan = costs.scan_seconds(state.n_rows, request.survivors, state.dimension)
     name = Strategy.MASKED_SCAN if request.is_filtered else Strategy.EXACT_SCAN
     ways = [Plan(Strategy.GATHER, 0, 0, 1.0, reason, gather), Plan(name, 0, 0, 1.0, reason, scan)]
-    return ways if state.coarse is None else ways + _coarse_ways(request, state, state.coarse, reason, scan)
+    return ways if state.coarse is None else [*ways, _coarse_way(request, state, state.coarse, reason, scan)]
 
 
-def _coarse_ways(
-    request: PlanRequest, state: IndexState, coarse: CoarseState, reason: str, scan_seconds: float
-) -> list[Plan]:
-    """A way for each depth: rows without codes are scanned as well, and what is not proven is answered by a scan."""
+def _coarse_way(request: PlanRequest, state: IndexState, coarse: CoarseState, reason: str, scan_seconds: float) -> Plan:
+    """With the cheapest depth: rows without codes are scanned as well, and what is not proven is answered by a scan."""
     costs, tail_rows = state.costs, state.n_rows - coarse.n_rows
     share = request.survivors / state.n_rows
     tail = costs.scan_seconds(tail_rows, round(tail_rows * share), state.dimension) if tail_rows else 0.0
-    ways: list[Plan] = []
+    survivors = round(coarse.n_rows * share)
+    found: list[tuple[float, int]] = []
     for rung in coarse.rungs:
         # One more than there are shows that none was left out.
         depth = max(request.k, min(request.k * rung.depth_per_k, request.survivors + 1))
-        if ways and depth > _DEEPEST:
+        if found and depth > _DEEPEST:
             break
-        survivors = round(coarse.n_rows * share)
         seconds = costs.coarse_seconds(coarse.n_rows, survivors, state.dimension, depth) + tail
-        ways.append(Plan(Strategy.COARSE_SCAN, 0, depth, 1.0, reason, seconds + rung.unproven * scan_seconds))
-    return ways
+        found.append((seconds + rung.unproven * scan_seconds, depth))
+    seconds, depth = min(found)
+    return Plan(Strategy.COARSE_SCAN, 0, depth, 1.0, reason, seconds)
 
 
 def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reason: str) -> Plan:
