@@ -21,6 +21,9 @@ from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDty
 _BEYOND_CACHE_BYTES = 32 << 20
 """Vectors to measure on: more than a core's caches hold, so that memory's speed shows."""
 
+_OF_COLLECTION_BYTES = 256 << 20
+"""Of vectors at hand as many: a gather waits for memory, and how long shows beyond the caches that cores share."""
+
 _SPARSE = 1 / 8
 _EMPTY_SEGMENTS = (8, 64)
 _ROUNDS = 5
@@ -101,7 +104,7 @@ def read_costs(path: Path) -> Costs:
 
 def measure_costs_on(backend: Backend, vectors: Vectors) -> Costs:
     """Costs measured on vectors at hand; the kernels must be warm."""
-    n_rows = min(vectors.n_rows, max(1024, _BEYOND_CACHE_BYTES // (vectors.dimension * 2)))
+    n_rows = min(vectors.n_rows, max(1024, _OF_COLLECTION_BYTES // (vectors.dimension * 2)))
     query = np.full((1, vectors.dimension), 0.25, np.float32)
     scan = _scan_seconds(backend, vectors, query, n_rows)
     gather = _gather_seconds(backend, vectors, query, n_rows)
