@@ -175,7 +175,7 @@ def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reas
     if nprobe is None and depth is None:
         return found
     if nprobe is not None:
-        found = replace(found, nprobe=_within(nprobe, state.nlist), reach=math.inf, budget=NO_BUDGET)
+        found = replace(found, nprobe=_within(nprobe, state.nlist), reach=math.inf)
     if depth is not None:
         found = replace(found, depth=_depth(depth, request, state), slack=math.inf)
     recall = tuning.recall_at_least(
