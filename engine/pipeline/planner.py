@@ -23,6 +23,9 @@ _BATCH = 8
 _BEYOND_MOST = 4
 """A query of some hundreds takes many times the lists of the others for a hit in ten: it ends here."""
 
+_MOSTLY_ALIVE = 0.9
+"""With a smaller share of live rows, dead ones may lie together and hide what is near, as a filter does."""
+
 _DEEPEST = 16_384
 """Rows by codes that are rescored for a query at most, unless its k wants more."""
 
@@ -206,8 +209,11 @@ def _depth(asked: int, request: PlanRequest, state: IndexState) -> int:
 
 
 def _most_probes(request: PlanRequest, state: IndexState, setting: Setting) -> int:
-    """Every list, where a filter may hide what lies near; else a few times what any query took that was measured."""
-    if request.is_filtered or setting.most_lists == 0:
+    """Every list, where a filter or many dead rows may hide what lies near; else a few times what any query took when
+    settings were measured.
+    """
+    is_hidden = request.is_filtered or state.alive_rows < _MOSTLY_ALIVE * state.n_rows
+    if is_hidden or setting.most_lists == 0:
         return state.nlist
     return _within(_BEYOND_MOST * setting.most_lists, state.nlist)
 

@@ -199,6 +199,8 @@ def test_in_a_batch_lists_are_searched_side_by_side_and_so_win_sooner() -> None:
 def test_without_a_filter_no_query_takes_many_times_the_lists_of_those_measured() -> None:
     assert plan(asked(), LISTS).nprobe == 4 * 24
     assert plan(asked(survivors=500_000, is_filtered=True), LISTS).nprobe == 1024
+    dead = replace(LISTS, alive_rows=500_000)
+    assert plan(asked(survivors=500_000), dead).nprobe == 1024
 
 
 def test_the_depth_is_never_below_k_nor_the_probes_beyond_the_lists() -> None:
