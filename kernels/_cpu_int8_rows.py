@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels._cpu_int8_dot import QUERY_OFFSET
 from kernels._cpu_int8_emit import LANES
-from kernels._cpu_jit import compiled, compiled_as_written, inlined, load
+from kernels._cpu_jit import compiled, compiled_allocating, compiled_as_written, inlined, load
 from kernels.arrays import Float32Array, Int8Array, Metric, RowCodes, StoredArray, Uint8Array
 from kernels.coarse import CODE_LIMIT, GREATEST_NORM, ROUNDED_UP, quantised_queries
 
@@ -24,10 +24,15 @@ class QueryPanels(NamedTuple):
     terms: Float32Array
 
 
-@compiled
+@compiled_allocating
 def quantise(kind: StoredArray, source: int, n_rows: int, d: int, codes: RowCodes) -> None:
     """Fill the first rows of ``codes``, which hold zeros, from stored vectors at address ``source``."""
-    row = np.empty(d, np.float32)
+    _quantise(kind, source, n_rows, np.empty(d, np.float32), codes)
+
+
+@compiled
+def _quantise(kind: StoredArray, source: int, n_rows: int, row: Float32Array, codes: RowCodes) -> None:
+    d = row.size
     for r in range(n_rows):
         greatest = np.float32(0)
         for i in range(d):

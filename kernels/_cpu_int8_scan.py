@@ -19,9 +19,11 @@ from kernels._cpu_int8_emit import BLOCK_ROWS, LANES
 from kernels._cpu_int8_panel import score_panel
 from kernels._cpu_int8_run import dot_rows, scatter_four, score_run, score_sixteen
 from kernels._cpu_jit import (
+    compiled_allocating,
     compiled_as_written,
     compiled_parallel_as_written,
     count_ones,
+    inlined,
     int64,
     lowest_one,
     next_task,
@@ -109,10 +111,14 @@ def scan_codes_parallel(scan: CodeScan, heaps: Heaps, counter: Int64Array) -> No
         finish(heaps, int64(query))
 
 
-@compiled_as_written
+@compiled_allocating
 def _scan_blocks(scan: CodeScan, heaps: Heaps, counter: int, part: int) -> None:
+    _take_blocks(scan, _new_scratch(scan), heaps, counter, part)
+
+
+@compiled_as_written
+def _take_blocks(scan: CodeScan, scratch: Scratch, heaps: Heaps, counter: int, part: int) -> None:
     """Take blocks as long as there are any: a thread whose core is busy otherwise takes fewer."""
-    scratch = _new_scratch(scan)
     where = _where(scan, scratch)
     n_panels = scan.panels.shape[0]
     first_word, end_word = scan.first_row >> 6, (scan.end_row + 63) >> 6
@@ -144,7 +150,7 @@ def _scan_blocks(scan: CodeScan, heaps: Heaps, counter: int, part: int) -> None:
         block = first_word + next_task(counter) * _BLOCK_WORDS
 
 
-@compiled_as_written
+@inlined
 def _new_scratch(scan: CodeScan) -> Scratch:
     return Scratch(
         np.zeros(scan.queries.shape[0], np.uint64),

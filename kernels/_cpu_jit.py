@@ -22,28 +22,42 @@ _REORDER = {"reassoc", "contract"}
 """Sums may be reordered and fused, so that loops vectorise; infinities and NaN keep their meaning: -inf is a score."""
 
 _intrinsic: Any = intrinsic
+_njit: Any = numba.njit
+"""Untyped, for its option ``_nrt`` is numba's own: whether the references to arrays are counted.
+
+Options that are not named are those of the function for which another is compiled first.
+"""
 _INT16, _INT32, _INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _FLOAT = ir.FloatType()
 
 
 def compiled(function: Function) -> Function:
-    """Machine code outside the GIL, kept on disk for the next start."""
-    return cast(Function, numba.njit(nogil=True, cache=True, fastmath=_REORDER)(function))
+    """Machine code outside the GIL, kept on disk for the next start.
+
+    It allocates nothing, and so counts no references: a count is a locked instruction whenever an array is looked up in
+    a tuple, sliced or handed on, and threads that share the array wait for each other's.
+    """
+    return cast(Function, _njit(nogil=True, cache=True, fastmath=_REORDER, _nrt=False)(function))
+
+
+def compiled_allocating(function: Function) -> Function:
+    """As ``compiled``, for what makes arrays: nothing but that, the work being done by a function it calls."""
+    return cast(Function, _njit(nogil=True, cache=True, fastmath=_REORDER, _nrt=True)(function))
 
 
 def compiled_as_written(function: Function) -> Function:
     """As ``compiled``, with every floating-point operation on its own and in its place, intrinsics' included."""
-    return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    return cast(Function, _njit(nogil=True, cache=True, fastmath=False, _nrt=False)(function))
 
 
 def compiled_parallel_as_written(function: Function) -> Function:
     """``compiled_as_written``, with ``prange`` as in ``compiled_parallel``."""
-    return cast(Function, numba.njit(nogil=True, cache=True, parallel=True)(function))
+    return cast(Function, _njit(nogil=True, cache=True, fastmath=False, parallel=True, _nrt=True)(function))
 
 
 def inlined(function: Function) -> Function:
     """Part of its only caller: what is compiled apart is optimised again in each caller, and the callers' callers."""
-    return cast(Function, numba.njit(nogil=True, fastmath=_REORDER, inline="always")(function))
+    return cast(Function, _njit(nogil=True, fastmath=_REORDER, inline="always")(function))
 
 
 def compiled_parallel(function: Function) -> Function:
@@ -52,7 +66,7 @@ def compiled_parallel(function: Function) -> Function:
     Its index is unsigned and a literal 0 is of its own type: whoever passes either on as it is has the callee compiled
     once more, so both are made ``int64`` first.
     """
-    return cast(Function, numba.njit(nogil=True, cache=True, fastmath=_REORDER, parallel=True)(function))
+    return cast(Function, _njit(nogil=True, cache=True, fastmath=_REORDER, parallel=True, _nrt=True)(function))
 
 
 def _widen(builder: Any, kind: Any, address: Any, index: Any) -> Any:

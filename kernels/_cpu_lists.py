@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from kernels._cpu_jit import compiled, compiled_parallel, inlined, int64, prefetch
+from kernels._cpu_jit import compiled, compiled_allocating, compiled_parallel, inlined, int64, prefetch
 from kernels._cpu_scores import score_rows
 from kernels._cpu_topk import Heaps, finish, offer
 from kernels.arrays import Float32Array, Int64Array, StoredArray
@@ -47,14 +47,20 @@ def score_lists_parallel(lists: Lists, heaps: Heaps) -> None:
         finish(heaps, int64(query))
 
 
-@compiled
+@compiled_allocating
 def score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
     """Score one part of a query's list into its heap."""
+    kept, addresses = np.empty((2, _CHUNK), np.int64), np.empty((2, _CHUNK), np.int64)
+    _score_part(lists, heaps, query, part, kept, addresses, np.empty(_CHUNK, np.float32))
+
+
+@compiled
+def _score_part(
+    lists: Lists, heaps: Heaps, query: int, part: int, kept: Int64Array, addresses: Int64Array, scores: Float32Array
+) -> None:
     n_parts = heaps.counts.shape[0]
     first, end = lists.offsets[query], lists.offsets[query + 1]
     rows = lists.rows[first + (end - first) * part // n_parts : first + (end - first) * (part + 1) // n_parts]
-    kept, addresses = np.empty((2, _CHUNK), np.int64), np.empty((2, _CHUNK), np.int64)
-    scores = np.empty(_CHUNK, np.float32)
     turn = 0
     count = _locate(lists, rows[:_CHUNK], kept[0], addresses[0])
     for chunk in range(0, rows.size, _CHUNK):

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from kernels._cpu_jit import compiled_as_written, compiled_parallel, int64, lowest_one
 from kernels._cpu_panel import PANEL_ROWS, dot_panel, row_panel
-from kernels._cpu_reservoir import key_of, partition, row_of, score_of
+from kernels._cpu_reservoir import key_of, least_key, partition, row_of, score_of, sort_keys
 from kernels._cpu_shuffle import float_at
 from kernels.arrays import Float32Array, Int64Array
 from kernels.packed_lists import PANEL_LISTS
@@ -148,7 +148,7 @@ def next_stage(scores: int, order: Order, wanted: int, above: np.float32) -> tup
     least = LAST
     if wanted < n_groups:
         partition(order.groups, n_groups, wanted)
-        least = max(LAST, score_of(order.groups[:wanted].min()))
+        least = max(LAST, score_of(least_key(order.groups, wanted)))
     count = 0
     for place in range(n_groups):
         if score_of(order.groups[place]) < least:
@@ -160,5 +160,5 @@ def next_stage(scores: int, order: Order, wanted: int, above: np.float32) -> tup
             order.keys[count] = key_of(float_at(scores, number), number)
             count += 1
             bits &= bits - np.uint64(1)
-    order.keys[:count].sort()
+    sort_keys(order.keys, count)
     return count, least

@@ -24,7 +24,7 @@ from kernels._cpu_jit import (
 )
 from kernels._cpu_lists import Lists, score_part
 from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, next_stage, note_groups
-from kernels._cpu_reservoir import Reservoirs, cut, keep, key_of, row_of, score_of
+from kernels._cpu_reservoir import Reservoirs, cut, keep, key_of, row_of, score_of, sort_keys
 from kernels._cpu_shuffle import TABLE_BYTES, block_bits, block_scores, float_at, int32_at
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_topk import Heaps, finish
@@ -35,6 +35,9 @@ _CHUNK_SHIFT = CHUNK_BLOCKS.bit_length() - 1
 _LINE_BYTES = 64
 _RUN = 16
 """Blocks whose rows the mask is asked about ahead, so that their codes are on their way when they are scored."""
+
+_LEAD, _SPARSE_LEAD = 4, 16
+"""Blocks that are fetched ahead, the one at hand among them: whole, and their row numbers alone."""
 
 _ALL = np.uint64(0xFFFF_FFFF)
 _NO_LIMIT = np.float32(-np.inf)
@@ -81,10 +84,12 @@ class Scratch(NamedTuple):
     """Working memory of each thread, by its number.
 
     ``tables`` uint8 [W, bytes], ``products`` float32 [W, M, 16], ``scores`` float32 [W, 32]; ``keys`` and ``groups`` as
-    in ``Order``; ``best`` float32 [W, k]: a heap of the best scores, the worst on top. ``tallies`` int64 [W, 5]: how
-    many best scores there are; of the rows that the mask was asked about of late, how many and how many passed; the
-    pairs of a row that passed and another of its list, and those of which both did. ``runs`` and ``run_asked`` [W, 16]:
-    blocks that have a row which passes, and which rows those are.
+    in ``Order``; ``best`` float32 [W, k]: a heap of the best scores, the worst on top. ``tallies`` int64 [W, 12]: of
+    the query, how many best scores there are; of the rows that the mask was asked about of late, how many and how many
+    passed; the pairs of a row that passed and another of its list, and those of which both did. Of the list, its next
+    block, the rows from there on, those that the mask was asked about and those of them that passed. Of what is
+    fetched, the next block, how many were not scored yet, and whether it is one of the next list. ``runs`` and
+    ``run_asked`` [W, 16]: blocks that have a row which passes, and which rows those are.
     """
 
     tables: Uint8Array
@@ -99,6 +104,7 @@ class Scratch(NamedTuple):
 
 
 _N_BEST, _SEEN, _PASSED, _PAIRS, _PAIRS_PASSED = range(5)
+_BLOCK, _LEFT, _OWN_SEEN, _OWN_PASSED, _AHEAD, _FETCHED, _IN_NEXT = range(5, 12)
 
 
 def new_scratch(n_workers: int, n_parts: int, n_groups: int, k: int) -> Scratch:
@@ -110,7 +116,7 @@ def new_scratch(n_workers: int, n_parts: int, n_groups: int, k: int) -> Scratch:
         np.empty((n_workers, n_groups * CENTROIDS), np.int64),
         np.empty((n_workers, n_groups), np.int64),
         np.empty((n_workers, max(1, k)), np.float32),
-        np.zeros((n_workers, 5), np.int64),
+        np.zeros((n_workers, 12), np.int64),
         np.empty((n_workers, _RUN), np.int64),
         np.empty((n_workers, _RUN), np.uint64),
     )
@@ -185,10 +191,10 @@ def _scan_some(
 
 @compiled_as_written
 def _hand_out(reservoirs: Reservoirs, slot: int, query: int, rows: Int64Array, scores: Float32Array) -> None:
-    keys = reservoirs.keys[slot, : reservoirs.counts[slot]]
-    keys.sort()
-    for i in range(keys.size):
-        key = keys[keys.size - 1 - i]
+    keys, count = reservoirs.keys[slot], reservoirs.counts[slot]
+    sort_keys(keys, count)
+    for i in range(count):
+        key = keys[count - 1 - i]
         rows[query, i], scores[query, i] = row_of(key), score_of(key)
 
 
@@ -315,13 +321,11 @@ def _take_lists(
             if counts.rows[query] + probing.sizes[number] > probing.budgets[query]:
                 counts.gave_up[query] = 1
                 return
-            if place > 0:
-                is_sparse = probing.masks[query] != 0 and tally[_PASSED] * SPARSE < tally[_SEEN]
-                _prefetch_list(probing, row_of(order.keys[place - 1]), is_sparse)
+            following = row_of(order.keys[place - 1]) if place > 0 else int64(-1)
             counts.lists[query] += 1
             counts.rows[query] += probing.sizes[number]
             base = (np.float32(0) if probing.is_l2 else score) + offset
-            _scan_list(probing, scratch, reservoirs, tally, worker, query, number, base, step, square)
+            _scan_list(probing, scratch, reservoirs, tally, worker, query, number, following, base, step, square)
 
 
 @compiled_as_written
@@ -357,12 +361,22 @@ def _prefetch_lines(address: int, n_bytes: int) -> None:
 
 
 @compiled_as_written
-def _prefetch_list(probing: Probing, number: int, is_sparse: bool) -> None:
-    """The beginning of a list: of its first block the rows alone where the mask is asked about them first."""
-    block = int64(probing.first_blocks[number])
-    if block >= 0:
-        skipped = BLOCK_ROWS * probing.n_columns if is_sparse else 0
-        _prefetch_lines(_record(probing, block) + skipped, BLOCK_ROWS * (probing.n_columns + 8) - skipped)
+def _fetch_ahead(probing: Probing, tally: Int64Array, following: int, is_sparse: bool) -> None:
+    """Have the next blocks fetched, those of the list ``following`` among them: of each the rows alone where the mask
+    is asked about them first.
+    """
+    lead, first, n_bytes = _LEAD, int64(0), BLOCK_ROWS * (probing.n_columns + 8)
+    if is_sparse:
+        lead, first, n_bytes = _SPARSE_LEAD, BLOCK_ROWS * probing.n_columns, int64(4 * BLOCK_ROWS)
+    while tally[_FETCHED] < lead:
+        if tally[_AHEAD] < 0 and tally[_IN_NEXT] == 0 and following >= 0:
+            tally[_AHEAD], tally[_IN_NEXT] = probing.first_blocks[following], 1
+        block = tally[_AHEAD]
+        if block < 0:
+            return
+        _prefetch_lines(_record(probing, block) + first, n_bytes)
+        tally[_AHEAD] = probing.next_blocks[block]
+        tally[_FETCHED] += 1
 
 
 @compiled_as_written
@@ -374,45 +388,25 @@ def _scan_list(
     worker: int,
     query: int,
     number: int,
+    following: int,
     base: np.float32,
     step: np.float32,
     square: np.float32,
 ) -> None:
-    """The mask is asked about the rows that reach the limit, or about all of them, before they are scored, while few
-    pass.
-    """
     mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
     tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
-    best = scratch.best[worker]
-    n_best, seen, passed = tally[_N_BEST], tally[_SEEN], tally[_PASSED]
-    own_seen = own_passed = int64(0)
-    runs, run_asked = scratch.runs[worker], scratch.run_asked[worker]
-    left = probing.sizes[number]
-    block = int64(probing.first_blocks[number])
-    while block >= 0:
-        n_run = 0
-        while block >= 0 and n_run < _RUN and mask != 0 and (passed + own_passed) * SPARSE < seen + own_seen:
-            record = _record(probing, block)
-            block = int64(probing.next_blocks[block])
-            if block >= 0:
-                _prefetch_lines(_record(probing, block) + BLOCK_ROWS * probing.n_columns, 4 * BLOCK_ROWS)
-            held = min(left, int64(BLOCK_ROWS))
-            asked = block_bits(record + BLOCK_ROWS * probing.n_columns, mask) & (_ALL >> np.uint64(BLOCK_ROWS - held))
-            own_seen += held
-            own_passed += count_ones(asked)
-            left -= BLOCK_ROWS
-            if asked != 0:
-                _prefetch_lines(record, BLOCK_ROWS * probing.n_columns)
-                runs[n_run], run_asked[n_run] = record, asked
-                n_run += 1
-        counts_found = mask != 0 and n_run == 0
-        if n_run == 0 and block >= 0:
-            runs[0], run_asked[0] = _record(probing, block), _ALL
-            n_run = 1
-            left -= BLOCK_ROWS
-            block = int64(probing.next_blocks[block])
-            if block >= 0:
-                _prefetch_lines(_record(probing, block), BLOCK_ROWS * (probing.n_columns + 8))
+    best, runs, run_asked = scratch.best[worker], scratch.runs[worker], scratch.run_asked[worker]
+    n_best = tally[_N_BEST]
+    tally[_BLOCK], tally[_LEFT] = probing.first_blocks[number], probing.sizes[number]
+    tally[_OWN_SEEN] = tally[_OWN_PASSED] = 0
+    if tally[_IN_NEXT] == 0:
+        tally[_AHEAD], tally[_FETCHED] = tally[_BLOCK], 0
+    tally[_IN_NEXT] = 0
+    while tally[_BLOCK] >= 0:
+        is_asked = mask != 0 and _is_sparse(tally)
+        n_run = _ask_run(probing, tally, runs, run_asked, mask, following) if is_asked else int64(1)
+        if not is_asked:
+            runs[0], run_asked[0] = _take_block(probing, tally, following, False), _ALL
         for turn in range(n_run):
             record = runs[turn]
             rows = record + BLOCK_ROWS * probing.n_columns
@@ -422,16 +416,61 @@ def _scan_list(
             found = run_asked[turn] & block_scores(
                 record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, step, limit, scores
             )
-            if counts_found:
-                own_seen += count_ones(found)
+            if mask != 0 and not is_asked:
+                tally[_OWN_SEEN] += count_ones(found)
                 found = _visible(rows, mask, found)
-                own_passed += count_ones(found)
+                tally[_OWN_PASSED] += count_ones(found)
             if found != 0:
                 n_best = _keep_rows(reservoirs, best, worker, k, depth, n_best, found, rows, scores)
-    tally[_PAIRS] += own_passed * (own_seen - 1)
-    tally[_PAIRS_PASSED] += own_passed * (own_passed - 1)
-    fades = int64(seen + own_seen > WINDOW_ROWS)
-    tally[_N_BEST], tally[_SEEN], tally[_PASSED] = n_best, (seen + own_seen) >> fades, (passed + own_passed) >> fades
+    seen, passed = tally[_OWN_SEEN], tally[_OWN_PASSED]
+    tally[_PAIRS] += passed * (seen - 1)
+    tally[_PAIRS_PASSED] += passed * (passed - 1)
+    fades = int64(tally[_SEEN] + seen > WINDOW_ROWS)
+    tally[_N_BEST], tally[_SEEN], tally[_PASSED] = (
+        n_best,
+        (tally[_SEEN] + seen) >> fades,
+        (tally[_PASSED] + passed) >> fades,
+    )
+
+
+@compiled_as_written
+def _is_sparse(tally: Int64Array) -> bool:
+    """Whether so few rows pass that the mask is asked about all of them before they are scored, and not only about
+    those that reach the limit.
+    """
+    return bool((tally[_PASSED] + tally[_OWN_PASSED]) * SPARSE < tally[_SEEN] + tally[_OWN_SEEN])
+
+
+@compiled_as_written
+def _take_block(probing: Probing, tally: Int64Array, following: int, is_asked: bool) -> int:
+    """The record of the list's next block, which is fetched by now."""
+    _fetch_ahead(probing, tally, following, is_asked)
+    tally[_FETCHED] -= 1
+    block = tally[_BLOCK]
+    tally[_BLOCK] = probing.next_blocks[block]
+    tally[_LEFT] -= BLOCK_ROWS
+    return _record(probing, block)
+
+
+@compiled_as_written
+def _ask_run(
+    probing: Probing, tally: Int64Array, runs: Int64Array, run_asked: npt.NDArray[np.uint64], mask: int, following: int
+) -> int:
+    """Ask the mask about the next blocks and note those with rows that pass, whose codes are then on their way; returns
+    how many.
+    """
+    n_run = int64(0)
+    while tally[_BLOCK] >= 0 and n_run < _RUN and _is_sparse(tally):
+        held = min(tally[_LEFT], int64(BLOCK_ROWS))
+        record = _take_block(probing, tally, following, True)
+        asked = block_bits(record + BLOCK_ROWS * probing.n_columns, mask) & (_ALL >> np.uint64(BLOCK_ROWS - held))
+        tally[_OWN_SEEN] += held
+        tally[_OWN_PASSED] += count_ones(asked)
+        if asked != 0:
+            _prefetch_lines(record, BLOCK_ROWS * probing.n_columns)
+            runs[n_run], run_asked[n_run] = record, asked
+            n_run += 1
+    return n_run
 
 
 @compiled_as_written

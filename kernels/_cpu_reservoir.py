@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels._cpu_jit import bits_of_float, compiled, float_of_bits
+from kernels._cpu_jit import bits_of_float, compiled, compiled_allocating, float_of_bits
 from kernels.arrays import Float32Array, Int64Array
 
 _ROOM = 32
@@ -77,10 +77,22 @@ def cut(reservoirs: Reservoirs, slot: int, depth: int) -> None:
         keys = reservoirs.keys[slot]
         partition(keys, count, depth)
         reservoirs.counts[slot] = depth
-        worst = keys[0]
-        for i in range(1, depth):
-            worst = min(worst, keys[i])
-        reservoirs.limits[slot] = score_of(worst)
+        reservoirs.limits[slot] = score_of(least_key(keys, depth))
+
+
+@compiled
+def least_key(keys: Int64Array, count: int) -> int:
+    """Of the first ``count``, which is not 0."""
+    least: int = keys[0]
+    for i in range(1, count):
+        least = min(least, keys[i])
+    return least
+
+
+@compiled_allocating
+def sort_keys(keys: Int64Array, count: int) -> None:
+    """Put the first ``count`` in ascending order."""
+    keys[:count].sort()
 
 
 @compiled

@@ -12,7 +12,16 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_jit import compiled, compiled_parallel, count_ones, inlined, int64, lowest_one, word
+from kernels._cpu_jit import (
+    compiled,
+    compiled_allocating,
+    compiled_parallel,
+    count_ones,
+    inlined,
+    int64,
+    lowest_one,
+    word,
+)
 from kernels._cpu_masks import clip
 from kernels._cpu_panel import PANEL_QUERIES, PANEL_ROWS, dot_panel, l2_panel
 from kernels._cpu_scores import score_rows, widen_row
@@ -78,9 +87,13 @@ def scan_parallel(scan: Scan, heaps: Heaps) -> None:
         finish(heaps, int64(query))
 
 
-@compiled
+@compiled_allocating
 def _scan_part(scan: Scan, heaps: Heaps, part: int) -> None:
-    scratch = _new_scratch(scan)
+    _scan_words(scan, _new_scratch(scan), heaps, part)
+
+
+@compiled
+def _scan_words(scan: Scan, scratch: Scratch, heaps: Heaps, part: int) -> None:
     end_word = (scan.end_row + 63) >> 6
     stride = heaps.counts.shape[0] * _BLOCK_WORDS
     for block in range((scan.first_row >> 6) + part * _BLOCK_WORDS, end_word, stride):

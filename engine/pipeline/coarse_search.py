@@ -25,7 +25,7 @@ def coarse_scan(
     """
     codes, n_rows = index.coarse.codes, index.rows.n_rows
     assert codes is not None
-    masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
+    masks = [bits for cohort in group for bits in cohort.bits]
     found = codes.search(index.vectors, vectors, masks, k=k, depth=max(depth, k))
     _learn(index, group, found.proven, depth=max(depth, k), k=k)
     top = found.top
@@ -40,7 +40,7 @@ def coarse_scan(
 def _learn(index: VersionIndex, group: Sequence[Cohort], proven: npt.NDArray[np.bool_], *, depth: int, k: int) -> None:
     """A query of which every row that passes is rescored is proven whatever the depth, and tells nothing of it."""
     index.coarse.count(proven)
-    survivors = np.repeat([cohort.mask.survivors for cohort in group], [len(cohort) for cohort in group])
+    survivors = np.concatenate([cohort.survivors for cohort in group])
     index.coarse.learn(depth / k, proven[survivors >= depth])
 
 

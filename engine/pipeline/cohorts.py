@@ -1,4 +1,4 @@
-"""The queries of a batch in cohorts: those of a job that share parameters and mask, and so are planned and run as one.
+"""The queries of a batch in cohorts: those of a job that are planned alike, and so are run as one.
 
 Masks are evaluated once for each distinct filter of the batch. Knows nothing of how a plan is carried out.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,16 @@ from engine.index.filters import FilterProgram
 from engine.index.masks import RowMask
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
-from engine.pipeline.planner import DEFAULT_RECALL_TARGET, IndexState, Plan, PlanRequest, plan
-from engine.types import Float32Array, ItemId, SearchParams, Uint8Array
+from engine.pipeline.planner import (
+    DEFAULT_RECALL_TARGET,
+    IndexState,
+    Plan,
+    PlanRequest,
+    plan,
+    planned_batch,
+    planned_survivors,
+)
+from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +40,24 @@ class CompiledParams:
     params: SearchParams
     program: FilterProgram
     default_recall_target: float | None = None
+
+    @property
+    def is_filtered(self) -> bool:
+        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0
+
+    @property
+    def asked(self) -> tuple[object, ...]:
+        """What a plan follows from, but for the filter."""
+        params = self.params
+        return (
+            params.k,
+            params.exact,
+            recall_target_of(self),
+            params.nprobe,
+            params.rescore_depth,
+            params.strategy,
+            self.is_filtered,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,21 +101,35 @@ class Mask:
 
 @dataclass(eq=False, slots=True)
 class Cohort:
-    """Consecutive queries of one job that share parameters and mask, and so the plan: float32 [m, d].
+    """Queries of one job that are planned alike: float32 [m, d], at ``places`` of the job, ascending.
 
-    ``rows_wanted``: k, or enough rows that k items are among them however many chunks each has.
+    ``masks``: one for each. ``compiled``: of any of them; they differ by their filters alone. ``rows_wanted``: k, or
+    enough rows that k items are among them however many chunks each has.
     """
 
     job: int
-    first_place: int
+    places: Sequence[int]
     vectors: Float32Array
     compiled: CompiledParams
-    mask: Mask
+    masks: Sequence[Mask]
     plan: Plan
     rows_wanted: int
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.places)
+
+    @property
+    def bits(self) -> list[Uint8Array]:
+        return [mask.bits for mask in self.masks]
+
+    @property
+    def survivors(self) -> Int64Array:
+        """Of each query's filter, [m]."""
+        return np.array([mask.survivors for mask in self.masks], np.int64)
+
+
+_Asked: TypeAlias = tuple[int, CompiledParams, ItemId | None]
+"""A query's place, its parameters, and the item that it is left out for."""
 
 
 @dataclass(eq=False, slots=True)
@@ -100,7 +141,7 @@ class Batch:
     jobs: Sequence[SearchJob]
     masks: dict[bytes, Mask] = field(default_factory=dict)
     reduced: dict[int, Mask] = field(default_factory=dict)
-    plans: dict[tuple[int, int], Plan] = field(default_factory=dict)
+    plans: dict[tuple[tuple[object, ...], int], Plan] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
     state: IndexState = field(init=False)
 
@@ -110,6 +151,7 @@ class Batch:
 
 
 def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
+    """What is wrong with a query goes to the batch's errors, and it is in no cohort."""
     job = batch.jobs[number]
     if job.vectors is None:
         return _cohorts_by_id(batch, number)
@@ -117,44 +159,53 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
     vectors, is_sound = batch.backend.unit_queries(job.vectors, metric=metric)
     for place in np.flatnonzero(~is_sound).tolist():
         batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
-    cohorts = []
-    for first, end in _spans(is_sound, each=len(job.compiled) > 1):
-        compiled = job.compiled[first if len(job.compiled) > 1 else 0]
-        try:
-            mask = _shared_mask(batch, compiled)
-            plan_ = _plan_of(batch, compiled, mask)
-        except EngineError as error:
-            batch.errors.update({(number, place): error for place in range(first, end)})
-        else:
-            wanted = _rows_wanted(batch.index, compiled, mask)
-            cohorts.append(Cohort(number, first, vectors[first:end], compiled, mask, plan_, wanted))
-    return cohorts
-
-
-def _spans(is_sound: npt.NDArray[np.bool_], *, each: bool) -> list[tuple[int, int]]:
-    """Runs of sound queries as (first, end), or every sound query by itself."""
-    if each:
-        return [(place, place + 1) for place in np.flatnonzero(is_sound).tolist()]
-    if is_sound.all():
-        return [(0, len(is_sound))]
-    borders = np.flatnonzero(np.diff(is_sound, prepend=False, append=False))
-    return list(zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True))
+    sound = np.flatnonzero(is_sound).tolist()
+    if len(job.compiled) > 1:
+        return _gathered(batch, number, vectors, [(place, job.compiled[place], None) for place in sound])
+    try:
+        mask = _shared_mask(batch, job.compiled[0])
+        plan_ = _plan_of(batch, job.compiled[0], mask)
+    except EngineError as error:
+        batch.errors.update({(number, place): error for place in sound})
+        return []
+    wanted = _rows_wanted(batch.index, job.compiled[0], mask)
+    own = vectors if is_sound.all() else vectors[is_sound]
+    return [Cohort(number, sound, own, job.compiled[0], [mask] * len(sound), plan_, wanted)] if sound else []
 
 
 def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
-    """A cohort for each item: it is left out of its own answer, and so has a mask of its own."""
-    job, index = batch.jobs[number], batch.index
-    cohorts = []
+    """An item is left out of its own answer, and so each has a mask of its own."""
+    job = batch.jobs[number]
+    vectors = np.zeros((job.n_queries, batch.index.version.dimension), np.float32)
+    asked: list[_Asked] = []
     for place, own in enumerate(job.item_ids):
-        compiled = job.compiled[place if len(job.compiled) > 1 else 0]
         try:
-            mask = _without(index, _shared_mask(batch, compiled), [own])
-            vector = _vector_of(batch, own)
-            plan_, wanted = _plan_of(batch, compiled, mask), _rows_wanted(index, compiled, mask)
-            cohorts.append(Cohort(number, place, vector, compiled, mask, plan_, wanted))
+            vectors[place] = _vector_of(batch, own)
         except EngineError as error:
             batch.errors[number, place] = error
-    return cohorts
+        else:
+            asked.append((place, job.compiled[place if len(job.compiled) > 1 else 0], own))
+    return _gathered(batch, number, vectors, asked)
+
+
+def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[_Asked]) -> list[Cohort]:
+    """Queries with filters of their own, those that are planned alike together."""
+    found: dict[tuple[int, int], tuple[CompiledParams, Plan, dict[int, Mask]]] = {}
+    for place, compiled, own in asked:
+        try:
+            mask = _shared_mask(batch, compiled)
+            if own is not None:
+                mask = _without(batch.index, mask, [own])
+            plan_ = _plan_of(batch, compiled, mask)
+        except EngineError as error:
+            batch.errors[number, place] = error
+            continue
+        key = (id(plan_), _rows_wanted(batch.index, compiled, mask))
+        found.setdefault(key, (compiled, plan_, {}))[2][place] = mask
+    return [
+        Cohort(number, list(masks), vectors[list(masks)], compiled, list(masks.values()), plan_, wanted)
+        for (_, wanted), (compiled, plan_, masks) in found.items()
+    ]
 
 
 def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
@@ -221,20 +272,29 @@ def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:
-    key = (id(compiled), mask.survivors)
+    """One for all queries of the batch that ask the same and whose filters pass about as many rows."""
+    survivors = planned_survivors(mask.survivors, batch.state.alive_rows)
+    key = (compiled.asked, survivors)
     known = batch.plans.get(key)
     if known is None:
-        known = batch.plans[key] = plan(_request(batch.index, compiled, mask), batch.state)
+        known = batch.plans[key] = plan(_request(batch.index, compiled, survivors), batch.state)
     return known
 
 
-def answered_exactly(batch: Batch, cohort: Cohort, place: int) -> Cohort:
+def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
     """One query of a cohort as a cohort of its own, planned anew as an exact search."""
+    mask = cohort.masks[query]
+    survivors = planned_survivors(mask.survivors, batch.state.alive_rows)
     request = replace(
-        _request(batch.index, cohort.compiled, cohort.mask), exact=True, strategy=None, nprobe=None, rescore_depth=None
+        _request(batch.index, cohort.compiled, survivors), exact=True, strategy=None, nprobe=None, rescore_depth=None
     )
-    vectors = cohort.vectors[place : place + 1]
-    return replace(cohort, first_place=cohort.first_place + place, vectors=vectors, plan=plan(request, batch.state))
+    return replace(
+        cohort,
+        places=[cohort.places[query]],
+        vectors=cohort.vectors[query : query + 1],
+        masks=[mask],
+        plan=plan(request, batch.state),
+    )
 
 
 def _rows_wanted(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> int:
@@ -249,12 +309,12 @@ def recall_target_of(compiled: CompiledParams) -> float:
     return DEFAULT_RECALL_TARGET if asked is None else asked
 
 
-def _request(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> PlanRequest:
+def _request(index: VersionIndex, compiled: CompiledParams, survivors: int) -> PlanRequest:
     params = compiled.params
     return PlanRequest(
         k=params.k * index.schema.chunk,
-        survivors=mask.survivors,
-        is_filtered=not compiled.program.is_pass_all or len(params.exclude_ids) > 0,
+        survivors=survivors,
+        is_filtered=compiled.is_filtered,
         exact=params.exact,
         recall_target=recall_target_of(compiled),
         nprobe=params.nprobe,
@@ -273,6 +333,6 @@ def _state(index: VersionIndex, n_queries: int, threads: int) -> IndexState:
         tuning=index.lists.tuning if index.lists else None,
         costs=index.planning_costs,
         coarse=index.coarse.state,
-        batch_queries=n_queries,
+        batch_queries=planned_batch(n_queries, threads),
         threads=threads,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from engine.errors import FailedPrecondition
 from engine.index.coarse_depth import CoarseState
@@ -33,9 +34,15 @@ _INVERTED = (Strategy.IVFPQ, Strategy.FILTERED_IVFPQ)
 _SCANS = (Strategy.EXACT_SCAN, Strategy.MASKED_SCAN)
 
 
+_SAME_TO = 5
+"""Counts that agree in so many leading bits, and so to 1 in 16, are planned as one."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What one query asks. ``survivors``: live rows that pass its filter, counted; ``strategy``: asked for by name."""
+    """What one query asks. ``survivors``: live rows that pass its filter, as counted or as ``planned_survivors`` has
+    it; ``strategy``: asked for by name.
+    """
 
     k: int
     survivors: int
@@ -95,8 +102,20 @@ class Plan:
     is_provisional: bool = False
 
 
+def planned_survivors(counted: int, alive_rows: int) -> int:
+    """The count rounded up, so that queries whose filters differ share a plan where they pass about as many rows."""
+    dropped = max(0, counted.bit_length() - _SAME_TO)
+    return min(-(-counted >> dropped) << dropped, alive_rows)
+
+
+def planned_batch(n_queries: int, threads: int) -> int:
+    """The size of a batch, in so far as it makes a difference."""
+    return min(n_queries, max(_BATCH, threads))
+
+
+@lru_cache(maxsize=4096)
 def plan(request: PlanRequest, state: IndexState) -> Plan:
-    """The plan for one query.
+    """The plan for one query; kept, for the same is asked again and again.
 
     Raises:
         FailedPrecondition: the strategy asked for cannot answer this query over this index.

@@ -24,6 +24,7 @@ from engine.pipeline.cohorts import (
     Batch,
     Cohort,
     CompiledParams,
+    Mask,
     SearchJob,
     answered_exactly,
     cohorts_of,
@@ -32,7 +33,7 @@ from engine.pipeline.cohorts import (
     recall_target_of,
 )
 from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
-from engine.types import Explanation, Float32Array, StageTimes, Strategy
+from engine.types import Explanation, Float32Array, Int64Array, StageTimes, Strategy
 from kernels.packed_lists import ProbeLimits
 
 __all__ = ["CompiledParams", "JobResult", "SearchJob", "count", "matching_ids", "search_jobs"]
@@ -55,14 +56,29 @@ class JobResult:
 
 @dataclass(eq=False, slots=True)
 class _Found:
-    """A cohort's rows int64 [m, k] and scores, best first, and what was scanned for one query on average."""
+    """A cohort's rows int64 [m, k] and scores, best first, and what each query did, [m].
+
+    ``second_pass``: what was found first came short; ``is_exact``: the answer is one of an exact search after all.
+    """
 
     top: TopK
-    lists_scanned: int = 0
-    rows_scanned: int = 0
-    rescored: int = 0
-    second_pass: bool = False
-    all_exact: bool = False
+    lists_scanned: Int64Array
+    rows_scanned: Int64Array
+    rescored: Int64Array
+    second_pass: npt.NDArray[np.bool_]
+    is_exact: npt.NDArray[np.bool_]
+
+    @classmethod
+    def exactly(cls, top: TopK, scanned: Int64Array, *, rescored: Int64Array | None = None) -> _Found:
+        n = len(scanned)
+        return cls(
+            top,
+            np.zeros(n, np.int64),
+            scanned,
+            scanned if rescored is None else rescored,
+            np.zeros(n, np.bool_),
+            np.ones(n, np.bool_),
+        )
 
 
 def search_jobs(
@@ -149,77 +165,59 @@ def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:
     elif strategy is Strategy.COARSE_SCAN:
         found = _coarse(batch, group, vectors, k)
     elif strategy is Strategy.NONE:
-        found = [_Found(_empty(len(cohort))) for cohort in group]
+        found = [_Found.exactly(_empty(len(cohort)), np.zeros(len(cohort), np.int64)) for cohort in group]
     else:
         found = _scan(batch, group, vectors, k)
     return found
 
 
 def _scan(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
-    masks = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
+    masks = [bits for cohort in group for bits in cohort.bits]
     top = batch.backend.masked_scan(batch.index.vectors, vectors, masks, k=k)
-    return [
-        _Found(part, rows_scanned=cohort.mask.survivors, rescored=cohort.mask.survivors)
-        for cohort, part in zip(group, _split(top, group), strict=True)
-    ]
+    return [_Found.exactly(part, cohort.survivors) for cohort, part in zip(group, _split(top, group), strict=True)]
 
 
 def _coarse(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
     depth = max(cohort.plan.depth for cohort in group)
     top, proven = coarse_scan(batch.backend, batch.index, vectors, group, k=k, depth=depth)
-    ends = np.cumsum([len(cohort) for cohort in group])[:-1]
-    return [
-        _Found(
-            part,
-            rows_scanned=cohort.mask.survivors,
-            rescored=min(max(depth, k), cohort.mask.survivors),
-            second_pass=not own.all(),
-        )
-        for cohort, part, own in zip(group, _split(top, group), np.split(proven, ends), strict=True)
-    ]
+    told = []
+    for cohort, part, own in zip(group, _split(top, group), _parts(proven, group), strict=True):
+        scanned = cohort.survivors
+        found = _Found.exactly(part, scanned, rescored=np.minimum(max(depth, k), scanned))
+        found.second_pass = ~own
+        told.append(found)
+    return told
 
 
 def _gather(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
-    rows_of_mask = {id(cohort.mask): cohort.mask.of.rows for cohort in group}
-    rows = [rows_of_mask[id(cohort.mask)] for cohort in group for _ in range(len(cohort))]
+    rows_of = {id(mask): mask.of.rows for cohort in group for mask in cohort.masks}
+    rows = [rows_of[id(mask)] for cohort in group for mask in cohort.masks]
     top = batch.backend.gather(batch.index.vectors, vectors, rows, k=k)
-    return [
-        _Found(part, rows_scanned=cohort.mask.survivors, rescored=cohort.mask.survivors)
-        for cohort, part in zip(group, _split(top, group), strict=True)
-    ]
+    return [_Found.exactly(part, cohort.survivors) for cohort, part in zip(group, _split(top, group), strict=True)]
 
 
 def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
     """Inverted lists with exact rescoring, then the exact tail; what comes short is searched exactly."""
     index = batch.index
     assert index.lists is not None
-    sizes = [len(cohort) for cohort in group]
-    masks = [None if cohort.mask.passes_all else cohort.mask.bits for cohort in group for _ in range(len(cohort))]
-    probed = index.lists.ivfpq.search_rescored(index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k)
+    masks = [None if mask.passes_all else mask.bits for cohort in group for mask in cohort.masks]
+    probed = index.lists.ivfpq.search_rescored(index.vectors, vectors, limits=_limits(group), masks=masks, k=k)
     top, tail_rows = probed.top, index.rows.n_rows - index.indexed_rows
     if tail_rows:
-        own = [cohort.mask.bits for cohort in group for _ in range(len(cohort))]
+        own = [bits for cohort in group for bits in cohort.bits]
         tail = batch.backend.masked_scan(index.vectors, vectors, own, k=min(k, tail_rows), first_row=index.indexed_rows)
         top = batch.backend.merge_topk([top, tail], k=k)
-    wanted = np.repeat([cohort.rows_wanted for cohort in group], sizes)
+    wanted = np.repeat([cohort.rows_wanted for cohort in group], [len(cohort) for cohort in group])
     short = (top.rows[np.arange(len(vectors)), wanted - 1] < 0) | probed.gave_up
     if short.any():
         top = _second_pass(batch, group, top, short)
-    ends = np.cumsum(sizes).tolist()
-    return [
-        _Found(
-            part,
-            lists_scanned=int(probed.lists_scanned[end - size : end].sum()) // size,
-            rows_scanned=int(probed.rows_scanned[end - size : end].sum()) // size + tail_rows,
-            rescored=int(probed.rescored[end - size : end].sum()) // size + tail_rows,
-            second_pass=bool(short[end - size : end].any()),
-            all_exact=bool(short[end - size : end].all()),
-        )
-        for cohort, part, size, end in zip(group, _split(top, group), sizes, ends, strict=True)
-    ]
+    scanned, rescored = probed.rows_scanned + tail_rows, probed.rescored + tail_rows
+    columns = (probed.lists_scanned, scanned, rescored, short, short)
+    parts = (_parts(column, group) for column in columns)
+    return [_Found(*one) for one in zip(_split(top, group), *parts, strict=True)]
 
 
-def _limits(index: VersionIndex, group: Sequence[Cohort]) -> ProbeLimits:
+def _limits(group: Sequence[Cohort]) -> ProbeLimits:
     """How far each query goes, as planned for its cohort."""
     sizes = [len(cohort) for cohort in group]
     plans = [cohort.plan for cohort in group]
@@ -242,9 +240,9 @@ def _second_pass(batch: Batch, group: Sequence[Cohort], top: TopK, short: npt.ND
     """Exact search, whichever way is the fastest, for the queries whose probes met too few of the rows that pass, or
     would have taken longer.
     """
-    places = [(cohort, place) for cohort in group for place in range(len(cohort))]
+    queries = [(cohort, query) for cohort in group for query in range(len(cohort))]
     again = np.flatnonzero(short).tolist()
-    found = _run(batch, [answered_exactly(batch, *places[query]) for query in again])
+    found = _run(batch, [answered_exactly(batch, *queries[query]) for query in again])
     rows, scores = top.rows.copy(), top.scores.copy()
     for query, one in zip(again, found, strict=True):
         width = min(rows.shape[1], one.top.rows.shape[1])
@@ -256,9 +254,13 @@ def _second_pass(batch: Batch, group: Sequence[Cohort], top: TopK, short: npt.ND
 def _split(top: TopK, group: Sequence[Cohort]) -> list[TopK]:
     if len(group) == 1:
         return [top]
+    return [TopK(*one) for one in zip(_parts(top.rows, group), _parts(top.scores, group), strict=True)]
+
+
+def _parts(values: npt.NDArray[Any], group: Sequence[Cohort]) -> list[npt.NDArray[Any]]:
+    """Each cohort's own, of what all queries have."""
     ends = list(accumulate(len(cohort) for cohort in group))
-    spans = zip([0, *ends], ends, strict=False)
-    return [TopK(top.rows[first:end], top.scores[first:end]) for first, end in spans]
+    return [values[first:end] for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def _empty(n_queries: int) -> TopK:
@@ -291,47 +293,41 @@ def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], cho
     for cohort, top in zip(cohorts, chosen, strict=True):
         if cohort.plan.strategy not in INEXACT:
             continue
-        for place in monitor.places(len(cohort)):
+        for query in monitor.places(len(cohort)):
             monitor.keep(
                 RecallSample(
                     collection=index.schema.name,
                     strategy=cohort.plan.strategy,
-                    selectivity=_selectivity(index, cohort),
+                    selectivity=_selectivity(index, cohort.masks[query]),
                     recall_target=recall_target_of(cohort.compiled),
                     k=cohort.compiled.params.k,
                     wanted_rows=cohort.rows_wanted,
                     vectors=index.vectors,
-                    query=cohort.vectors[place : place + 1].copy(),
-                    mask=cohort.mask.bits.copy(),
-                    scores=top.scores[place][top.rows[place] >= 0],
+                    query=cohort.vectors[query : query + 1].copy(),
+                    mask=cohort.masks[query].bits.copy(),
+                    scores=top.scores[query][top.rows[query] >= 0],
                     first_rows=index.rows.first_rows if index.schema.chunk > 1 else None,
                 )
             )
 
 
-def _selectivity(index: VersionIndex, cohort: Cohort) -> float:
-    return cohort.mask.survivors / index.rows.n_alive if index.rows.n_alive else 0.0
+def _selectivity(index: VersionIndex, mask: Mask) -> float:
+    return mask.survivors / index.rows.n_alive if index.rows.n_alive else 0.0
 
 
 def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, TopK]], times: StageTimes) -> JobResult:
     job, index = batch.jobs[number], batch.index
-    rows = np.concatenate([np.zeros(0, np.int64), *(top.rows.ravel() for _, _, top in own)])
-    scores = np.concatenate([np.zeros(0, np.float32), *(top.scores.ravel() for _, _, top in own)])
-    is_hit = rows >= 0
-    places = [place for cohort, _, _ in own for place in range(cohort.first_place, cohort.first_place + len(cohort))]
-    widths = [top.rows.shape[1] for cohort, _, top in own for _ in range(len(cohort))]
-    of_query = np.repeat(np.array(places, np.int64), np.array(widths, np.int64))
-    counts = np.bincount(of_query[is_hit], minlength=job.n_queries).astype(np.uint32)
+    counts, rows, scores = _hits(job.n_queries, [(cohort.places, top) for cohort, _, top in own])
     explanations: list[Explanation] = []
     if job.explain:
         explanations = [Explanation(Strategy.NONE, index_version=index.version.id)] * job.n_queries
         for cohort, found, _ in own:
-            told = [_explain(batch, cohort, found, times)] * len(cohort)
-            explanations[cohort.first_place : cohort.first_place + len(cohort)] = told
+            for place, told in zip(cohort.places, _explained(batch, cohort, found, times), strict=True):
+                explanations[place] = told
     return JobResult(
         counts=counts,
-        ids=index.rows.ids[rows[is_hit]],
-        scores=scores[is_hit],
+        ids=index.rows.ids[rows],
+        scores=scores,
         errors=[batch.errors.get((number, place)) for place in range(job.n_queries)] if batch.errors else (),
         explanations=explanations,
         sequence=index.sequence,
@@ -339,20 +335,51 @@ def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, To
     )
 
 
-def _explain(batch: Batch, cohort: Cohort, found: _Found, times: StageTimes) -> Explanation:
+def _hits(
+    n_queries: int, found: Sequence[tuple[Sequence[int], TopK]]
+) -> tuple[npt.NDArray[np.uint32], Int64Array, Float32Array]:
+    """How many hits each query of a job has, and the rows and scores of all, query after query."""
+    rows = np.concatenate([np.zeros(0, np.int64), *(top.rows.ravel() for _, top in found)])
+    scores = np.concatenate([np.zeros(0, np.float32), *(top.scores.ravel() for _, top in found)])
+    of_query = np.concatenate(
+        [np.zeros(0, np.int64), *(np.repeat(np.array(places, np.int64), top.rows.shape[1]) for places, top in found)]
+    )
+    is_hit = rows >= 0
+    rows, scores, of_query = rows[is_hit], scores[is_hit], of_query[is_hit]
+    if len(found) > 1:
+        order = np.argsort(of_query, kind="stable")
+        rows, scores = rows[order], scores[order]
+    return np.bincount(of_query, minlength=n_queries).astype(np.uint32), rows, scores
+
+
+def _explained(batch: Batch, cohort: Cohort, found: _Found, times: StageTimes) -> list[Explanation]:
+    """What was done for each query; those for which the same was done share one."""
+    counts = (found.lists_scanned, found.rows_scanned, found.rescored, found.second_pass, found.is_exact)
+    made: dict[tuple[object, ...], Explanation] = {}
+    told = []
+    for mask, *did in zip(cohort.masks, *(column.tolist() for column in counts), strict=True):
+        key = (id(mask), *did)
+        if key not in made:
+            made[key] = _explain(batch, cohort, mask, did, times)
+        told.append(made[key])
+    return told
+
+
+def _explain(batch: Batch, cohort: Cohort, mask: Mask, did: Sequence[int], times: StageTimes) -> Explanation:
     index = batch.index
+    lists_scanned, rows_scanned, rescored, second_pass, is_exact = did
     return Explanation(
         strategy=cohort.plan.strategy,
         index_version=index.version.id,
         encoder_version=index.version.encoder_version,
-        selectivity=_selectivity(index, cohort),
-        nprobe=found.lists_scanned,
-        lists_scanned=found.lists_scanned,
-        rows_scanned=found.rows_scanned,
-        rescored=found.rescored,
-        expected_recall=1.0 if found.all_exact else cohort.plan.expected_recall,
-        expected_recall_provisional=cohort.plan.is_provisional and not found.all_exact,
-        second_pass=found.second_pass,
+        selectivity=_selectivity(index, mask),
+        nprobe=lists_scanned,
+        lists_scanned=lists_scanned,
+        rows_scanned=rows_scanned,
+        rescored=rescored,
+        expected_recall=1.0 if is_exact else cohort.plan.expected_recall,
+        expected_recall_provisional=cohort.plan.is_provisional and not is_exact,
+        second_pass=bool(second_pass),
         device=batch.backend.device,
         score_dtype=index.version.dtype,
         batch_size=sum(job.n_queries for job in batch.jobs),
