@@ -36,6 +36,9 @@ _LINE_BYTES = 64
 _RUN = 16
 """Blocks whose rows the mask is asked about ahead, so that their codes are on their way when they are scored."""
 
+_FETCHED_MASK_BYTES = 256 << 10
+"""A mask of up to so many is fetched as a whole, in order: a core's second cache has room for it and for the rest."""
+
 _LEAD, _SPARSE_LEAD = 4, 16
 """Blocks that are fetched ahead, the one at hand among them: whole, and their row numbers alone."""
 
@@ -46,8 +49,8 @@ _NO_LIMIT = np.float32(-np.inf)
 class Probing(NamedTuple):
     """What is scanned, for whom; see ``kernels.packed_lists``.
 
-    ``codebook`` float32 [M, d / M, 16]; ``chunks``: addresses; ``masks`` [B]: addresses, 0 where every row passes;
-    ``centroid_scores`` float32 [B or more, nlist to whole groups].
+    ``codebook`` float32 [M, d / M, 16]; ``chunks``: addresses; ``masks`` [B]: addresses of ``mask_bytes`` each, 0 where
+    every row passes; ``centroid_scores`` float32 [B or more, nlist to whole groups].
     """
 
     codebook: Float32Array
@@ -62,6 +65,7 @@ class Probing(NamedTuple):
     queries: Float32Array
     centroid_scores: Float32Array
     masks: Int64Array
+    mask_bytes: int
     ks: Int64Array
     nprobes: Int64Array
     reaches: Float32Array
@@ -304,6 +308,8 @@ def _take_lists(
     order, tally = Order(scratch.keys[worker], scratch.groups[worker]), scratch.tallies[worker]
     coarse = probing.centroid_scores.ctypes.data + 4 * query * probing.centroid_scores.shape[1]
     note_groups(coarse, order)
+    if probing.masks[query] != 0 and probing.mask_bytes <= _FETCHED_MASK_BYTES:
+        _prefetch_lines(probing.masks[query], probing.mask_bytes)
     tally[:] = 0
     above, wanted = np.float32(np.inf), int64(FIRST_STAGE)
     while above > LAST:
@@ -468,6 +474,7 @@ def _ask_run(
         tally[_OWN_PASSED] += count_ones(asked)
         if asked != 0:
             _prefetch_lines(record, BLOCK_ROWS * probing.n_columns)
+            _prefetch_lines(record + BLOCK_ROWS * (probing.n_columns + 4), int64(4 * BLOCK_ROWS))
             runs[n_run], run_asked[n_run] = record, asked
             n_run += 1
     return n_run

@@ -411,6 +411,7 @@ def _probing(
         asked,
         _centroid_scores(lists, asked),
         np.array([0 if mask is None else mask_address(mask) for mask in words], np.int64),
+        -(-lists.end_row // 8),
         np.array(np.minimum(limits.ks, limits.depths), np.int64),
         np.array(limits.nprobes, np.int64),
         np.array(limits.reaches, np.float32),
