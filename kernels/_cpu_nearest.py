@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from kernels._cpu_jit import compiled_as_written, compiled_parallel, int64, lowest_one
+from kernels._cpu_jit import compiled_as_written, compiled_parallel, count_ones, int64, lowest_one
 from kernels._cpu_panel import PANEL_ROWS, dot_panel, row_panel
 from kernels._cpu_reservoir import key_of, least_key, partition, row_of, score_of, sort_keys
 from kernels._cpu_shuffle import float_at
@@ -136,6 +136,15 @@ def note_groups(scores: int, order: Order) -> None:
     """Note the greatest score of each group; ``scores``: the query's, an address."""
     for group in range(order.groups.size):
         order.groups[group] = key_of(greatest(scores, group), group)
+
+
+@compiled_as_written
+def count_from(scores: int, n_groups: int, least: np.float32) -> int:
+    """How many scores are not below ``least``, and not infinite."""
+    count = int64(0)
+    for group in range(n_groups):
+        count += count_ones(between(scores, group, least, np.float32(np.inf)))
+    return count
 
 
 @compiled_as_written

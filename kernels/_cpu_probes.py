@@ -23,13 +23,22 @@ from kernels._cpu_jit import (
     word,
 )
 from kernels._cpu_lists import Lists, score_part
-from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, next_stage, note_groups
+from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, count_from, next_stage, note_groups
 from kernels._cpu_reservoir import Reservoirs, cut, keep, key_of, row_of, score_of, sort_keys
 from kernels._cpu_shuffle import TABLE_BYTES, block_bits, block_scores, float_at, int32_at
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_topk import Heaps, finish
 from kernels.arrays import Float32Array, Int64Array, Uint8Array
-from kernels.packed_lists import BLOCK_ROWS, CENTROIDS, CHUNK_BLOCKS, FEWEST_DOUBLINGS, SPARSE, WINDOW_ROWS
+from kernels.packed_lists import (
+    BLOCK_ROWS,
+    CENTROIDS,
+    CHUNK_BLOCKS,
+    FEWEST_DOUBLINGS,
+    FORESEEN_FROM,
+    PANEL_LISTS,
+    SPARSE,
+    WINDOW_ROWS,
+)
 
 _CHUNK_SHIFT = CHUNK_BLOCKS.bit_length() - 1
 _LINE_BYTES = 64
@@ -311,7 +320,7 @@ def _take_lists(
     if probing.masks[query] != 0 and probing.mask_bytes <= _FETCHED_MASK_BYTES:
         _prefetch_lines(probing.masks[query], probing.mask_bytes)
     tally[:] = 0
-    above, wanted = np.float32(np.inf), int64(FIRST_STAGE)
+    above, wanted, next_look = np.float32(np.inf), int64(FIRST_STAGE), int64(FORESEEN_FROM)
     while above > LAST:
         listed, above = next_stage(coarse, order, wanted, above)
         wanted *= GROWTH
@@ -321,10 +330,16 @@ def _take_lists(
             score, number = score_of(order.keys[place]), row_of(order.keys[place])
             doublings = _doublings(counts.lists[query], tally[_PAIRS], tally[_PAIRS_PASSED])
             reach = probing.reaches[query] + probing.slopes[query] * np.float32(doublings)
-            kth = scratch.best[worker, 0]
-            if tally[_N_BEST] == probing.ks[query] and score < kth - reach * _scale(probing, square, kth):
+            kth, is_known = scratch.best[worker, 0], tally[_N_BEST] == probing.ks[query]
+            least = kth - reach * _scale(probing, square, kth)
+            if is_known and score < least:
                 return
-            if counts.rows[query] + probing.sizes[number] > probing.budgets[query]:
+            foreseen = (counts.rows[query] + probing.sizes[number]) >> 1
+            if counts.lists[query] == next_look:
+                next_look <<= 1
+                if is_known:
+                    foreseen = max(foreseen, _foreseen_rows(probing, counts, coarse, query, least))
+            if foreseen > probing.budgets[query]:
                 counts.gave_up[query] = 1
                 return
             following = row_of(order.keys[place - 1]) if place > 0 else int64(-1)
@@ -332,6 +347,14 @@ def _take_lists(
             counts.rows[query] += probing.sizes[number]
             base = (np.float32(0) if probing.is_l2 else score) + offset
             _scan_list(probing, scratch, reservoirs, tally, worker, query, number, following, base, step, square)
+
+
+@compiled_as_written
+def _foreseen_rows(probing: Probing, counts: Counts, coarse: int, query: int, least: np.float32) -> int:
+    """Of all lists that score no less, were they as large as those so far."""
+    lists = count_from(coarse, probing.centroid_scores.shape[1] // PANEL_LISTS, least)
+    lists = min(lists, probing.nprobes[query], int64(probing.sizes.size))
+    return int64(counts.rows[query] * lists // counts.lists[query])
 
 
 @compiled_as_written

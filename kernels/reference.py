@@ -41,6 +41,7 @@ from kernels.coarse import (
 from kernels.packed_lists import (
     BLOCK_ROWS,
     FEWEST_DOUBLINGS,
+    FORESEEN_FROM,
     MOST_STEPS,
     SPARSE,
     WINDOW_ROWS,
@@ -238,7 +239,7 @@ class _Scan:
         for number in np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe].tolist():
             if self._is_too_far(coarse[number]):
                 break
-            if self.n_rows + self.lists.sizes[number] > self.budget:
+            if self._is_foreseen_beyond_budget(coarse) or (self.n_rows + self.lists.sizes[number]) // 2 > self.budget:
                 self.gave_up = True
                 return self
             self.n_lists += 1
@@ -260,13 +261,24 @@ class _Scan:
         return np.float32(kth - scales * scale)
 
     def _is_too_far(self, coarse: np.float32) -> bool:
-        """Whether no list from here on is worth scanning."""
+        """Whether a list that scores so is not worth scanning any more."""
+        return bool(coarse < self._least_worth())
+
+    def _is_foreseen_beyond_budget(self, coarse: Float32Array) -> bool:
+        looks = [FORESEEN_FROM << turn for turn in range(32)]
+        if self.n_lists not in looks or len(self.best) < self.k:
+            return False
+        lists = min(int(np.count_nonzero(coarse >= self._least_worth())), self.nprobe)
+        return self.n_rows * lists // self.n_lists > self.budget
+
+    def _least_worth(self) -> np.float32:
+        """What a list must score as things are."""
         share = Fraction(self.pairs_passed, self.pairs) if self.pairs else Fraction(1)
         lists = self.n_lists * share
         doublings = FEWEST_DOUBLINGS
         while lists >= Fraction(2) ** (doublings + 1):
             doublings += 1
-        return bool(coarse < self._below_kth(np.float32(self.reach + self.slope * np.float32(doublings))))
+        return self._below_kth(np.float32(self.reach + self.slope * np.float32(doublings)))
 
     def _take_list(self, rows: Int64Array, scores: Float32Array) -> None:
         """Of the rows that the mask was asked about, pairs tell how alike they are who pass: whether a row that passes

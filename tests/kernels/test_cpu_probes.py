@@ -196,12 +196,30 @@ def test_where_a_filter_hides_the_nearest_rows_a_query_goes_on_until_it_has_met_
 
 def test_a_query_beyond_its_budget_gives_up_and_tells_no_rows() -> None:
     case = large(None)
-    limits = case.limits._replace(budgets=np.array([0, 2000, 10**9, 2000, 10**9, 8000]))
+    limits = case.limits._replace(budgets=np.array([0, 2000, 10**9, 2000, 10**9, 4400]))
     for kernels in (cpu, reference):
         (rows, _), probed = scan(kernels, dataclasses.replace(case, limits=limits))
         assert probed.gave_up.tolist() == [True, True, False, True, False, True]
         assert (rows[probed.gave_up] == -1).all()
-        assert (probed.rows <= limits.budgets).all()
+        assert (probed.rows // 2 <= limits.budgets).all()
+
+
+def test_a_query_gives_up_as_soon_as_it_is_foreseen_to_go_beyond_its_budget() -> None:
+    """Lists of two rows each, evenly further away: the reach takes 41 of them, with 82 rows."""
+    centroids = -np.arange(64, dtype=np.float32)[:, None] * np.array([[1, 0]], np.float32)
+    lists = PackedLists(np.tile(np.array([[-1.0], [1.0]], np.float32), (2, 8, 1)), centroids, "dot")
+    numbers = np.repeat(np.arange(64), 2)
+    lists.append(numbers, np.zeros((128, 1), np.uint8), np.arange(128), np.zeros(128, np.float32))
+    query = np.array([[1, 0]], np.float32)
+    told = []
+    for budget in (10**9, 82, 81, 32, 17, 15):
+        limits = fixed_limits(1, k=2, nprobe=64, depth=10)._replace(
+            reaches=np.full(1, 39, np.float32), budgets=np.full(1, budget)
+        )
+        (_, _), probed = cpu.scan_lists(lists, query, [None], limits=limits)
+        np.testing.assert_array_equal(reference.scan_lists(lists, query, [None], limits=limits)[1], probed)
+        told.append((int(probed.lists[0]), bool(probed.gave_up[0])))
+    assert told == [(41, False), (41, False), (16, True), (16, True), (16, True), (15, True)]
 
 
 def test_rows_at_the_borders_of_mask_words_are_found() -> None:

@@ -46,8 +46,13 @@ def test_a_measured_point_is_given_as_measured() -> None:
     assert TUNING.lookup(100, 0.1, 0.9) == setting(128, 300, 0.9)
 
 
-def test_a_target_between_two_takes_the_higher_and_one_beyond_takes_none() -> None:
-    assert TUNING.lookup(10, 1.0, 0.93) == setting(16, 40, 0.96)
+def test_a_target_between_two_takes_what_lies_between_and_one_beyond_takes_none() -> None:
+    low, found, high = TUNING.lookup(10, 1.0, 0.9), TUNING.lookup(10, 1.0, 0.93), TUNING.lookup(10, 1.0, 0.95)
+    assert low and found and high
+    for name in ("reach", "slack", "lists", "rows", "rescored", "expected_recall", "seconds_b1", "seconds_b64"):
+        least, value, most = (getattr(one, name) for one in (low, found, high))
+        assert value == pytest.approx(least + 0.6 * (most - least))
+    assert (found.most_lists, found.most_rescored) == (high.most_lists, high.most_rescored)
     assert TUNING.lookup(10, 1.0, 0.2) == setting(8, 20, 0.91)
     assert TUNING.lookup(10, 1.0, 0.96) is None
     assert TUNING.lookup(100, 1.0, 0.95) is None

@@ -251,6 +251,24 @@ def test_queries_of_several_jobs_share_a_batch_and_keep_their_own_answers() -> N
         assert result.explanations[0].batch_size == 9
 
 
+def test_queries_planned_alike_are_answered_and_explained_each_by_its_own_filter() -> None:
+    """Filters of about as many rows, in turn with others of few and of another k: cohorts have no neighbours."""
+    world = a_large_world()
+    sizes = [3, 0, 4, 1, 5, 2]
+    params = [SearchParams(k=2 + n % 2, filter=Filter(must=(Range("size", gte=n, lte=n),))) for n in sizes]
+    params.insert(3, SearchParams(k=4, filter=FILTERS[1][0]))
+    params.append(SearchParams(k=4, filter=FILTERS[5][0]))
+    queries = np.random.default_rng(3).integers(-8, 9, (len(params), D)).astype(np.float32)
+    (result,) = ask(world, queries, params)
+    for place, one in enumerate(params):
+        (alone,) = ask(world, queries[place : place + 1], [one])
+        assert hits(result)[place] == hits(alone)[0]
+        explained = replace(result.explanations[place], times=alone.explanations[0].times, batch_size=1)
+        assert explained == alone.explanations[0]
+        passing = count(world.index, compile_filter(one.filter, world.schema))
+        assert result.explanations[place].selectivity == passing / len(world.items)
+
+
 def test_an_item_that_does_not_live_fails_its_query_alone() -> None:
     world = a_large_world()
     compiled = CompiledParams(SearchParams(k=2), compile_filter(Filter(), world.schema))
