@@ -83,8 +83,8 @@ class Band:
     settings: tuple[tuple[float, Setting], ...]
 
     def reaching(self, recall_target: float) -> Setting | None:
-        """The setting of a tuned target, or one between those of its neighbours: recall rises less steeply the further a
-        query reaches, so that it has at least as much of it. The least one for a target below all.
+        """The setting of a tuned target, or one between those of its neighbours: recall rises less steeply the further
+        a query reaches, so that it has at least as much of it. The least one for a target below all.
         """
         below: tuple[float, Setting] | None = None
         for target, setting in self.settings:
