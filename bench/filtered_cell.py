@@ -28,6 +28,7 @@ SLOW = ("hnswlib", "usearch", "milvus_lite", "lancedb")
 _MARGIN = 0.005
 """By which the recall on the tuning queries must lie above the one wanted, about a standard error of the others."""
 _TARGETS = (0.4, 0.6, 0.7, 0.75, 0.8, 0.84, 0.87, 0.9, 0.93, 0.95, 0.97, 0.99)
+_RAISES = 3
 _SLOW_QUERIES = 32
 _BATCH = 64
 _TABLE_WIDTH = 140
@@ -120,14 +121,18 @@ class CellBench:
     def _tuned_engine(self, cell: Cell, k: int) -> tuple[float, Measured, float | None]:
         """The recall that peers have to reach, and the engine with the least recall target that does.
 
-        Where most rows pass engines are compared at equal recall: what ours reaches is what peers have to.
+        Where most rows pass engines are compared at equal recall: what ours reaches is what peers have to. A setting
+        that passes on the tuning queries and misses the recall on the others is raised, ours and theirs.
         """
         truth = self._made.truth(cell)[:, :k]
         recall, target = 0.0, None
         for target in _TARGETS:
             found = self._engines.engine.answers_each(self._made.name, self._asked(cell, k, 0, target))
             recall = recall_of_survivors(found.rows, truth[0::2])
-            if recall >= RECALL + _MARGIN:
+            if recall < RECALL + _MARGIN:
+                continue
+            reported = self._engines.engine.answers_each(self._made.name, self._asked(cell, k, 1, target))
+            if recall_of_survivors(reported.rows, truth[1::2]) >= RECALL:
                 break
         reported = self._engines.engine.answers_each(self._made.name, self._asked(cell, k, 1, target))
         strategies = Counter(f"{one.strategy.value} nprobe {one.nprobe}" for one in reported.explanations)
@@ -155,6 +160,11 @@ class CellBench:
             tuning, reported = tuning.first(_SLOW_QUERIES), reported.first(_SLOW_QUERIES)
         tuned: Tuned = peer.tune(tuning, k=k, wanted=wanted)
         recall = peer.recall(reported, k=k, knobs=tuned.knobs)
+        for raised in range(1, _RAISES + 1):
+            if recall >= RECALL or tuned.recall < wanted:
+                break
+            tuned = peer.tune(tuning, k=k, wanted=wanted + raised * _MARGIN)
+            recall = peer.recall(reported, k=k, knobs=tuned.knobs)
         setting = " ".join(map(str, tuned.knobs)) or "exact"
         result.engines[name] = Measured(recall, setting, tuned.recall >= wanted)
         return tuned.knobs

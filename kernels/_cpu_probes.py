@@ -351,10 +351,10 @@ def _take_lists(
 
 @compiled_as_written
 def _foreseen_rows(probing: Probing, counts: Counts, coarse: int, query: int, least: np.float32) -> int:
-    """Of all lists that score no less, were they as large as those so far."""
+    """Of the lists yet to come that score no less, were they as large as those so far."""
     lists = count_from(coarse, probing.centroid_scores.shape[1] // PANEL_LISTS, least)
     lists = min(lists, probing.nprobes[query], int64(probing.sizes.size))
-    return int64(counts.rows[query] * lists // counts.lists[query])
+    return int64(counts.rows[query] * lists // counts.lists[query] - counts.rows[query])
 
 
 @compiled_as_written

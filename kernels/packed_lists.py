@@ -37,7 +37,7 @@ SPARSE = 24
 """The mask is tested first while fewer than one row in so many passes: from there on a fair part of the blocks have no
 row that does."""
 
-FORESEEN_FROM = 16
+FORESEEN_FROM = 64
 
 FEWEST_DOUBLINGS = -16
 """Beyond it fewer rows that pass make no more difference to how far a query reaches."""
@@ -73,9 +73,9 @@ class ProbeLimits(NamedTuple):
         depths: int64, candidates at most.
         slacks: float32, how far below the k-th best quantised score a candidate may lie, times the scale; inf: any.
         budgets: int64, rows in the scanned lists, whatever the mask hides of them. A query gives up where it is
-            foreseen to scan more, or would by now have scanned twice as many. Foreseen are lists as large as those
-            so far, as many as lie within the reach as it is now: told after ``FORESEEN_FROM`` lists and each time that
-            they have doubled, if the k-th best is known.
+            foreseen to scan so many more, or would by now have scanned twice as many. Foreseen are lists as large as
+            those so far, as many as lie within the reach as it is now: told after ``FORESEEN_FROM`` lists and each time
+            that they have doubled, if the k-th best is known.
     """
 
     ks: Int64Array

@@ -269,7 +269,7 @@ class _Scan:
         if self.n_lists not in looks or len(self.best) < self.k:
             return False
         lists = min(int(np.count_nonzero(coarse >= self._least_worth())), self.nprobe)
-        return self.n_rows * lists // self.n_lists > self.budget
+        return self.n_rows * lists // self.n_lists - self.n_rows > self.budget
 
     def _least_worth(self) -> np.float32:
         """What a list must score as things are."""

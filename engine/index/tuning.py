@@ -33,6 +33,9 @@ of what may be.
 
 Measured on mnist784's test queries: settings that promised .964 found .945 (docs/adr/0003-ivfpq-on-the-cpu.md).
 """
+_ROWS_APART = 2.0
+"""Two settings tell what a row costs if the one scans so many times the rows of the other."""
+
 _HIGHEST_AIM = 0.99
 """The highest target that is tuned; a request for more than that is taken as it is."""
 
@@ -137,6 +140,20 @@ class Tuning:
         """The setting of the highest target that any setting reaches; None where k or filter lie beyond."""
         tried = (self.lookup(k, selectivity, target) for target in reversed(TARGETS))
         return next((setting for setting in tried if setting is not None), None)
+
+    def row_seconds(self, k: int, selectivity: float) -> float | None:
+        """Processor seconds of one more row in scanned lists, in a batch; None where that was not measured.
+
+        What a query costs whatever it scans is the same for all settings of a band, and no part of it.
+        """
+        below, _ = _around(self._selectivities, min(selectivity, 1.0))
+        of_k = [] if below is None else [band for band in self._by_selectivity[below] if band.k >= k]
+        for band in of_k[:1]:
+            ascending = sorted((setting for _, setting in band.settings), key=lambda one: one.rows)
+            if ascending and ascending[-1].rows >= _ROWS_APART * ascending[0].rows:
+                seconds = ascending[-1].seconds_b64 - ascending[0].seconds_b64
+                return max(seconds, 0.0) / (ascending[-1].rows - ascending[0].rows)
+        return None
 
     def recall_at_least(
         self, k: int, selectivity: float, *, nprobe: int, depth: int, reach: float = math.inf, slack: float = math.inf

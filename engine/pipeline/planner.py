@@ -85,9 +85,9 @@ class Plan:
     found; ``seconds`` is predicted for one query of the batch.
 
     ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier: see
-    ``kernels.packed_lists.ProbeLimits``. ``budget``: rows in scanned lists beyond which an exact way would have been
-    the faster one. ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored
-    rows stood in for queries when it was.
+    ``kernels.packed_lists.ProbeLimits``. ``budget``: rows that are scanned in the time of an exact way.
+    ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows stood in
+    for queries when it was.
     """
 
     strategy: Strategy
@@ -134,7 +134,7 @@ def plan(request: PlanRequest, state: IndexState) -> Plan:
     setting = state.tuning.lookup(request.k, _selectivity(request, state), _target(request, state.tuning))
     if setting is not None:
         probing = _probing(request, state, setting, "probing is predicted to be the fastest")
-        ways.append(replace(probing, budget=_budget(setting, _list_seconds(setting, state), ways)))
+        ways.append(replace(probing, budget=_budget(request, state, state.tuning, setting, _cheapest(ways).seconds)))
     return _cheapest(ways)
 
 
@@ -243,11 +243,13 @@ def _list_seconds(setting: Setting, state: IndexState) -> float:
     return (setting.seconds_b64 if state.batch_queries >= _BATCH else setting.seconds_b1) / at_once
 
 
-def _budget(setting: Setting, list_seconds: float, exact_ways: list[Plan]) -> int:
-    """Rows that are scanned in the time of an exact way."""
-    if list_seconds <= 0:
-        return NO_BUDGET
-    return int(max(setting.rows, 1.0) * max(_cheapest(exact_ways).seconds / list_seconds, 1.0))
+def _budget(request: PlanRequest, state: IndexState, tuning: Tuning, setting: Setting, exact_seconds: float) -> int:
+    """Rows that are scanned in the time of an exact way: what a query has cost already is no part of the comparison."""
+    row_seconds = tuning.row_seconds(request.k, _selectivity(request, state))
+    if row_seconds is None:
+        row_seconds = setting.seconds_b64 / max(setting.rows, 1.0)
+    row_seconds /= min(state.batch_queries, state.threads)
+    return NO_BUDGET if row_seconds <= 0 else int(max(exact_seconds / row_seconds, setting.rows))
 
 
 def _cheapest(ways: list[Plan]) -> Plan:

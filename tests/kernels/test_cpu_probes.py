@@ -67,7 +67,7 @@ def cases(draw: st.DrawFn) -> Case:
     n = draw(st.sampled_from([0, 1, 31, 32, 33, 64, 65, 200, 700, 3000]))
     n_parts = draw(st.sampled_from([2, 4, 6, 8, 14]))
     width = draw(st.sampled_from([1, 2, 3, 8]))
-    nlist = draw(st.sampled_from([1, 3, 8, 16, 17, 70]))
+    nlist = draw(st.sampled_from([1, 3, 8, 16, 17, 70, 150]))
     n_queries = draw(st.sampled_from([1, 2, 3, 17]))
     density = draw(st.sampled_from([None, 0.0, 0.01, 0.3, 1.0]))
     d = n_parts * width
@@ -205,21 +205,21 @@ def test_a_query_beyond_its_budget_gives_up_and_tells_no_rows() -> None:
 
 
 def test_a_query_gives_up_as_soon_as_it_is_foreseen_to_go_beyond_its_budget() -> None:
-    """Lists of two rows each, evenly further away: the reach takes 41 of them, with 82 rows."""
-    centroids = -np.arange(64, dtype=np.float32)[:, None] * np.array([[1, 0]], np.float32)
+    """Lists of two rows each, evenly further away: the reach takes 101 of them, with 202 rows, of 200 lists."""
+    centroids = -np.arange(200, dtype=np.float32)[:, None] * np.array([[1, 0]], np.float32)
     lists = PackedLists(np.tile(np.array([[-1.0], [1.0]], np.float32), (2, 8, 1)), centroids, "dot")
-    numbers = np.repeat(np.arange(64), 2)
-    lists.append(numbers, np.zeros((128, 1), np.uint8), np.arange(128), np.zeros(128, np.float32))
+    numbers = np.repeat(np.arange(200), 2)
+    lists.append(numbers, np.zeros((400, 1), np.uint8), np.arange(400), np.zeros(400, np.float32))
     query = np.array([[1, 0]], np.float32)
     told = []
-    for budget in (10**9, 82, 81, 32, 17, 15):
-        limits = fixed_limits(1, k=2, nprobe=64, depth=10)._replace(
-            reaches=np.full(1, 39, np.float32), budgets=np.full(1, budget)
+    for reach, budget in ((99, 10**9), (99, 101), (99, 74), (99, 73), (99, 40), (199, 272), (199, 271)):
+        limits = fixed_limits(1, k=2, nprobe=200, depth=10)._replace(
+            reaches=np.full(1, reach, np.float32), budgets=np.full(1, budget)
         )
         (_, _), probed = cpu.scan_lists(lists, query, [None], limits=limits)
         np.testing.assert_array_equal(reference.scan_lists(lists, query, [None], limits=limits)[1], probed)
         told.append((int(probed.lists[0]), bool(probed.gave_up[0])))
-    assert told == [(41, False), (41, False), (16, True), (16, True), (16, True), (15, True)]
+    assert told == [(101, False), (101, False), (74, True), (64, True), (40, True), (200, False), (64, True)]
 
 
 def test_rows_at_the_borders_of_mask_words_are_found() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -140,3 +141,16 @@ def test_a_table_reads_back_as_written() -> None:
 def test_what_is_no_table_is_refused(stored: dict[str, object]) -> None:
     with pytest.raises(CorruptData):
         Tuning.from_json(stored)
+
+
+def test_what_a_row_costs_is_told_from_settings_that_scan_few_and_many_rows() -> None:
+    def of(rows: float, seconds: float) -> Setting:
+        return replace(setting(8, 20, 0.9), rows=rows, seconds_b64=seconds)
+
+    far = ((0.8, of(1000.0, 3e-5)), (0.9, of(2000.0, 3.5e-5)), (0.95, of(9000.0, 7e-5)))
+    near = ((0.8, of(1000.0, 3e-5)), (0.9, of(1500.0, 4e-5)))
+    tuning = Tuning([Band(10, 0.1, far), Band(100, 0.1, near), Band(10, 1.0, near)], COSTS)
+    assert tuning.row_seconds(10, 0.1) == tuning.row_seconds(7, 0.3) == pytest.approx(5e-9)
+    assert tuning.row_seconds(50, 0.1) is None
+    assert tuning.row_seconds(10, 1.0) is None
+    assert tuning.row_seconds(10, 0.01) is None
