@@ -24,8 +24,9 @@ PILOT_ROWS = 4 * SEGMENT_ROWS
 """Enough that scanning lists, and not what every query costs, is most of a query's time."""
 
 _AS_FAST = 1.15
-"""A pilot that is a part of the rows shows too little of what long lists cost: more lists than the fastest number are
-taken while they are so nearly as fast (measured at 262,144 of a million rows, docs/log.md)."""
+"""What is slower by less is as fast: two races over other rows differ by as much (docs/log.md). Of codes as fast the
+middling one is taken. A pilot that is a part of the rows shows too little of what long lists cost: of numbers of lists
+as fast the greatest is taken."""
 
 _FILTERED = 0.1
 """The share of rows that passes where a race is run under a filter."""
@@ -135,11 +136,11 @@ def choose(
     """
     counts = list_counts(pilot_rows) if nlist is None else (nlist,)
     sizes = sizes if code_bytes is None else (code_bytes,)
-    middling = counts[len(counts) // 2]
+    middling, code = counts[len(counts) // 2], sizes[len(sizes) // 2]
     if len(sizes) > 1:
-        code = climb(sizes, sizes[len(sizes) // 2], lambda size: race.seconds(Shape(middling, size)))
-    else:
-        code = sizes[0]
+        fastest_code = climb(sizes, code, lambda size: race.seconds(Shape(middling, size)))
+        if race.seconds(Shape(middling, code)) > _AS_FAST * race.seconds(Shape(middling, fastest_code)):
+            code = fastest_code
     if len(counts) == 1:
         return Shape(counts[0], code)
     fastest_count = climb(counts, middling, lambda count: race.seconds(Shape(count, code)))

@@ -234,6 +234,22 @@ def test_of_lists_that_are_nearly_as_fast_on_a_part_of_the_rows_the_most_are_tak
     assert choose(race, 262_144, (16,), is_part=True).nlist == 512
 
 
+def test_of_codes_that_are_nearly_as_fast_the_middling_one_is_taken(backend: Backend) -> None:
+    seconds = {16: 1.0, 32: 1.1, 64: 1.3}
+
+    class Known(Race):
+        def _measure(self, shape: Shape) -> float:
+            return seconds[shape.code_bytes]
+
+    rows = clustered(100)
+    pilot = draw_pilot(as_vectors(rows), np.arange(100), np.arange(4), np.random.default_rng(0))
+    race = Known(backend, pilot, SLOW_EXACT, lambda nlist, code: Listed(np.zeros((1, 1), np.int64)), recall_target=0.9)
+    assert choose(race, 60_000, (16, 32, 64)).code_bytes == 32
+    seconds[32] = 1.2
+    race.found.clear()
+    assert choose(race, 60_000, (16, 32, 64)).code_bytes == 16
+
+
 def test_lists_scale_with_the_root_of_the_rows() -> None:
     assert scaled(512, 60_000, 6_000_000) == 8192
     assert scaled(256, 60_000, 60_000) == 256
