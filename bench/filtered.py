@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 
 from bench import datasets, filtered_data
-from bench.awake import cores_awake
 from bench.filtered_cell import FAISS, CellBench, Engines, Pace, print_cell
 from bench.filtered_data import UNFILTERED, Cell, FilteredSet
 from bench.filtered_targets import hold
@@ -45,7 +44,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _body(options: Options, report: Report) -> None:
     report.figure("threads", len(os.sched_getaffinity(0)))
-    report.figure("cores_kept_awake", True)
     for name in options.extra.only or (_SETS[:1] if options.quick else _SETS):
         _measure(_made(name, options), options, report)
 
@@ -71,7 +69,6 @@ def _measure(made: FilteredSet, options: Options, report: Report) -> None:
         made.truth(cell)
     with (
         prepared(schema, made.items, settings=settings, trained=True, attributes=made.attributes) as ready,
-        cores_awake(),
         contextlib.ExitStack() as stack,
     ):
         engine = stack.enter_context(EngineProcess(ready.folder, settings=settings))
