@@ -20,8 +20,9 @@ from engine.index.measuring import Subject, fastest, take
 from engine.types import Int64Array
 
 PILOT_BYTES = 256 << 20
-PILOT_ROWS = 4 * SEGMENT_ROWS
-"""Enough that scanning lists, and not what every query costs, is most of a query's time."""
+PILOT_ROWS = 8 * SEGMENT_ROWS
+"""Enough that scanning lists, and not what every query costs, is most of a query's time: with half as many the number
+of lists came down to chance (docs/log.md)."""
 
 _AS_FAST = 1.15
 """What is slower by less is as fast: two races over other rows differ by as much (docs/log.md). Of codes as fast the
