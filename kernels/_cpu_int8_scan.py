@@ -40,8 +40,9 @@ _TERMS_BYTES = 4 * 4 * LANES
 _RUN = 16
 """Of sixteen rows in a row so many are wanted that all are scored."""
 
-_DENSE = 0.4
-"""A panel pays where at least this share of its pairs is wanted (measured at d = 128 and 384 with VNNI)."""
+_PAIR_ALONE, _QUERY_ALONE = 7, 9000
+"""What a row costs outside a panel, in pairs of one and a query within, and what a query costs beside its rows, in
+bytes of those (measured at d = 128 to 784 with VNNI, docs/log.md)."""
 
 
 class CodeScan(NamedTuple):
@@ -133,7 +134,7 @@ def _take_blocks(scan: CodeScan, scratch: Scratch, heaps: Heaps, counter: int, p
             for panel in range(n_panels):
                 first = panel * LANES
                 wanted = _wanted(where, first)
-                if wanted >= _DENSE * LANES * n_rows:
+                if wanted >= LANES * n_rows * where.row_bytes:
                     _list_places(where, union)
                     for row in range(0, n_rows, BLOCK_ROWS):
                         if _score_block(where, panel, row):
@@ -209,10 +210,14 @@ def _locate(where: Where, w: int) -> None:
 
 @compiled_as_written
 def _wanted(where: Where, first: int) -> int:
-    """How many pairs of a row and a query the panel from query ``first`` wants of the word."""
+    """What the queries of the panel from ``first`` on would cost one by one, in bytes of a row for a query in a panel;
+    0 where they want nothing of the word.
+    """
     wanted = 0
     for lane in range(LANES):
-        wanted += count_ones(word(where.words, first + lane))
+        bits = word(where.words, first + lane)
+        if bits != 0:
+            wanted += _QUERY_ALONE + _PAIR_ALONE * where.row_bytes * count_ones(bits)
     return wanted
 
 

@@ -24,7 +24,7 @@ from kernels._cpu_jit import (
 )
 from kernels._cpu_masks import clip
 from kernels._cpu_panel import PANEL_QUERIES, PANEL_ROWS, dot_panel, l2_panel
-from kernels._cpu_scores import score_rows, widen_row
+from kernels._cpu_scores import score_neighbours, widen_row
 from kernels._cpu_topk import Heaps, finish, offer
 from kernels.arrays import Float32Array, Int64Array, StoredArray
 
@@ -215,7 +215,8 @@ def _scan_each(scan: Scan, scratch: Scratch, heaps: Heaps, part: int, first: int
         count = _list_positions(scratch.words[query], scratch.own_bits)
         for j in range(count):
             scratch.addresses[j] = base + scratch.own_bits[j] * scan.row_bytes
-        score_rows(scan.kind, scan.is_l2, scratch.addresses, count, scan.queries.ctypes.data + 4 * query * d, d, scores)
+        asked = scan.queries.ctypes.data + 4 * query * d
+        score_neighbours(scan.kind, scan.is_l2, scratch.addresses, count, asked, d, scores)
         for j in range(count):
             if not scores[j] <= heaps.limits[part, query]:
                 offer(heaps, part, query, scores[j], first_row + scratch.own_bits[j])

@@ -1,4 +1,7 @@
-"""Scores of stored vectors for one query, four rows at a time so that each load of the query serves four."""
+"""Scores of stored vectors for one query.
+
+Four rows at a time, so that each load of the query serves four, or row after row, which is how memory reads ahead.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from kernels._cpu_jit import compiled, inlined, load, store
 from kernels.arrays import Float32Array, Int64Array, StoredArray
 
 _FLOAT32 = np.zeros(0, np.float32)
+_LONG_ROW = 512
+"""Bytes from which on four rows at a time are four streams, of which the memory reads none ahead (docs/log.md)."""
 
 
 @compiled
@@ -19,6 +24,21 @@ def score_rows(
         _score_l2(kind, addresses, count, query, d, scores)
     else:
         _score_dot(kind, addresses, count, query, d, scores)
+
+
+@compiled
+def score_neighbours(
+    kind: StoredArray, is_l2: bool, addresses: Int64Array, count: int, query: int, d: int, scores: Float32Array
+) -> None:
+    """As ``score_rows``, for rows that lie close together in memory."""
+    if d * kind.itemsize < _LONG_ROW:
+        score_rows(kind, is_l2, addresses, count, query, d, scores)
+    elif is_l2:
+        for j in range(count):
+            scores[j] = -_squared_distance(kind, addresses[j], query, d)
+    else:
+        for j in range(count):
+            scores[j] = _dot(kind, addresses[j], query, d)
 
 
 @compiled

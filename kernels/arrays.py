@@ -13,6 +13,7 @@ Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 """Larger scores are better: l2 is minus the squared distance; cosine takes vectors as normalised, and so is dot."""
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
+Float64Array: TypeAlias = npt.NDArray[np.float64]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 Int8Array: TypeAlias = npt.NDArray[np.int8]
 Int32Array: TypeAlias = npt.NDArray[np.int32]

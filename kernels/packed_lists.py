@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels.arrays import Float32Array, Int32Array, Int64Array, Metric, Uint8Array
+from kernels.arrays import Float32Array, Float64Array, Int32Array, Int64Array, Metric, Uint8Array
 from kernels.huge_pages import huge_bytes
 
 BLOCK_ROWS = 32
@@ -38,6 +38,9 @@ SPARSE = 24
 row that does."""
 
 FORESEEN_FROM = 64
+
+RARITY = 2
+"""So that settings tuned with random masks find as much where a filter goes against the query (docs/adr/0006)."""
 
 FEWEST_DOUBLINGS = -16
 """Beyond it fewer rows that pass make no more difference to how far a query reaches."""
@@ -70,18 +73,22 @@ class ProbeLimits(NamedTuple):
         slopes: float32, by how much the reach grows with each doubling of the lists scanned so far, less those that
             the mask hides: of the rows beside one that passes, in its list, a share passes too, and the lists are
             taken times that share. The more there are, the more others lie just as far, and may hold what is missed.
+        shares: float64, of all rows those that pass the mask; 0 where that is not known. If fewer pass of the rows that
+            the mask was asked about, the filter goes against the query and hides more than lists: how many times fewer,
+            to the power of ``RARITY``, the lists are taken as well.
         depths: int64, candidates at most.
         slacks: float32, how far below the k-th best quantised score a candidate may lie, times the scale; inf: any.
-        budgets: int64, rows in the scanned lists, whatever the mask hides of them. A query gives up where it is
-            foreseen to scan so many more, or would by now have scanned twice as many. Foreseen are lists as large as
-            those so far, as many as lie within the reach as it is now: told after ``FORESEEN_FROM`` lists and each time
-            that they have doubled, if the k-th best is known.
+        budgets: int64, rows of work, as in ``Probed``. A query gives up where it is foreseen to have so many more, or
+            would by now have had twice as many. Foreseen are lists of as much work as those so far, as many as lie
+            within the reach as it is now: told after ``FORESEEN_FROM`` lists and each time that they have doubled, if
+            the k-th best is known.
     """
 
     ks: Int64Array
     nprobes: Int64Array
     reaches: Float32Array
     slopes: Float32Array
+    shares: Float64Array
     depths: Int64Array
     slacks: Float32Array
     budgets: Int64Array
@@ -98,6 +105,7 @@ def fixed_limits(n_queries: int, *, k: int, nprobe: int, depth: int) -> ProbeLim
         np.full(n_queries, nprobe, np.int64),
         np.full(n_queries, np.inf, np.float32),
         np.zeros(n_queries, np.float32),
+        np.zeros(n_queries, np.float64),
         np.full(n_queries, depth, np.int64),
         np.full(n_queries, np.inf, np.float32),
         np.full(n_queries, np.iinfo(np.int64).max),
@@ -105,10 +113,15 @@ def fixed_limits(n_queries: int, *, k: int, nprobe: int, depth: int) -> ProbeLim
 
 
 class Probed(NamedTuple):
-    """What each of B queries did, int64 each but the last: lists and rows scanned, candidates kept; gave up, bool."""
+    """What each of B queries did, int64 each but the last: lists and rows scanned, candidates kept; gave up, bool.
+
+    ``rows``: of the lists, whatever the mask hides of them. ``work``: as many of them as have cost the time; those of a
+    block that none is scored of, as the mask was asked first, are a quarter each.
+    """
 
     lists: Int64Array
     rows: Int64Array
+    work: Int64Array
     candidates: Int64Array
     gave_up: npt.NDArray[np.bool_]
 

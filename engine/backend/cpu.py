@@ -98,4 +98,3 @@ class CpuBackend:
     def warm_up(self, vectors: Vectors) -> None:
         """Compile the kernels for the stored dtype, or load them from numba's cache."""
         kernels.warm_up(numpy_dtype(vectors.dtype))
-        kernels.warm_up_coarse(numpy_dtype(vectors.dtype))

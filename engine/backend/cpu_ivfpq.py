@@ -141,7 +141,7 @@ class CpuIvfPq:
             k=k,
             end_row=min(vectors.n_rows, self._lists.end_row),
         )
-        return Rescored(TopK(*top), probed.lists, probed.rows, probed.candidates, probed.gave_up)
+        return Rescored(TopK(*top), probed.lists, probed.rows, probed.work, probed.candidates, probed.gave_up)
 
     def save(self, path: Path) -> None:
         """Write the index beside ``path``, then put it there: after a crash there is the old file or the new one."""

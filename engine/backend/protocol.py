@@ -59,12 +59,14 @@ class Candidates:
 class Rescored:
     """Hits by exact score, and what was done to find them, int64 [B] each: lists and rows scanned, rows rescored.
 
+    ``work``: rows that budgets count, for a mask makes some of them cheap; see ``kernels.packed_lists.Probed``.
     ``gave_up`` bool [B]: queries that would have gone beyond their budget; they have no hits.
     """
 
     top: TopK
     lists_scanned: Int64Array
     rows_scanned: Int64Array
+    work: Int64Array
     rescored: Int64Array
     gave_up: npt.NDArray[np.bool_]
 

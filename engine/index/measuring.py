@@ -106,11 +106,12 @@ Pair: TypeAlias = tuple[float, float]
 
 @dataclass(slots=True, eq=False)
 class Cell:
-    """One k under one mask; ``mask`` None where every row passes."""
+    """One k under one mask; ``mask`` None where every row passes. ``share``: of all rows, those that pass."""
 
     subject: Subject
     k: int
     mask: Uint8Array | None
+    share: float
     tuned: Truth
     told: Truth
     exact_seconds: float
@@ -180,6 +181,7 @@ def _cell(subject: Subject, k: int, flags: npt.NDArray[np.bool_], costs: Costs) 
         subject,
         k,
         mask,
+        survivors / n_rows,
         _truth(subject, *subject.queries(0, n), mask, k),
         _truth(subject, *subject.queries(half, n), mask, k),
         exact,
@@ -224,6 +226,7 @@ def _limits(cell: Cell, ks: Int64Array, reach: float, slack: float) -> ProbeLimi
         ks=ks,
         reaches=np.full(n, reach, np.float32),
         slopes=np.full(n, REACH_SLOPE, np.float32),
+        shares=np.full(n, cell.share),
         slacks=np.full(n, slack, np.float32),
     )
 
@@ -301,6 +304,7 @@ def _measured(cell: Cell, reach: float, slack: float) -> Setting:
         slack=slack,
         lists=float(done.lists_scanned.mean()),
         rows=float(done.rows_scanned.mean()),
+        work=float(done.work.mean()),
         rescored=float(done.rescored.mean()),
         most_lists=int(done.lists_scanned.max()),
         most_rescored=int(done.rescored.max()),

@@ -33,8 +33,8 @@ of what may be.
 
 Measured on mnist784's test queries: settings that promised .964 found .945 (docs/adr/0003-ivfpq-on-the-cpu.md).
 """
-_ROWS_APART = 2.0
-"""Two settings tell what a row costs if the one scans so many times the rows of the other."""
+_WORK_APART = 2.0
+"""Two settings tell what a row of work costs if the one has so many times the work of the other."""
 
 _HIGHEST_AIM = 0.99
 """The highest target that is tuned; a request for more than that is taken as it is."""
@@ -57,15 +57,16 @@ class Setting:
     """How to search the lists, and the recall that queries not used for tuning had.
 
     ``reach`` and ``slack``: see ``kernels.packed_lists.ProbeLimits``. ``lists``, ``rows``, ``rescored``: what a query
-    scanned and rescored on average; ``most_lists``, ``most_rescored``: what none exceeded. ``seconds_b1`` is the wall
-    time of a query alone, to compare with ``Costs``. ``seconds_b64`` is the processor time, over all threads, of one
-    query of 64: settings compete by it, for busy neighbours disturb it less.
+    scanned and rescored on average, ``work`` as in ``Rescored``; ``most_lists``, ``most_rescored``: what none exceeded.
+    ``seconds_b1`` is the wall time of a query alone, to compare with ``Costs``. ``seconds_b64`` is the processor time,
+    over all threads, of one query of 64: settings compete by it, for busy neighbours disturb it less.
     """
 
     reach: float
     slack: float
     lists: float
     rows: float
+    work: float
     rescored: float
     most_lists: int
     most_rescored: int
@@ -142,17 +143,17 @@ class Tuning:
         return next((setting for setting in tried if setting is not None), None)
 
     def row_seconds(self, k: int, selectivity: float) -> float | None:
-        """Processor seconds of one more row in scanned lists, in a batch; None where that was not measured.
+        """Processor seconds of one more row of work, in a batch; None where that was not measured.
 
         What a query costs whatever it scans is the same for all settings of a band, and no part of it.
         """
         below, _ = _around(self._selectivities, min(selectivity, 1.0))
         of_k = [] if below is None else [band for band in self._by_selectivity[below] if band.k >= k]
         for band in of_k[:1]:
-            ascending = sorted((setting for _, setting in band.settings), key=lambda one: one.rows)
-            if ascending and ascending[-1].rows >= _ROWS_APART * ascending[0].rows:
+            ascending = sorted((setting for _, setting in band.settings), key=lambda one: one.work)
+            if ascending and ascending[-1].work >= _WORK_APART * ascending[0].work:
                 seconds = ascending[-1].seconds_b64 - ascending[0].seconds_b64
-                return max(seconds, 0.0) / (ascending[-1].rows - ascending[0].rows)
+                return max(seconds, 0.0) / (ascending[-1].work - ascending[0].work)
         return None
 
     def recall_at_least(
@@ -236,6 +237,7 @@ def _between(easy: Setting, hard: Setting, share: float) -> Setting:
         slack=_mix(easy.slack, hard.slack, share),
         lists=_mix(easy.lists, hard.lists, share),
         rows=_mix(easy.rows, hard.rows, share),
+        work=_mix(easy.work, hard.work, share),
         rescored=_mix(easy.rescored, hard.rescored, share),
         most_lists=max(easy.most_lists, hard.most_lists),
         most_rescored=max(easy.most_rescored, hard.most_rescored),

@@ -85,7 +85,7 @@ class Plan:
     found; ``seconds`` is predicted for one query of the batch.
 
     ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier: see
-    ``kernels.packed_lists.ProbeLimits``. ``budget``: rows that are scanned in the time of an exact way.
+    ``kernels.packed_lists.ProbeLimits``. ``budget``: rows of work done in the time of an exact way.
     ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows stood in
     for queries when it was.
     """
@@ -191,7 +191,9 @@ def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reas
     selectivity = _selectivity(request, state)
     tuned = tuning.lookup(request.k, selectivity, _target(request, tuning)) or tuning.best(request.k, selectivity)
     if tuned is None:
-        tuned = Setting(math.inf, math.inf, state.nlist, state.indexed_rows, 0.0, 0, 0, 0.0, 0.0, 0.0)
+        tuned = Setting(
+            math.inf, math.inf, state.nlist, state.indexed_rows, state.indexed_rows, 0.0, 0, 0, 0.0, 0.0, 0.0
+        )
     found = _probing(request, state, tuned, reason)
     nprobe, depth = request.nprobe, request.rescore_depth
     if nprobe is None and depth is None:
@@ -244,12 +246,12 @@ def _list_seconds(setting: Setting, state: IndexState) -> float:
 
 
 def _budget(request: PlanRequest, state: IndexState, tuning: Tuning, setting: Setting, exact_seconds: float) -> int:
-    """Rows that are scanned in the time of an exact way: what a query has cost already is no part of the comparison."""
+    """Rows of work done in the time of an exact way: what a query has cost already is no part of the comparison."""
     row_seconds = tuning.row_seconds(request.k, _selectivity(request, state))
     if row_seconds is None:
-        row_seconds = setting.seconds_b64 / max(setting.rows, 1.0)
+        row_seconds = setting.seconds_b64 / max(setting.work, 1.0)
     row_seconds /= min(state.batch_queries, state.threads)
-    return NO_BUDGET if row_seconds <= 0 else int(max(exact_seconds / row_seconds, setting.rows))
+    return NO_BUDGET if row_seconds <= 0 else int(max(exact_seconds / row_seconds, setting.work))
 
 
 def _cheapest(ways: list[Plan]) -> Plan:

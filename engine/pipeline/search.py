@@ -201,7 +201,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     index = batch.index
     assert index.lists is not None
     masks = [None if mask.passes_all else mask.bits for cohort in group for mask in cohort.masks]
-    probed = index.lists.ivfpq.search_rescored(index.vectors, vectors, limits=_limits(group), masks=masks, k=k)
+    probed = index.lists.ivfpq.search_rescored(index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k)
     top, tail_rows = probed.top, index.rows.n_rows - index.indexed_rows
     if tail_rows:
         own = [bits for cohort in group for bits in cohort.bits]
@@ -217,7 +217,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     return [_Found(*one) for one in zip(_split(top, group), *parts, strict=True)]
 
 
-def _limits(group: Sequence[Cohort]) -> ProbeLimits:
+def _limits(index: VersionIndex, group: Sequence[Cohort]) -> ProbeLimits:
     """How far each query goes, as planned for its cohort."""
     sizes = [len(cohort) for cohort in group]
     plans = [cohort.plan for cohort in group]
@@ -230,6 +230,7 @@ def _limits(group: Sequence[Cohort]) -> ProbeLimits:
         nprobes=each([one.nprobe for one in plans], np.int64),
         reaches=each([one.reach for one in plans], np.float32),
         slopes=np.full(sum(sizes), REACH_SLOPE, np.float32),
+        shares=np.concatenate([cohort.survivors for cohort in group]) / index.rows.n_rows,
         depths=each([one.depth for one in plans], np.int64),
         slacks=each([one.slack for one in plans], np.float32),
         budgets=each([one.budget for one in plans], np.int64),

@@ -52,7 +52,7 @@ def cases(draw: st.DrawFn) -> Case:
     """Sizes around words (64), tiles (66) and panels (6 x 16); densities that take every path of the scan."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     n = draw(st.sampled_from([1, 5, 63, 64, 65, 127, 128, 130, 200, 321]))
-    d = draw(st.sampled_from([1, 2, 3, 7, 8, 16, 17, 31, 33, 100]))
+    d = draw(st.sampled_from([1, 2, 3, 7, 8, 16, 17, 31, 33, 100, 260]))
     n_queries = draw(st.sampled_from([1, 2, 3, 8, 15, 16, 17, 33]))
     extra_bits = draw(st.sampled_from([0, 1, 64, 100]))
     densities = draw(st.lists(st.sampled_from([0.0, 0.02, 0.5, 0.95, 1.0]), min_size=1, max_size=3))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.registry import cpu_target
 
-from kernels import cpu, reference
+from kernels import cpu, cpu_coarse, reference
 from kernels._cpu_int8_dot import AVX2, AVX_VNNI, PLAIN, VNNI, Form, form_for
 from kernels._cpu_int8_panel import panel_of
 from kernels._cpu_int8_run import dots_of, run_of
@@ -168,8 +168,8 @@ def test_without_segments_there_are_only_pads() -> None:
 
 
 def test_after_warm_up_coarse_searches_compile_nothing_more() -> None:
-    cpu.warm_up_coarse(np.dtype(np.float16))
-    kernels = (cpu.scan_codes_serial, cpu.scan_codes_parallel, cpu.quantise)
+    cpu_coarse.warm_up(np.dtype(np.float16))
+    kernels = (cpu_coarse.scan_codes_serial, cpu_coarse.scan_codes_parallel, cpu_coarse.quantise)
     before = [len(kernel.signatures) for kernel in kernels]
     vectors = np.ones((100, 5), np.float16)
     vectors.flags.writeable = False

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import _cpu_probes, _cpu_shuffle, cpu, reference
+from kernels import _cpu_probing, _cpu_shuffle, cpu, reference, reference_lists
 from kernels._cpu_reservoir import cut, keep, key_of, new_reservoirs, row_of, score_of
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_threads import all_threads
@@ -55,6 +55,7 @@ def drawn_limits(draw: st.DrawFn, rng: np.random.Generator, n_queries: int, nlis
         nprobes=rng.integers(0, nlist + 2, n_queries),
         reaches=reaches.astype(np.float32),
         slopes=rng.choice([0, 0.25, 1], n_queries).astype(np.float32),
+        shares=rng.choice([0, 0.3, 1], n_queries),
         depths=rng.integers(0, depth + 1, n_queries),
         slacks=slacks.astype(np.float32),
         budgets=rng.choice([0, 50, 300, 10**9], n_queries, p=[0.1, 0.1, 0.2, 0.6]),
@@ -160,7 +161,7 @@ def large(density: float | None, *, n: int = 9000, seed: int = 5) -> Case:
 def test_of_many_rows_the_best_are_found_within_a_step_of_the_table(density: float | None) -> None:
     case = large(density)
     ((rows, scores), _), ((expected_rows, expected), _) = scan(cpu, case), scan(reference, case)
-    steps = [reference.quantised_tables(case.lists.codebook, query)[1] * 10 for query in case.queries]
+    steps = [reference_lists.quantised_tables(case.lists.codebook, query)[1] * 10 for query in case.queries]
     for b, step in enumerate(steps):
         np.testing.assert_array_equal(rows[b] >= 0, expected_rows[b] >= 0)
         kept = expected_rows[b] >= 0
@@ -185,13 +186,43 @@ def test_a_query_ends_before_lists_that_lie_too_far_below_its_best_scores() -> N
 def test_where_a_filter_hides_the_nearest_rows_a_query_goes_on_until_it_has_met_its_hits() -> None:
     case = large(None)
     numbers = [case.lists.listed(number)[1] for number in range(12)]
-    order = np.argsort(-reference.centroid_scores(case.lists, case.queries), axis=1)
+    order = np.argsort(-reference_lists.centroid_scores(case.lists, case.queries), axis=1)
     masks = [pack(np.isin(np.arange(9000), np.concatenate([numbers[i] for i in order[b, -2:]]))) for b in range(6)]
     limits = case.limits._replace(ks=np.full(6, 5), depths=np.full(6, 20), reaches=np.full(6, -1e6, np.float32))
     unmasked = cpu.scan_lists(case.lists, case.queries, case.masks, limits=limits)[1]
     masked = cpu.scan_lists(case.lists, case.queries, masks, limits=limits)[1]
     assert (unmasked.lists == 1).all()
     assert (masked.lists == 11).all()
+
+
+def test_a_query_reaches_further_where_fewer_rows_pass_than_of_all_rows() -> None:
+    """Forty lists of eight rows each, evenly further away; of each the mask passes four."""
+    centroids = -np.arange(40, dtype=np.float32)[:, None] * np.array([[1, 0]], np.float32)
+    lists = PackedLists(np.tile(np.array([[-1.0], [1.0]], np.float32), (2, 8, 1)), centroids, "dot")
+    lists.append(np.arange(320) // 8, np.zeros((320, 1), np.uint8), np.arange(320), np.zeros(320, np.float32))
+    mask, query = pack(np.arange(320) % 8 < 4), np.array([[1, 0]], np.float32)
+    limits = fixed_limits(1, k=2, nprobe=40, depth=10)
+    limits = limits._replace(reaches=np.full(1, 2.5, np.float32), slopes=np.ones(1, np.float32))
+    told = []
+    for share in (0, 0.25, 0.5, 1):
+        asked = limits._replace(shares=np.full(1, share, np.float64))
+        (_, _), probed = cpu.scan_lists(lists, query, [mask], limits=asked)
+        np.testing.assert_array_equal(reference.scan_lists(lists, query, [mask], limits=asked)[1], probed)
+        told.append(int(probed.lists[0]))
+    assert told == [4, 4, 4, 7]
+
+
+def test_rows_of_blocks_that_the_mask_hides_are_a_quarter_of_the_work() -> None:
+    lists = PackedLists(np.zeros((2, 16, 1), np.float32), np.zeros((1, 2), np.float32), "dot")
+    n = 100 * BLOCK_ROWS
+    lists.append(np.zeros(n, np.int64), np.zeros((n, 1), np.uint8), np.arange(n), np.zeros(n, np.float32))
+    masks, queries = [None, pack(np.arange(n) == 33 * BLOCK_ROWS)], np.ones((2, 2), np.float32)
+    limits = fixed_limits(2, k=1, nprobe=1, depth=8)
+    for kernels in (cpu, reference):
+        _, probed = kernels.scan_lists(lists, queries, masks, limits=limits)
+        assert probed.rows.tolist() == [n, n]
+        # The first block is scored before the mask is known to pass few, and the one with the row that does.
+        assert probed.work.tolist() == [n, 2 * BLOCK_ROWS + 98 * BLOCK_ROWS // 4]
 
 
 def test_a_query_beyond_its_budget_gives_up_and_tells_no_rows() -> None:
@@ -300,8 +331,8 @@ def test_tables_equal_the_reference_on_small_integers(seed: int, n_parts: int, w
     rng = np.random.default_rng(seed)
     codebook = rng.integers(-3, 4, (n_parts, 16, width)).astype(np.float32)
     query = rng.integers(-3, 4, n_parts * width).astype(np.float32)
-    entries, scale, offset = reference.quantised_tables(codebook, query)
-    scratch = _cpu_probes.new_scratch(1, n_parts, 1, 1)
+    entries, scale, offset = reference_lists.quantised_tables(codebook, query)
+    scratch = _cpu_probing.new_scratch(1, n_parts, 1, 1)
     by_part = np.ascontiguousarray(codebook.transpose(0, 2, 1))
     found = fill_tables(by_part, query, table_levels(n_parts), scratch.products[0], scratch.tables[0])
     assert found == (scale, offset)

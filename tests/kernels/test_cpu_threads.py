@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 
-from kernels import _cpu_threads, cpu
+from kernels import _cpu_threads, cpu, cpu_exact, cpu_lists
 from kernels.packed_lists import PackedLists, fixed_limits
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,16 +43,16 @@ def test_little_work_stays_on_the_calling_thread(monkeypatch: pytest.MonkeyPatch
 def test_after_warm_up_searches_compile_nothing_more(dtype: str) -> None:
     cpu.warm_up(np.dtype(dtype))
     kernels = (
-        cpu.scan_serial,
-        cpu.scan_parallel,
-        cpu.score_lists_serial,
-        cpu.score_lists_parallel,
-        cpu.scan_probes_serial,
-        cpu.scan_probes_parallel,
-        cpu.search_serial,
-        cpu.search_parallel,
-        cpu.score_centroids_serial,
-        cpu.score_centroids_parallel,
+        cpu_exact.scan_serial,
+        cpu_exact.scan_parallel,
+        cpu_exact.score_lists_serial,
+        cpu_exact.score_lists_parallel,
+        cpu_lists.scan_probes_serial,
+        cpu_lists.scan_probes_parallel,
+        cpu_lists.search_serial,
+        cpu_lists.search_parallel,
+        cpu_lists.score_centroids_serial,
+        cpu_lists.score_centroids_parallel,
     )
     before = [len(kernel.signatures) for kernel in kernels]
     segments, queries = [np.zeros((100, 5), dtype)], np.zeros((3, 5), np.float32)

@@ -20,7 +20,8 @@ def setting(lists: int, rescored: int, recall: float = 0.9) -> Setting:
         reach=math.log2(lists),
         slack=rescored / 100,
         lists=lists,
-        rows=10 * lists,
+        rows=12 * lists,
+        work=10 * lists,
         rescored=rescored,
         most_lists=2 * lists,
         most_rescored=2 * rescored,
@@ -143,9 +144,9 @@ def test_what_is_no_table_is_refused(stored: dict[str, object]) -> None:
         Tuning.from_json(stored)
 
 
-def test_what_a_row_costs_is_told_from_settings_that_scan_few_and_many_rows() -> None:
-    def of(rows: float, seconds: float) -> Setting:
-        return replace(setting(8, 20, 0.9), rows=rows, seconds_b64=seconds)
+def test_what_a_row_of_work_costs_is_told_from_settings_of_little_and_much_work() -> None:
+    def of(work: float, seconds: float) -> Setting:
+        return replace(setting(8, 20, 0.9), work=work, seconds_b64=seconds)
 
     far = ((0.8, of(1000.0, 3e-5)), (0.9, of(2000.0, 3.5e-5)), (0.95, of(9000.0, 7e-5)))
     near = ((0.8, of(1000.0, 3e-5)), (0.9, of(1500.0, 4e-5)))

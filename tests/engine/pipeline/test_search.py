@@ -184,7 +184,7 @@ def with_lists(world: World, rows: int, *, nlist: int = 8, reach: float = 1.0, s
     sample = world.stored[: world.next_row].astype(np.float32)
     ivfpq = train_ivfpq(sample, nlist=nlist, code_bytes=4, metric=world.metric, seed=1)
     ivfpq.add(sample[:rows])
-    setting = Setting(reach, slack, 2, 200, 20, nlist, rows, 0.9, 1e-7, 1e-7)
+    setting = Setting(reach, slack, 2, 200, 200, 20, nlist, rows, 0.9, 1e-7, 1e-7)
     bands = [Band(k, s, ((0.5, setting), (0.95, setting))) for k in (1, 100_000) for s in (1e-6, 1.0)]
     world.index.switch_lists(Lists(ivfpq, Tuning(bands, COSTS), rows, "image"))
 
@@ -344,7 +344,7 @@ def test_a_filter_that_goes_against_the_query_is_probed_further() -> None:
 def test_a_query_that_would_probe_for_longer_than_an_exact_way_takes_is_answered_exactly() -> None:
     world = a_large_world()
     with_lists(world, 1200, reach=1e6)
-    slow = Setting(1e6, 2.0, 1, 10, 20, 1, 20, 0.9, 1e-10, 1e-10)
+    slow = Setting(1e6, 2.0, 1, 10, 10, 20, 1, 20, 0.9, 1e-10, 1e-10)
     lists = world.index.lists
     assert lists is not None
     free = Costs(1e-9, 1e-15, 1e-15, 1e-15, 1e-9, 1e-15, 1e-15)

@@ -16,7 +16,7 @@ _CHUNK = 32
 _LINE_BYTES = 64
 
 
-class Lists(NamedTuple):
+class RowLists(NamedTuple):
     """What is scored, for whom: query b has ``rows[offsets[b]:offsets[b + 1]]``; ``bases``: address of each segment."""
 
     kind: StoredArray
@@ -30,7 +30,7 @@ class Lists(NamedTuple):
 
 
 @compiled
-def score_lists_serial(lists: Lists, heaps: Heaps) -> None:
+def score_lists_serial(lists: RowLists, heaps: Heaps) -> None:
     """Score on the calling thread into heaps of one part, and finish them."""
     for query in range(lists.queries.shape[0]):
         score_part(lists, heaps, query, int64(0))
@@ -38,7 +38,7 @@ def score_lists_serial(lists: Lists, heaps: Heaps) -> None:
 
 
 @compiled_parallel
-def score_lists_parallel(lists: Lists, heaps: Heaps) -> None:
+def score_lists_parallel(lists: RowLists, heaps: Heaps) -> None:
     """Score each part of each query's list on some thread, and finish the heaps."""
     n_parts, n_queries = heaps.counts.shape
     for task in numba.prange(n_parts * n_queries):
@@ -48,7 +48,7 @@ def score_lists_parallel(lists: Lists, heaps: Heaps) -> None:
 
 
 @compiled_allocating
-def score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
+def score_part(lists: RowLists, heaps: Heaps, query: int, part: int) -> None:
     """Score one part of a query's list into its heap."""
     kept, addresses = np.empty((2, _CHUNK), np.int64), np.empty((2, _CHUNK), np.int64)
     _score_part(lists, heaps, query, part, kept, addresses, np.empty(_CHUNK, np.float32))
@@ -56,7 +56,7 @@ def score_part(lists: Lists, heaps: Heaps, query: int, part: int) -> None:
 
 @compiled
 def _score_part(
-    lists: Lists, heaps: Heaps, query: int, part: int, kept: Int64Array, addresses: Int64Array, scores: Float32Array
+    lists: RowLists, heaps: Heaps, query: int, part: int, kept: Int64Array, addresses: Int64Array, scores: Float32Array
 ) -> None:
     n_parts = heaps.counts.shape[0]
     first, end = lists.offsets[query], lists.offsets[query + 1]
@@ -70,7 +70,7 @@ def _score_part(
 
 
 @inlined
-def _locate(lists: Lists, rows: Int64Array, kept: Int64Array, addresses: Int64Array) -> int:
+def _locate(lists: RowLists, rows: Int64Array, kept: Int64Array, addresses: Int64Array) -> int:
     """Keep the rows within [0, end_row), find where they lie and have them fetched; returns how many."""
     n = 0
     for row in rows:
@@ -86,7 +86,7 @@ def _locate(lists: Lists, rows: Int64Array, kept: Int64Array, addresses: Int64Ar
 
 @inlined
 def _score_chunk(
-    lists: Lists,
+    lists: RowLists,
     heaps: Heaps,
     query: int,
     part: int,

@@ -1,0 +1,190 @@
+"""Searches of inverted lists on the CPU, compiled by numba: ``kernels.cpu`` is the door."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from kernels._cpu_addresses import mask_address, whole_words
+from kernels._cpu_gather import RowLists
+from kernels._cpu_groups import groups, in_groups, matrix
+from kernels._cpu_nearest import score_centroids_parallel, score_centroids_serial, with_ones
+from kernels._cpu_probes import scan_probes_parallel, scan_probes_serial, search_parallel, search_serial
+from kernels._cpu_probing import Counts, Probing, Scratch, new_scratch
+from kernels._cpu_reservoir import Reservoirs, new_reservoirs
+from kernels._cpu_threads import all_threads, claim_threads
+from kernels._cpu_topk import Heaps
+from kernels.arrays import Float32Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.packed_lists import CENTROIDS, PANEL_LISTS, PackedLists, Probed, ProbeLimits, fixed_limits, table_levels
+
+_USUAL_PROBES = 32
+"""Lists that a query is taken to scan where it has no smaller limit, to tell whether several threads pay."""
+
+
+def scan_lists(
+    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+) -> tuple[Selection, Probed]:
+    """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``."""
+    n, width = len(queries), int(limits.depths.max(initial=0))
+    rows = np.full((n, width), -1, np.int64)
+    scores = np.full((n, width), -np.inf, np.float32)
+    parts = []
+    for group in groups(n, _coarse_bytes(lists)):
+        probing, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group))
+        scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
+        if threads == 1:
+            scan_probes_serial(probing, scratch, reservoirs, counts, rows[group], scores[group])
+        else:
+            scan_probes_parallel(
+                probing, scratch, reservoirs, counts, rows[group], scores[group], np.zeros(1, np.int64)
+            )
+        parts.append(counts)
+        del kept
+    return (rows, scores), _probed(parts)
+
+
+def search_lists(
+    lists: PackedLists,
+    segments: Sequence[StoredArray],
+    vectors: Float32Array,
+    queries: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    limits: ProbeLimits,
+    metric: Metric,
+    k: int,
+    end_row: int,
+) -> tuple[Selection, Probed]:
+    """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
+    width = int(limits.depths.max(initial=0))
+    stored = matrix(segments, vectors, metric, end_row)
+    parts = []
+
+    def search(group: slice, heaps: Heaps) -> None:
+        mine = np.array(vectors[group], np.float32, order="C")
+        probing, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group))
+        scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
+        offsets = np.array([0, *itertools.accumulate(limits.depths[group].tolist())], np.int64)
+        exact = RowLists(*stored, mine, np.empty(offsets[-1], np.int64), offsets, end_row)
+        if threads == 1:
+            search_serial(probing, scratch, reservoirs, exact, heaps, counts)
+        else:
+            search_parallel(probing, scratch, reservoirs, exact, heaps, counts, np.zeros(1, np.int64))
+        parts.append(counts)
+        del kept
+
+    selection = in_groups(search, len(vectors), k, width=width, n_parts=1, more_bytes=_coarse_bytes(lists) + 8 * width)
+    return selection, _probed(parts) if parts else _nothing_probed(len(vectors))
+
+
+def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
+    """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B]."""
+    squares = np.einsum("bd,bd->b", queries, queries)
+    lengths = 2 * np.sqrt(np.maximum(squares / 4 - kth, 0)) if lists.is_l2 else np.sqrt(squares)
+    scales: Float32Array = lists.unit * lengths
+    return scales
+
+
+def warm_up(dtype: np.dtype[Any]) -> None:
+    """Compile, or load from disk, all that searches of lists over vectors stored as ``dtype`` need."""
+    for spread in (nullcontext, all_threads):
+        with spread():
+            _search_once(dtype)
+
+
+def _search_once(dtype: np.dtype[Any]) -> None:
+    """For one query and for several: one alone has kernels of its own."""
+    lists = PackedLists(np.zeros((2, CENTROIDS, 1), np.float32), np.zeros((1, 2), np.float32), "dot")
+    lists.append(np.zeros(1, np.int64), np.zeros((1, 1), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.float32))
+    for n in (1, 2):
+        queries, masks = np.zeros((n, 2), np.float32), [None] * n
+        limits = fixed_limits(n, k=1, nprobe=1, depth=1)
+        scan_lists(lists, queries, masks, limits=limits)
+        segments = [np.zeros((1, 2), dtype)]
+        search_lists(lists, segments, queries, queries, masks, limits=limits, metric="dot", k=1, end_row=1)
+
+
+def _coarse_bytes(lists: PackedLists) -> int:
+    """Of the scores that a query's order of lists is found from."""
+    return 4 * PANEL_LISTS * len(lists.centroid_panels)
+
+
+def _centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
+    """float32 [B or more, nlist to whole groups]; what fills the last group is -inf."""
+    panels = lists.centroid_panels
+    tiles = with_ones(queries, panels.shape[1])
+    scores = np.empty((len(tiles), PANEL_LISTS * len(panels)), np.float32)
+    if claim_threads(tiles.size * scores.shape[1]) == 1:
+        score_centroids_serial(panels, tiles, scores)
+    else:
+        score_centroids_parallel(panels, tiles, scores)
+    return scores
+
+
+def _probing(
+    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], limits: ProbeLimits
+) -> tuple[Probing, int, list[Uint8Array | None]]:
+    """What the compiled scan is told, over how many threads, and the masks that must live as long."""
+    assert len(queries) == len(masks) == len(limits.ks)
+    assert queries.shape[1] == lists.centroids.shape[1]
+    words = [None if mask is None else whole_words(mask, lists.end_row) for mask in masks]
+    asked = np.array(queries, np.float32, order="C")
+    probing = Probing(
+        lists.codebook_by_part,
+        table_levels(len(lists.codebook)),
+        lists.unit,
+        lists.is_l2,
+        lists.chunk_addresses,
+        lists.n_columns,
+        lists.next_blocks,
+        lists.first_blocks,
+        lists.sizes,
+        asked,
+        _centroid_scores(lists, asked),
+        np.array([0 if mask is None else mask_address(mask) for mask in words], np.int64),
+        -(-lists.end_row // 8),
+        np.array(np.minimum(limits.ks, limits.depths), np.int64),
+        np.array(limits.nprobes, np.int64),
+        np.array(limits.reaches, np.float32),
+        np.array(limits.slopes, np.float32),
+        np.array(limits.shares, np.float64),
+        np.array(limits.depths, np.int64),
+        np.array(limits.slacks, np.float32),
+        np.array(limits.budgets, np.int64),
+    )
+    return probing, _threads_to_probe(lists, limits), words
+
+
+def _threads_to_probe(lists: PackedLists, limits: ProbeLimits) -> int:
+    """One for a query alone: how far it goes follows from what it has found."""
+    n = len(limits.ks)
+    if n == 1:
+        return 1
+    usual = np.minimum(limits.nprobes, _USUAL_PROBES)
+    rows = float(usual.sum()) * lists.n_rows / max(1, lists.nlist)
+    return claim_threads(int(rows * lists.code_bytes) + n * lists.centroids.shape[1] * CENTROIDS)
+
+
+def _working_memory(
+    lists: PackedLists, probing: Probing, threads: int, width: int
+) -> tuple[Scratch, Reservoirs, Counts]:
+    n_parts, n_groups = len(lists.codebook), len(lists.centroid_panels)
+    scratch = new_scratch(threads, n_parts, n_groups, int(probing.ks.max(initial=1)))
+    counts = Counts(*(np.zeros(len(probing.ks), np.int64) for _ in Counts._fields))
+    return scratch, new_reservoirs(threads, width), counts
+
+
+def _probed(parts: Sequence[Counts]) -> Probed:
+    nothing = [np.empty(0, np.int64)]
+    lists, rows, work, candidates, gave_up = (
+        np.concatenate(nothing + [getattr(part, name) for part in parts]) for name in Counts._fields
+    )
+    return Probed(lists, rows, work, candidates, gave_up > 0)
+
+
+def _nothing_probed(n: int) -> Probed:
+    return _probed([Counts(*[np.zeros(n, np.int64)] * len(Counts._fields))])

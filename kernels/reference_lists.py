@@ -1,0 +1,241 @@
+"""The definition of searches of inverted lists, in NumPy; ``kernels.reference`` has what all definitions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kernels.arrays import Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.packed_lists import (
+    BLOCK_ROWS,
+    FEWEST_DOUBLINGS,
+    FORESEEN_FROM,
+    MOST_STEPS,
+    RARITY,
+    SPARSE,
+    WINDOW_ROWS,
+    PackedLists,
+    Probed,
+    ProbeLimits,
+    table_levels,
+)
+from kernels.reference_exact import rescore, rows_of_mask, select, stack
+
+
+def scan_lists(
+    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+) -> tuple[Selection, Probed]:
+    """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``.
+
+    ``kernels.packed_lists.ProbeLimits`` says how far a query goes. Queries float32 [B, d] are as the codes want them:
+    for l2 twice the vector asked for. A mask of None passes every row. A query whose table or square is not
+    finite finds nothing, nor is a row found whose score is not a number.
+
+    Returns:
+        Rows and scores [B, c] for the largest depth c, best first, and what each query did.
+    """
+    width = int(limits.depths.max(initial=0))
+    scans = [_Scan(lists, queries[b], mask, limits.of(slice(b, b + 1))).run() for b, mask in enumerate(masks)]
+    probed = Probed(
+        np.array([one.n_lists for one in scans], np.int64),
+        np.array([one.n_rows for one in scans], np.int64),
+        np.array([one.work // 4 for one in scans], np.int64),
+        np.array([len(one.candidates[0]) for one in scans], np.int64),
+        np.array([one.gave_up for one in scans], np.bool_),
+    )
+    return stack([_padded(*one.candidates, width) for one in scans], width), probed
+
+
+def search_lists(
+    lists: PackedLists,
+    segments: Sequence[StoredArray],
+    vectors: Float32Array,
+    queries: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    limits: ProbeLimits,
+    metric: Metric,
+    k: int,
+    end_row: int,
+) -> tuple[Selection, Probed]:
+    """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
+    (candidates, _), probed = scan_lists(lists, queries, masks, limits=limits)
+    return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row), probed
+
+
+def centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
+    """What orders the lists: float32 [B, nlist], the product with the centroid, less its square for l2."""
+    return np.asarray(queries @ lists.centroids.T + lists.centroid_terms, np.float32)
+
+
+def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
+    """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B].
+
+    The product of a query with what its list leaves open of a row is about as large as the query's length and the
+    spread of codes. For l2 that query is twice the vector to the k-th best row so far, whose score is ``kth`` [B].
+    """
+    squares = np.sum(np.square(queries), axis=1, dtype=np.float32)
+    if not lists.is_l2:
+        return np.asarray(lists.unit * np.sqrt(squares), np.float32)
+    distances = np.sqrt(np.maximum(squares / np.float32(4) - kth, np.float32(0)))
+    return np.asarray(lists.unit * np.float32(2) * distances, np.float32)
+
+
+class _Scan:
+    """One query's way through the lists, block by block."""
+
+    def __init__(self, lists: PackedLists, query: Float32Array, mask: Uint8Array | None, limits: ProbeLimits) -> None:
+        self.lists, self.query = lists, query
+        self.visible = (
+            None if mask is None else np.isin(np.arange(lists.end_row), rows_of_mask(mask, end_row=lists.end_row))
+        )
+        self.depth = int(limits.depths[0])
+        self.k = min(int(limits.ks[0]), self.depth)
+        self.nprobe, self.budget = int(limits.nprobes[0]), int(limits.budgets[0])
+        self.reach, self.slope, self.slack = limits.reaches[0], limits.slopes[0], limits.slacks[0]
+        self.share = limits.shares[0]
+        self.rows: list[Int64Array] = []
+        self.scores: list[Float32Array] = []
+        self.best = np.empty(0, np.float32)
+        self.seen = self.passed = self.pairs = self.pairs_passed = 0
+        self.all_seen = self.all_passed = 0
+        self.n_lists = self.n_rows = self.work = 0
+        self.gave_up = False
+        self.candidates: Selection = np.empty(0, np.int64), np.empty(0, np.float32)
+
+    def run(self) -> _Scan:
+        tables = quantised_tables(self.lists.codebook, self.query)
+        square = np.sum(np.square(self.query), dtype=np.float32)
+        if not (np.isfinite(tables[1]) and np.isfinite(square)) or self.depth == 0:
+            return self
+        coarse = centroid_scores(self.lists, self.query[None])[0]
+        for number in np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe].tolist():
+            if self._is_too_far(coarse[number]):
+                break
+            by_now = (self.work + 4 * int(self.lists.sizes[number])) // 2
+            if self._is_foreseen_beyond_budget(coarse) or by_now // 4 > self.budget:
+                self.gave_up = True
+                return self
+            self.n_lists += 1
+            self.n_rows += int(self.lists.sizes[number])
+            bias = np.float32(0) if self.lists.is_l2 else coarse[number]
+            self._take_list(*self.lists.listed(number)[1:2], quantised_scores(self.lists, number, tables, bias))
+        self.candidates = self._best_candidates()
+        return self
+
+    def _kth(self) -> np.float32:
+        return self.best.min() if len(self.best) == self.k else np.float32(-np.inf)
+
+    def _below_kth(self, scales: np.float32) -> np.float32:
+        """So many scales below the k-th best score."""
+        kth = self._kth()
+        if np.isinf(kth) or np.isinf(scales):
+            return np.float32(-np.inf)
+        scale = query_scales(self.lists, self.query[None], np.array([kth]))[0]
+        return np.float32(kth - scales * scale)
+
+    def _is_too_far(self, coarse: np.float32) -> bool:
+        """Whether a list that scores so is not worth scanning any more."""
+        return bool(coarse < self._least_worth())
+
+    def _is_foreseen_beyond_budget(self, coarse: Float32Array) -> bool:
+        looks = [FORESEEN_FROM << turn for turn in range(32)]
+        if self.n_lists not in looks or len(self.best) < self.k:
+            return False
+        lists = min(int(np.count_nonzero(coarse >= self._least_worth())), self.nprobe)
+        return (self.work * lists // self.n_lists - self.work) // 4 > self.budget
+
+    def _least_worth(self) -> np.float32:
+        """What a list must score as things are."""
+        lists = float(self.n_lists)
+        if self.pairs:
+            lists *= self.pairs_passed / self.pairs
+        if self.all_passed:
+            lists *= max(self.share * (self.all_seen / self.all_passed), 1.0) ** RARITY
+        doublings = FEWEST_DOUBLINGS
+        while lists >= 2.0 ** (doublings + 1):
+            doublings += 1
+        return self._below_kth(np.float32(self.reach + self.slope * np.float32(doublings)))
+
+    def _take_list(self, rows: Int64Array, scores: Float32Array) -> None:
+        """Of the rows that the mask was asked about, pairs tell how alike they are who pass: whether a row that passes
+        lies among others that do.
+        """
+        before = self.seen, self.passed
+        for first in range(0, len(rows), BLOCK_ROWS):
+            self._take_block(rows[first : first + BLOCK_ROWS], scores[first : first + BLOCK_ROWS])
+        seen, passed = self.seen - before[0], self.passed - before[1]
+        self.all_seen += seen
+        self.all_passed += passed
+        self.pairs += passed * (seen - 1)
+        self.pairs_passed += passed * (passed - 1)
+        if self.seen > WINDOW_ROWS:
+            self.seen, self.passed = self.seen >> 1, self.passed >> 1
+
+    def _take_block(self, rows: Int64Array, scores: Float32Array) -> None:
+        found = scores >= self._below_kth(self.slack)
+        self.work += 4 * len(rows)
+        if self.visible is not None:
+            visible = self.visible[rows]
+            is_asked = self.passed * SPARSE < self.seen
+            asked = np.ones(len(rows), np.bool_) if is_asked else found
+            if is_asked and not visible.any():
+                self.work -= 3 * len(rows)
+            self.seen += int(asked.sum())
+            self.passed += int((asked & visible).sum())
+            found &= visible
+        self.rows.append(rows[found])
+        self.scores.append(scores[found])
+        self.best = np.sort(np.concatenate([self.best, scores[found]]))[::-1][: self.k]
+
+    def _best_candidates(self) -> Selection:
+        rows, scores = (
+            np.concatenate([np.empty(0, np.int64), *self.rows]),
+            np.concatenate([np.empty(0, np.float32), *self.scores]),
+        )
+        kept = scores >= self._below_kth(self.slack)
+        return select(rows[kept], scores[kept], min(self.depth, int(kept.sum())))
+
+
+def quantised_tables(codebook: Float32Array, query: Float32Array) -> tuple[Uint8Array, np.float32, np.float32]:
+    """Dot products of each part of a query [d] with its 16 centroids, as (entries uint8 [M, 16], scale, offset).
+
+    A product is about ``entry * scale`` plus the least product of its part, and ``offset`` is the sum of the least
+    ones, taken in order. The scale, shared by all parts, is a power of two, so that products with it are not rounded
+    whether or not a machine fuses them with a sum; it is NaN where a product is not finite.
+    """
+    n_parts, _, width = codebook.shape
+    products = np.sum(codebook * query.reshape(n_parts, 1, width), axis=2, dtype=np.float32)
+    least = products.min(axis=1)
+    spread = (products.max(axis=1) - least).max()
+    offset = np.add.accumulate(least, dtype=np.float32)[-1]
+    if not np.isfinite(spread):
+        return np.zeros(products.shape, np.uint8), np.float32(np.nan), offset
+    levels = np.float32(table_levels(n_parts))
+    steps = largest_power(levels / spread) if spread > 0 else MOST_STEPS
+    entries = np.floor((products - least[:, None]) * steps + np.float32(0.5))
+    return entries.astype(np.uint8), np.float32(1) / steps, offset
+
+
+def largest_power(value: np.float32) -> np.float32:
+    """The largest power of two that is not above a value of at least 2**-126, and at most ``MOST_STEPS``."""
+    bits = np.asarray(min(value, MOST_STEPS), np.float32).view(np.int32) & np.int32(0x7F800000)
+    return np.float32(bits.view(np.float32))
+
+
+def quantised_scores(
+    lists: PackedLists, number: int, tables: tuple[Uint8Array, np.float32, np.float32], bias: np.float32
+) -> Float32Array:
+    """Scores float32 [m] of a list's rows: ((bias + offset) + term) + scale * (sum of the code's table entries)."""
+    entries, scale, offset = tables
+    codes, _, terms = lists.listed(number)
+    parts = np.empty((len(codes), len(entries)), np.uint8)
+    parts[:, 0::2], parts[:, 1::2] = codes & 15, codes >> 4
+    sums = np.sum(entries[np.arange(len(entries)), parts], axis=1, dtype=np.int64).astype(np.float32)
+    return np.asarray(((bias + offset) + terms) + scale * sums, np.float32)
+
+
+def _padded(rows: Int64Array, scores: Float32Array, width: int) -> Selection:
+    missing = (0, width - len(rows))
+    return np.pad(rows, missing, constant_values=-1), np.pad(scores, missing, constant_values=np.float32(-np.inf))
