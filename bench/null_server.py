@@ -48,9 +48,6 @@ class NullBackend:
     def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
         return _same_rows(len(queries), k)
 
-    def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
-        return _same_rows(len(queries), k)
-
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
         return parts[0]
 

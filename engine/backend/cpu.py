@@ -73,12 +73,6 @@ class CpuBackend:
             *kernels.gather(vectors.segments, queries, rows, metric=vectors.metric, k=k, end_row=vectors.n_rows)
         )
 
-    def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
-        """Exact top k among candidates int64 [B, c] (any order, -1 skipped)."""
-        return TopK(
-            *kernels.rescore(vectors.segments, queries, candidates, metric=vectors.metric, k=k, end_row=vectors.n_rows)
-        )
-
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
         """Top k of several answers to the same queries."""
         return TopK(*kernels.merge_topk([(part.rows, part.scores) for part in parts], k=k))

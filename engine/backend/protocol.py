@@ -181,10 +181,6 @@ class Backend(Protocol):
         """Exact top k among ``rows[b]`` (ascending, no repeats) for each query b."""
         ...
 
-    def rescore(self, vectors: Vectors, queries: Float32Array, candidates: Int64Array, *, k: int) -> TopK:
-        """Exact top k among candidates int64 [B, c] (any order, -1 skipped)."""
-        ...
-
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
         """Top k of several answers to the same queries."""
         ...
