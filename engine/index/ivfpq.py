@@ -16,8 +16,8 @@ from engine.index.tuning import Costs, Tuning
 from engine.types import Metric
 
 FORMAT = 4
-"""1 had codes of 8 bits a part (docs/adr/0004-four-bit-codes.md), 2 settings of counts (0006-ended-by-score.md), 3 did not
-tell work: such images are trained anew."""
+"""1 had codes of 8 bits a part (docs/adr/0004-four-bit-codes.md), 2 settings of counts (0006-ended-by-score.md), 3 told
+no work: such images are trained anew."""
 
 _CENTROIDS = 16
 """Of a part, by a 4-bit code."""
