@@ -1,0 +1,205 @@
+"""Exact searches as launches of ``exact.cu`` and ``select.cu``: rows in, keys out, in a device's memory.
+
+A dense scan has two passes: the best key of each tile of 128 rows, then every row of the k best tiles. All of the true
+best k lie in those: a tile with one of them has a best key no worse than the k-th.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels._cuda_device import (
+    KEY,
+    Device,
+    HitsOfKeys,
+    ScoreRows,
+    ScoreTiles,
+    SelectBest,
+    StoredArguments,
+    TileBest,
+)
+from kernels.arrays import Float32Array, Int64Array, Metric, StoredArray
+
+TILE_ROWS = 128
+"""As in ``exact.cu``: four words of a mask."""
+
+_THREADS = 128
+_SELECT_THREADS = 1024
+_CHUNK_BYTES = 16
+_LANES = (32, 16, 8)
+_VALUES_IN_REGISTERS = 64
+"""Of all queries that one lane holds, so that enough warps fit beside each other to keep the memory busy."""
+
+_MOST_QUERIES = 8
+_GATHER_BLOCKS = 64
+_KINDS = {np.dtype(np.float16): 0, np.dtype(np.uint16): 1, np.dtype(np.float32): 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One build of ``exact.cu``: a row is read by ``lanes`` lanes, ``chunks`` times 16 bytes each."""
+
+    kind: int
+    is_l2: bool
+    lanes: int
+    chunks: int
+    queries: int
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        values = (self.kind, int(self.is_l2), self.lanes, self.chunks, self.queries)
+        names = ("KIND", "IS_L2", "LANES", "CHUNKS", "QUERIES")
+        return tuple(f"{name}={value}" for name, value in zip(names, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceRows:
+    """Stored vectors on a device, each padded with zeros to whole chunks of 16 bytes."""
+
+    array: Any
+    dtype: np.dtype[Any]
+    dimension: int
+
+    @property
+    def width(self) -> int:
+        """Values of a padded row."""
+        return padded_width(self.dimension, self.dtype)
+
+    def arguments(self, device: Device) -> StoredArguments:
+        return StoredArguments(device.address(self.array), self.width * self.dtype.itemsize // _CHUNK_BYTES, self.width)
+
+
+def padded_width(dimension: int, dtype: np.dtype[Any]) -> int:
+    """The dimension rounded up to whole chunks."""
+    values = _CHUNK_BYTES // dtype.itemsize
+    return -(-dimension // values) * values
+
+
+def padded(vectors: StoredArray, width: int) -> StoredArray:
+    """Rows [n, d] with zeros up to ``width`` values."""
+    return np.ascontiguousarray(np.pad(vectors, ((0, 0), (0, width - vectors.shape[1]))))
+
+
+def shape_for(rows: DeviceRows, *, metric: Metric, n_queries: int) -> Shape:
+    """As many lanes as leave the fewest idle, and as many queries at a time as fit in registers."""
+    values = _CHUNK_BYTES // rows.dtype.itemsize
+    row_chunks = rows.width // values
+    lanes = min(_LANES, key=lambda count: -(-row_chunks // count) * count)
+    chunks = -(-row_chunks // lanes)
+    fitting = max(1, min(_MOST_QUERIES, _VALUES_IN_REGISTERS // (chunks * values)))
+    queries = 1
+    while 2 * queries <= fitting and queries < n_queries:
+        queries *= 2
+    return Shape(_KINDS[rows.dtype], metric == "l2", lanes, chunks, queries)
+
+
+def masked_scan(
+    device: Device,
+    rows: DeviceRows,
+    queries: Float32Array,
+    masks: Any,
+    *,
+    metric: Metric,
+    k: int,
+    first_row: int,
+    end_row: int,
+) -> Any:
+    """Keys [B, k] of the best rows in [first_row, end_row) for queries float32 [B, d].
+
+    ``masks``: uint64 [B] of the device, addresses of packed bits in whole words of 32; 0 where every row passes.
+    """
+    n_queries = len(queries)
+    first_tile = first_row // TILE_ROWS
+    n_tiles = max(0, -(-end_row // TILE_ROWS) - first_tile)
+    stored, asked = rows.arguments(device), device.put(padded(queries, rows.width))
+    shape = shape_for(rows, metric=metric, n_queries=n_queries)
+    best = device.empty((n_queries, n_tiles), KEY)
+    addresses = (device.address(asked), device.address(masks), device.address(best))
+    if n_queries and n_tiles:
+        arguments = TileBest(stored, *addresses, n_queries, first_row, end_row, first_tile, n_tiles)
+        grid = (n_tiles, -(-n_queries // shape.queries))
+        device.launch("tile_best", arguments, source="exact.cu", defines=shape.defines, grid=grid, threads=_THREADS)
+    n_chosen = min(k, n_tiles)
+    tiles = select_best(device, best, _even_starts(n_queries, n_tiles), k=n_chosen)
+    keys = device.empty((n_queries, n_chosen * TILE_ROWS), KEY)
+    if n_queries and n_chosen:
+        alone = shape_for(rows, metric=metric, n_queries=1)
+        chosen = (*addresses[:2], device.address(tiles), device.address(keys))
+        device.launch(
+            "score_tiles",
+            ScoreTiles(stored, *chosen, n_chosen, first_row, end_row),
+            source="exact.cu",
+            defines=alone.defines,
+            grid=(n_chosen, n_queries),
+            threads=_THREADS,
+        )
+    return select_best(device, keys, _even_starts(n_queries, n_chosen * TILE_ROWS), k=k)
+
+
+def gather(
+    device: Device,
+    rows: DeviceRows,
+    queries: Float32Array,
+    listed: Sequence[Int64Array],
+    *,
+    metric: Metric,
+    k: int,
+    end_row: int,
+) -> Any:
+    """Keys [B, k] of the best among ``listed[b]`` for each query b; rows outside [0, end_row) are padding."""
+    n_queries = len(queries)
+    starts = np.cumsum([0, *(len(one) for one in listed)], dtype=np.uint64)
+    # Padding becomes the largest row there could be, which lies beyond every end.
+    flat = np.concatenate([np.empty(0, np.int64), *listed])
+    flat = np.where((flat < 0) | (flat >= end_row), np.iinfo(np.uint32).max, flat).astype(np.uint32)
+    keys = device.empty((len(flat),), KEY)
+    asked, on_device, given = device.put(padded(queries, rows.width)), device.put(flat), device.put(starts)
+    if n_queries and len(flat):
+        addresses = [device.address(array) for array in (asked, on_device, given, keys)]
+        device.launch(
+            "score_rows",
+            ScoreRows(rows.arguments(device), *addresses, end_row),
+            source="exact.cu",
+            defines=shape_for(rows, metric=metric, n_queries=1).defines,
+            grid=(_GATHER_BLOCKS, n_queries),
+            threads=_THREADS,
+        )
+    return select_best(device, keys, starts, k=k)
+
+
+def select_best(device: Device, keys: Any, starts: np.ndarray[Any, np.dtype[np.uint64]], *, k: int) -> Any:
+    """The best k of each query's keys[starts[b]:starts[b + 1]], best first and padded with 0: [B, k]."""
+    n_queries = len(starts) - 1
+    best = device.empty((n_queries, k), KEY)
+    if not (n_queries and k):
+        return best
+    width = 1 << (k - 1).bit_length()
+    kept, given = device.empty((n_queries, width), KEY), device.put(starts)
+    addresses = [device.address(array) for array in (keys, given, kept, best)]
+    device.launch(
+        "select_best",
+        SelectBest(*addresses, k, width),
+        source="select.cu",
+        grid=(n_queries, 1),
+        threads=_SELECT_THREADS,
+    )
+    return best
+
+
+def hits_of_keys(device: Device, keys: Any, shape: tuple[int, int]) -> tuple[Any, Any]:
+    """Rows int64 and scores float32 of keys [B, k], padded with -1 and -inf."""
+    rows, scores = device.empty(shape, np.dtype(np.int64)), device.empty(shape, np.dtype(np.float32))
+    n = shape[0] * shape[1]
+    if n:
+        addresses = [device.address(array) for array in (keys, rows, scores)]
+        grid = (-(-n // _SELECT_THREADS), 1)
+        device.launch("hits_of_keys", HitsOfKeys(*addresses, n), source="select.cu", grid=grid, threads=_SELECT_THREADS)
+    return rows, scores
+
+
+def _even_starts(n_queries: int, each: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    return np.arange(n_queries + 1, dtype=np.uint64) * np.uint64(each)

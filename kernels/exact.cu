@@ -1,0 +1,211 @@
+// Exact scores of stored rows for queries, each with its own mask: the best of each tile, or of every row that is asked
+// for.
+//
+// A row is read by LANES lanes, 16 bytes each and CHUNKS times, QUERIES queries at a time, which stay in registers. Rows
+// that no query of these wants are not read.
+//
+// Compiled for one shape at a time, by these macros: KIND (of Kind), IS_L2, LANES (a power of two to 32), CHUNKS, QUERIES.
+#include "common.cuh"
+
+constexpr unsigned TILE_ROWS = 128;
+constexpr unsigned WARPS = 4;
+constexpr unsigned ROWS_AT_ONCE = WARP_LANES / LANES;
+constexpr unsigned VALUES = KIND == FLOAT32 ? 4 : 8;
+
+// Of ``row_chunks`` * 16 bytes each: vectors are padded to whole chunks with zeros, and queries float32 likewise to
+// ``width`` values, which are those of LANES * CHUNKS chunks or fewer.
+struct Stored {
+    const uint4* vectors;
+    unsigned row_chunks;
+    unsigned width;
+};
+
+__device__ __forceinline__ void widen(const uint4 chunk, float* values) {
+    const unsigned words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i) {
+        if (KIND == FLOAT32) {
+            values[i] = __uint_as_float(words[i]);
+        } else if (KIND == FLOAT16) {
+            values[2 * i] = from_float16(words[i] & 0xffffu);
+            values[2 * i + 1] = from_float16(words[i] >> 16);
+        } else {
+            values[2 * i] = from_bfloat16(words[i] & 0xffffu);
+            values[2 * i + 1] = from_bfloat16(words[i] >> 16);
+        }
+    }
+}
+
+// What this lane holds of the queries from ``first`` on: zeros beyond the last.
+struct Queries {
+    float values[QUERIES][CHUNKS * VALUES];
+
+    __device__ __forceinline__ void load(const Stored& stored, const float* queries, unsigned first, unsigned n) {
+        const unsigned lane = threadIdx.x % LANES;
+#pragma unroll
+        for (unsigned q = 0; q < QUERIES; ++q)
+#pragma unroll
+            for (unsigned i = 0; i < CHUNKS * VALUES; ++i) {
+                const unsigned at = (i / VALUES * LANES + lane) * VALUES + i % VALUES;
+                const bool is_there = first + q < n && at < stored.width;
+                values[q][i] = is_there ? queries[static_cast<size_t>(first + q) * stored.width + at] : 0.0f;
+            }
+    }
+};
+
+// Scores of a row for all queries, in each of its lanes; the whole warp takes part. ``is_read``: of this lane's row.
+__device__ __forceinline__ void score_row(
+    const Stored& stored, const Queries& queries, unsigned row, bool is_read, float* scores) {
+    const unsigned lane = threadIdx.x % LANES;
+    const uint4* at = stored.vectors + static_cast<size_t>(row) * stored.row_chunks;
+    uint4 chunks[CHUNKS];
+#pragma unroll
+    for (unsigned c = 0; c < CHUNKS; ++c) {
+        const unsigned place = c * LANES + lane;
+        chunks[c] = is_read && place < stored.row_chunks ? __ldg(at + place) : uint4{0, 0, 0, 0};
+    }
+#pragma unroll
+    for (unsigned q = 0; q < QUERIES; ++q) scores[q] = 0.0f;
+#pragma unroll
+    for (unsigned c = 0; c < CHUNKS; ++c) {
+        float values[VALUES];
+        widen(chunks[c], values);
+#pragma unroll
+        for (unsigned q = 0; q < QUERIES; ++q)
+#pragma unroll
+            for (unsigned i = 0; i < VALUES; ++i) {
+                const float asked = queries.values[q][c * VALUES + i];
+                const float difference = values[i] - asked;
+                scores[q] += IS_L2 ? -difference * difference : values[i] * asked;
+            }
+    }
+#pragma unroll
+    for (unsigned q = 0; q < QUERIES; ++q)
+#pragma unroll
+        for (unsigned distance = LANES / 2; distance > 0; distance /= 2)
+            scores[q] += __shfl_xor_sync(ALL_LANES, scores[q], distance);
+}
+
+struct TileBest {
+    Stored stored;
+    const float* queries;
+    const unsigned* const* masks;  // one for each query: bits from row 0 on; null where every row passes
+    Key* best;                     // [n_queries, n_tiles]: the best key of each tile, NOTHING where none passes
+    unsigned n_queries;
+    unsigned first_row;
+    unsigned end_row;
+    unsigned first_tile;
+    unsigned n_tiles;
+};
+
+// The best key of each tile of rows [first_row, end_row), for QUERIES queries: grid (tiles, groups of queries).
+extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) tile_best(const TileBest given) {
+    __shared__ Key of_warps[WARPS][QUERIES];
+    const unsigned warp = threadIdx.x / WARP_LANES, first = blockIdx.y * QUERIES;
+    Queries queries;
+    queries.load(given.stored, given.queries, first, given.n_queries);
+    Key best[QUERIES];
+#pragma unroll
+    for (unsigned q = 0; q < QUERIES; ++q) best[q] = NOTHING;
+    const unsigned tile_row = (given.first_tile + blockIdx.x) * TILE_ROWS;
+    const unsigned own = threadIdx.x % WARP_LANES / LANES;
+    for (unsigned word = warp; word < TILE_ROWS / 32; word += WARPS) {
+        const unsigned word_row = tile_row + 32 * word;
+        unsigned wanted[QUERIES], any = 0;
+#pragma unroll
+        for (unsigned q = 0; q < QUERIES; ++q) {
+            wanted[q] = 0;
+            if (first + q < given.n_queries && word_row < given.end_row) {
+                const unsigned* mask = given.masks[first + q];
+                wanted[q] = mask == nullptr ? ALL_LANES : __ldg(mask + word_row / 32);
+                if (word_row + 32 > given.end_row) wanted[q] &= ALL_LANES >> (word_row + 32 - given.end_row);
+                if (word_row < given.first_row)
+                    wanted[q] &= given.first_row - word_row < 32 ? ALL_LANES << (given.first_row - word_row) : 0;
+            }
+            any |= wanted[q];
+        }
+        if (any == 0) continue;
+        for (unsigned i = 0; i < 32; i += ROWS_AT_ONCE) {
+            const unsigned bit = i + own;
+            float scores[QUERIES];
+            score_row(given.stored, queries, word_row + bit, any >> bit & 1u, scores);
+#pragma unroll
+            for (unsigned q = 0; q < QUERIES; ++q) {
+                const Key key = wanted[q] >> bit & 1u ? key_of(scores[q], word_row + bit) : NOTHING;
+                best[q] = key > best[q] ? key : best[q];
+            }
+        }
+    }
+#pragma unroll
+    for (unsigned q = 0; q < QUERIES; ++q) {
+        const Key largest = largest_of_warp(best[q]);
+        if (threadIdx.x % WARP_LANES == 0) of_warps[warp][q] = largest;
+    }
+    __syncthreads();
+    if (threadIdx.x < QUERIES && first + threadIdx.x < given.n_queries) {
+        Key largest = NOTHING;
+        for (unsigned w = 0; w < WARPS; ++w)
+            largest = of_warps[w][threadIdx.x] > largest ? of_warps[w][threadIdx.x] : largest;
+        given.best[static_cast<size_t>(first + threadIdx.x) * given.n_tiles + blockIdx.x] = largest;
+    }
+}
+HOST_ENTRY(tile_best, TileBest)
+
+struct ScoreTiles {
+    Stored stored;
+    const float* queries;
+    const unsigned* const* masks;
+    const Key* tiles;  // [n_queries, n_chosen]: keys of rows whose tiles are scored, NOTHING for none
+    Key* keys;         // [n_queries, n_chosen * TILE_ROWS]: of each row that passes, else NOTHING
+    unsigned n_chosen;
+    unsigned first_row;
+    unsigned end_row;
+};
+
+// Every row of chosen tiles for one query each: grid (n_chosen, n_queries). QUERIES is 1.
+extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_tiles(const ScoreTiles given) {
+    const unsigned warp = threadIdx.x / WARP_LANES, query = blockIdx.y;
+    const size_t place = static_cast<size_t>(query) * given.n_chosen + blockIdx.x;
+    const Key chosen = given.tiles[place];
+    Key* keys = given.keys + place * TILE_ROWS;
+    Queries queries;
+    queries.load(given.stored, given.queries, query, query + 1);
+    const unsigned* mask = given.masks[query];
+    const unsigned tile_row = row_of(chosen) / TILE_ROWS * TILE_ROWS;
+    for (unsigned i = warp * ROWS_AT_ONCE; i < TILE_ROWS; i += WARPS * ROWS_AT_ONCE) {
+        const unsigned at = i + threadIdx.x % WARP_LANES / LANES, row = tile_row + at;
+        bool is_wanted = chosen != NOTHING && row >= given.first_row && row < given.end_row;
+        if (is_wanted && mask != nullptr) is_wanted = __ldg(mask + row / 32) >> row % 32 & 1u;
+        float scores[QUERIES];
+        score_row(given.stored, queries, row, is_wanted, scores);
+        if (threadIdx.x % LANES == 0) keys[at] = is_wanted ? key_of(scores[0], row) : NOTHING;
+    }
+}
+HOST_ENTRY(score_tiles, ScoreTiles)
+
+struct ScoreRows {
+    Stored stored;
+    const float* queries;
+    const unsigned* rows;              // query b's are rows[starts[b]] to rows[starts[b + 1]]; any order
+    const unsigned long long* starts;  // [n_queries + 1]
+    Key* keys;                         // of each row that lies below end_row, else NOTHING
+    unsigned end_row;
+};
+
+// The rows that each query lists: grid (blocks, n_queries), of which a block takes every gridDim.x-th part. QUERIES is 1.
+extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_rows(const ScoreRows given) {
+    const unsigned warp = threadIdx.x / WARP_LANES, query = blockIdx.y;
+    const unsigned long long start = given.starts[query], end = given.starts[query + 1];
+    Queries queries;
+    queries.load(given.stored, given.queries, query, query + 1);
+    const unsigned long long step = static_cast<unsigned long long>(gridDim.x) * WARPS * ROWS_AT_ONCE;
+    for (unsigned long long i = start + (blockIdx.x * WARPS + warp) * ROWS_AT_ONCE; i < end; i += step) {
+        const unsigned long long at = i + threadIdx.x % WARP_LANES / LANES;
+        const unsigned row = at < end ? given.rows[at] : ALL_LANES;
+        const bool is_wanted = row < given.end_row;
+        float scores[QUERIES];
+        score_row(given.stored, queries, is_wanted ? row : 0, is_wanted, scores);
+        if (threadIdx.x % LANES == 0 && at < end) given.keys[at] = is_wanted ? key_of(scores[0], row) : NOTHING;
+    }
+}
+HOST_ENTRY(score_rows, ScoreRows)

@@ -1,0 +1,74 @@
+"""A device of threads: our CUDA sources compiled as C++20 against ``kernels/host_shim.h``, in host memory."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SOURCES = Path(__file__).parents[2] / "kernels"
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+_MOST_THREADS = 128
+"""Of a block: kernels that take more work with fewer as well, and a thread here is one of the system's."""
+
+_LEAST_ALIGNMENT = 64
+
+
+class HostDevice:
+    """See the module; ``folder`` keeps what was compiled, ``sources`` may hold changed copies."""
+
+    def __init__(self, folder: Path, sources: Path = SOURCES) -> None:
+        self._folder = folder
+        self._sources = sources
+        self._libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL] = {}
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Full of ones, so that what a kernel should have written and did not is seen."""
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        room = np.full(n_bytes + _LEAST_ALIGNMENT, 0xFF, np.uint8)
+        start = -room.ctypes.data % _LEAST_ALIGNMENT
+        return room[start : start + n_bytes].view(dtype).reshape(shape)
+
+    def put(self, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+        copied = self.empty(array.shape, array.dtype)
+        copied[:] = array
+        return copied
+
+    def address(self, array: Any) -> int:
+        return int(array.ctypes.data)
+
+    def launch(
+        self,
+        kernel: str,
+        arguments: ctypes.Structure,
+        *,
+        source: str,
+        defines: Sequence[str] = (),
+        grid: tuple[int, int],
+        threads: int,
+    ) -> None:
+        start = getattr(self._library(source, tuple(defines)), f"host_{kernel}")
+        start(ctypes.byref(arguments), *(ctypes.c_uint(n) for n in (*grid, min(threads, _MOST_THREADS))))
+
+    def _library(self, source: str, defines: tuple[str, ...]) -> ctypes.CDLL:
+        key = (source, defines)
+        if key not in self._libraries:
+            self._libraries[key] = ctypes.CDLL(str(self._compiled(source, defines)))
+        return self._libraries[key]
+
+    def _compiled(self, source: str, defines: tuple[str, ...]) -> Path:
+        assert COMPILER is not None
+        name = hashlib.sha256(f"{self._sources} {source} {defines}".encode()).hexdigest()[:16]
+        library = self._folder / f"{source}-{name}.so"
+        flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra", "-Werror"]
+        flags += ["-Wno-unknown-pragmas", "-DEBR_HOST", *(f"-D{one}" for one in defines)]
+        command = [COMPILER, *flags, "-x", "c++", str(self._sources / source), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return library

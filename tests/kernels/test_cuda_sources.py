@@ -1,0 +1,207 @@
+"""Our CUDA sources without a GPU: compiled for the cards we support, and run by threads against the reference."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda.bindings import nvrtc
+
+from kernels import _cuda_exact, reference
+from kernels._cuda_exact import DeviceRows, padded, padded_width
+from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
+from tests.kernels.cases import pack, stored
+from tests.kernels.host_device import COMPILER, SOURCES, HostDevice
+
+ARCHITECTURES = ("sm_80", "sm_90")
+BUILDS = {
+    "exact.cu": [
+        ("KIND=0", "IS_L2=0", "LANES=16", "CHUNKS=1", "QUERIES=8"),
+        ("KIND=1", "IS_L2=1", "LANES=16", "CHUNKS=3", "QUERIES=2"),
+        ("KIND=2", "IS_L2=0", "LANES=32", "CHUNKS=7", "QUERIES=1"),
+    ],
+    "select.cu": [()],
+}
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
+    return HostDevice(tmp_path_factory.mktemp("kernels"))
+
+
+def on_device(device: HostDevice, vectors: np.ndarray) -> DeviceRows:
+    wide = padded(vectors, padded_width(vectors.shape[1], vectors.dtype))
+    return DeviceRows(device.put(wide), vectors.dtype, vectors.shape[1])
+
+
+def hits(device: HostDevice, keys: np.ndarray) -> Selection:
+    return _cuda_exact.hits_of_keys(device, keys, keys.shape)
+
+
+class World:
+    """Small integers, on which scores are exact and ties are real."""
+
+    def __init__(self, device: HostDevice, dtype: str, *, n: int = 300, d: int = 20, n_queries: int = 3) -> None:
+        rng = np.random.default_rng(n + d)
+        self.device, self.n = device, n
+        self.vectors = stored(rng.integers(-3, 4, (n, d)).astype(np.float32), dtype)
+        self.queries = rng.integers(-3, 4, (n_queries, d)).astype(np.float32)
+        self.masks = [pack(rng.random(n) < share) for share in (0.6, 0.02, 0.0)[:n_queries]]
+        self.rows = on_device(device, self.vectors)
+        self._kept: list[Uint8Array] = []
+
+    def scan(self, *, metric: Metric, k: int, first_row: int = 0, end_row: int | None = None) -> None:
+        end_row = self.n if end_row is None else end_row
+        masks = self._addresses(self.masks)
+        keywords = {"metric": metric, "k": k, "first_row": first_row, "end_row": end_row}
+        keys = _cuda_exact.masked_scan(self.device, self.rows, self.queries, masks, **keywords)
+        same(hits(self.device, keys), reference.masked_scan([self.vectors], self.queries, self.masks, **keywords))
+
+    def gather(self, listed: Sequence[Int64Array], *, metric: Metric, k: int, end_row: int) -> None:
+        keywords = {"metric": metric, "k": k, "end_row": end_row}
+        keys = _cuda_exact.gather(self.device, self.rows, self.queries, listed, **keywords)
+        same(hits(self.device, keys), reference.gather([self.vectors], self.queries, listed, **keywords))
+
+    def scan_from_the_first_that_passes(self) -> None:
+        first = int(np.flatnonzero(np.unpackbits(self.masks[0], bitorder="little"))[0])
+        self.scan(metric="l2", k=100, first_row=first, end_row=self.n - 1)
+
+    def scan_short_of_the_best(self) -> None:
+        """Of two tiles the second has the best row, beyond the end."""
+        self.masks = [pack(np.ones(self.n, np.bool_))] * 3
+        self.vectors[self.n - 1] = self.queries[0]
+        self.rows = on_device(self.device, self.vectors)
+        self.scan(metric="l2", k=1, end_row=self.n - 1)
+
+    def gather_beyond_the_end(self) -> None:
+        listed = [np.arange(100, 132), np.arange(131), np.empty(0, np.int64)]
+        self.gather(listed, metric="dot", k=40, end_row=130)
+
+    def _addresses(self, masks: Sequence[Uint8Array]) -> np.ndarray:
+        self._kept = [self.device.put(np.pad(mask, (0, -len(mask) % 4 + 4))) for mask in masks]
+        return self.device.put(np.array([mask.ctypes.data for mask in self._kept], np.uint64))
+
+
+def same(found: Selection, expected: Selection) -> None:
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_a_scan_by_tiles_equals_the_reference(host: HostDevice, dtype: str, metric: Metric) -> None:
+    World(host, dtype).scan(metric=metric, k=10, first_row=37, end_row=291)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("n", "k", "first_row", "end_row"), [(300, 1, 128, 256), (40, 64, 0, 40), (300, 300, 31, 33)])
+def test_borders_of_tiles_and_words_and_a_k_beyond_the_rows(
+    host: HostDevice, n: int, k: int, first_row: int, end_row: int
+) -> None:
+    World(host, "float16", n=n).scan(metric="dot", k=k, first_row=first_row, end_row=end_row)
+
+
+@needs_compiler
+def test_where_every_row_passes_no_mask_is_needed(host: HostDevice) -> None:
+    world = World(host, "float16", n=130, n_queries=1)
+    keywords = {"metric": "dot", "k": 5, "first_row": 0, "end_row": 130}
+    keys = _cuda_exact.masked_scan(host, world.rows, world.queries, host.put(np.zeros(1, np.uint64)), **keywords)
+    every = pack(np.ones(130, np.bool_))
+    same(hits(host, keys), reference.masked_scan([world.vectors], world.queries, [every], **keywords))
+
+
+@needs_compiler
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_a_gather_equals_the_reference(host: HostDevice, metric: Metric) -> None:
+    world = World(host, "bfloat16", n=200)
+    listed = [np.array([5, -1, 199, 7, 120, 150]), np.empty(0, np.int64), np.arange(100)[::-1].copy()]
+    world.gather(listed, metric=metric, k=4, end_row=150)
+
+
+@needs_compiler
+def test_scores_that_are_no_numbers_rank_last_and_zeros_tie_whatever_their_sign(host: HostDevice) -> None:
+    vectors = np.array([[np.nan], [-0.0], [np.inf], [0.0], [-np.inf]], np.float32)
+    rows, query = on_device(host, vectors), np.ones((1, 1), np.float32)
+    keywords = {"metric": "dot", "k": 5, "end_row": 5}
+    keys = _cuda_exact.gather(host, rows, query, [np.arange(5)], **keywords)
+    same(hits(host, keys), reference.gather([vectors], query, [np.arange(5)], **keywords))
+
+
+@needs_compiler
+@pytest.mark.parametrize("k", [1, 7, 40, 3000])
+def test_the_largest_keys_come_first_and_nothing_comes_last(host: HostDevice, k: int) -> None:
+    rng = np.random.default_rng(k)
+    keys = rng.permutation(np.arange(5000, dtype=np.uint64) << np.uint64(20))[:4000]
+    keys[rng.random(4000) < 0.3] = 0
+    starts = np.array([0, 0, 5, 1000, 4000], np.uint64)
+    found = _cuda_exact.select_best(host, host.put(keys), starts, k=k)
+    for b in range(4):
+        own = -np.sort(-keys[int(starts[b]) : int(starts[b + 1])].astype(np.int64))[:k]
+        assert found[b].tolist() == [*own.tolist(), *[0] * (k - len(own))]
+
+
+def by_nvcc(source: str, options: Sequence[str]) -> str | None:
+    """What the compiler has to say against a source, None if nothing."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("nvcc is not installed; NVRTC compiles the same sources")
+    command = [nvcc, *options, "-cubin", "-Werror=all-warnings", str(SOURCES / source), "-o", os.devnull]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else done.stderr
+
+
+def by_nvrtc(source: str, options: Sequence[str]) -> str | None:
+    """As ``by_nvcc``, by the library that needs neither a toolkit nor a driver."""
+    text, common = ((SOURCES / name).read_bytes() for name in (source, "common.cuh"))
+    _, program = nvrtc.nvrtcCreateProgram(text, source.encode(), 1, [common], [b"common.cuh"])
+    given = [one.encode() for one in options]
+    (result,) = nvrtc.nvrtcCompileProgram(program, len(given), given)
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = bytearray(size)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    return None if result == nvrtc.nvrtcResult.NVRTC_SUCCESS else log.decode()
+
+
+MUTATIONS = [
+    ("common.cuh", "? ~bits : bits", "? bits : bits", "scan_from_the_first_that_passes"),
+    ("common.cuh", "static_cast<unsigned>(~row)", "row", "scan_from_the_first_that_passes"),
+    ("exact.cu", "key > best[q] ? key", "key < best[q] ? key", "scan_from_the_first_that_passes"),
+    ("exact.cu", "word_row + 32 > given.end_row", "word_row + 32 < given.end_row", "scan_short_of_the_best"),
+    ("exact.cu", "values[i] - asked", "values[i] + asked", "scan_from_the_first_that_passes"),
+    ("exact.cu", "row >= given.first_row", "row > given.first_row", "scan_from_the_first_that_passes"),
+    ("exact.cu", "at < end ? given.rows[at]", "at > end ? given.rows[at]", "gather_beyond_the_end"),
+    ("select.cu", "keys[i] >= least", "keys[i] > least", "scan_from_the_first_that_passes"),
+    ("select.cu", "? mine > theirs", "? mine < theirs", "scan_from_the_first_that_passes"),
+    ("select.cu", "key == NOTHING ? -1", "key != NOTHING ? -1", "scan_from_the_first_that_passes"),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("source", "old", "new", "seen_by"), MUTATIONS)
+def test_a_flipped_operator_is_noticed(tmp_path: Path, source: str, old: str, new: str, seen_by: str) -> None:
+    for path in (*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h")):
+        shutil.copy(path, tmp_path)
+    text = (SOURCES / source).read_text("utf-8")
+    assert text.count(old) == 1, "the mutation no longer fits its source"
+    (tmp_path / source).write_text(text.replace(old, new), "utf-8")
+    world = World(HostDevice(tmp_path, tmp_path), "float16", n=140)
+    with pytest.raises(AssertionError):
+        getattr(world, seen_by)()
+
+
+@pytest.mark.parametrize("compiled", [by_nvcc, by_nvrtc])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("source", "defines"), [(name, build) for name, builds in BUILDS.items() for build in builds])
+def test_every_source_compiles_for_the_cards_we_support(
+    source: str, defines: Sequence[str], architecture: str, compiled: Callable[[str, Sequence[str]], str | None]
+) -> None:
+    options = [f"-arch={architecture}", *(f"-D{one}" for one in defines)]
+    assert compiled(source, options) is None
