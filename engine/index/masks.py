@@ -90,13 +90,16 @@ class MaskCounters:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """``bits``: whole segments. ``stamps``, ``counts``: int64 [n_segments]; a stamp of 0: not evaluated yet."""
+    """``bits``: whole segments. ``stamps``, ``counts``: int64 [n_segments]; a stamp of 0: not evaluated yet. ``held``:
+    bytes that the cache reckons with, 0 where it does not keep it.
+    """
 
     bits: Uint8Array
     stamps: Int64Array
     counts: Int64Array
     n_rows: int
     whole: RowMask | None = None
+    held: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -138,10 +141,11 @@ class MaskCache:
             UnknownAttribute: the columns lack an attribute that a program names; nothing of it is kept.
         """
         entries = [self._entry(program, columns) for program in programs]
+        stamps = columns.stamps()
         stale: dict[Span, list[int]] = {}
         for place, entry in enumerate(entries):
             if entry.whole is None:
-                for span in self._stale_spans(entry, columns):
+                for span in self._stale_spans(entry, stamps, columns.n_rows):
                     stale.setdefault(span, []).append(place)
         for span, places in stale.items():
             masks = evaluate_together([programs[place] for place in places], columns, span, _no_rows)
@@ -181,30 +185,34 @@ class MaskCache:
                 grown.bits = np.concatenate([entry.bits, np.zeros((n_segments - n) * _SEGMENT_BYTES, np.uint8)])
         return grown
 
-    def _stale_spans(self, entry: _Entry, columns: Columns) -> Iterator[Span]:
-        """Runs of segments that are not as the columns are now, whose stamps the entry takes over."""
-        stamps = columns.stamps()
-        stale = np.flatnonzero(entry.stamps != stamps)
-        self.counters.misses += len(stale)
-        self.counters.hits += len(stamps) - len(stale)
+    def _stale_spans(self, entry: _Entry, stamps: Int64Array, n_rows: int) -> Iterator[Span]:
+        """Runs of segments that are not as the columns are now, whose ``stamps`` the entry takes over."""
+        is_stale = entry.stamps != stamps
+        n_stale = int(np.count_nonzero(is_stale))
+        self.counters.misses += n_stale
+        self.counters.hits += len(stamps) - n_stale
         entry.stamps = stamps
+        if n_stale == len(stamps) > 0:
+            yield Span(0, n_rows)
+            return
+        stale = np.flatnonzero(is_stale)
         for run in np.split(stale, np.flatnonzero(np.diff(stale) > 1) + 1):
             if len(run):
-                end = min((int(run[-1]) + 1) * SEGMENT_ROWS, columns.n_rows)
+                end = min((int(run[-1]) + 1) * SEGMENT_ROWS, n_rows)
                 yield Span(int(run[0]) * SEGMENT_ROWS, end)
 
     def _keep(self, key: tuple[int, bytes], entry: _Entry) -> None:
         if key in self._entries:
-            self.counters.bytes -= self._entries[key].nbytes
+            self._drop(key)
         self._entries[key] = entry
-        self._entries.move_to_end(key)
-        self.counters.bytes += entry.nbytes
+        entry.held = entry.nbytes
+        self.counters.bytes += entry.held
         while self.counters.bytes > self._budget:
             self._drop(next(iter(self._entries)))
             self.counters.evictions += 1
 
     def _drop(self, key: tuple[int, bytes]) -> None:
-        self.counters.bytes -= self._entries.pop(key).nbytes
+        self.counters.bytes -= self._entries.pop(key).held
 
 
 def _put(entry: _Entry, span: Span, mask: Uint8Array) -> None:

@@ -272,6 +272,8 @@ def all_of(predicates: Sequence[Predicate]) -> Predicate:
 
 def at_least(minimum: int, predicates: Sequence[Predicate]) -> Predicate:
     """The normal form of: at least ``minimum`` of the predicates hold."""
+    if not predicates and minimum <= 0:
+        return Everything()
     open_ones = [one for one in predicates if not isinstance(one, (Everything, Nothing))]
     minimum -= sum(isinstance(one, Everything) for one in predicates)
     if minimum <= 0:
@@ -286,6 +288,8 @@ def at_least(minimum: int, predicates: Sequence[Predicate]) -> Predicate:
 
 
 def _conjunction(predicates: Sequence[Predicate]) -> Predicate:
+    if len(predicates) == 1:
+        return predicates[0]
     flat: list[Predicate] = []
     for one in predicates:
         flat.extend(one.children if isinstance(one, AtLeast) and one.is_all else [one])
