@@ -65,9 +65,14 @@ def assembled(tests: Sequence[RowTest], outs: Sequence[Uint8Array], n_rows: int)
     n_words = -(-n_rows // 64)
     code = Code(8 * n_words, 64 * n_words)
     for test, out in zip(tests, outs, strict=True):
-        _test(code, test, 0, PUSH, False)
+        emit_test(code, test)
         code.emit(STORE, array_address(out))
     return code
+
+
+def emit_test(code: Code, test: RowTest) -> None:
+    """Instructions that leave the test's bits on an empty stack."""
+    _test(code, test, 0, PUSH, False)
 
 
 def _test(code: Code, test: RowTest, depth: int, mode: int, flip: bool) -> None:

@@ -99,5 +99,9 @@ class SelectBest(ctypes.Structure):
     ]
 
 
+class FilterRows(ctypes.Structure):
+    _fields_ = [("code", ADDRESS), ("n_instructions", COUNT), ("n_rows", COUNT)]
+
+
 class HitsOfKeys(ctypes.Structure):
     _fields_ = [("keys", ADDRESS), ("rows", ADDRESS), ("scores", ADDRESS), ("n", LONG)]

@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda.bindings import nvrtc
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from kernels import _cuda_exact, reference
+from kernels import _cuda_exact, _cuda_filters, reference, reference_filters
 from kernels._cuda_exact import DeviceRows, padded, padded_width
 from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
+from kernels.filters import AtLeast, Inverse
 from tests.kernels.cases import pack, stored
 from tests.kernels.host_device import COMPILER, SOURCES, HostDevice
+from tests.kernels.test_filters import TREES, built, leaf
+from tests.kernels.test_filters import World as Columns
 
 ARCHITECTURES = ("sm_80", "sm_90")
 BUILDS = {
@@ -25,6 +30,7 @@ BUILDS = {
         ("KIND=1", "IS_L2=1", "LANES=16", "CHUNKS=3", "QUERIES=2"),
         ("KIND=2", "IS_L2=0", "LANES=32", "CHUNKS=7", "QUERIES=1"),
     ],
+    "filters.cu": [_cuda_filters.DEFINES],
     "select.cu": [()],
 }
 
@@ -79,6 +85,16 @@ class World:
         self.vectors[self.n - 1] = self.queries[0]
         self.rows = on_device(self.device, self.vectors)
         self.scan(metric="l2", k=1, end_row=self.n - 1)
+
+    def filter(self) -> None:
+        """Every kind of leaf, each way that they combine."""
+        columns = Columns(200, 7)
+        leaves = [leaf(columns, kind, 2, (3, 6), [50, -60]) for kind in range(7)]
+        pairs = [AtLeast(2, (AtLeast(1, leaves[:2]), AtLeast(1, leaves[2:4])))]
+        tests = [*leaves, *pairs, Inverse(leaves[1]), AtLeast(3, leaves), AtLeast(2, leaves[:3]), AtLeast(7, leaves)]
+        found = _cuda_filters.filter_rows(self.device, tests, n_rows=200)
+        for one, expected in zip(found, reference_filters.filter_rows(tests, n_rows=200), strict=True):
+            np.testing.assert_array_equal(one.view(np.uint8), expected)
 
     def gather_beyond_the_end(self) -> None:
         listed = [np.arange(100, 132), np.arange(131), np.empty(0, np.int64)]
@@ -148,6 +164,17 @@ def test_the_largest_keys_come_first_and_nothing_comes_last(host: HostDevice, k:
         assert found[b].tolist() == [*own.tolist(), *[0] * (k - len(own))]
 
 
+@needs_compiler
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 200), st.integers(0, 99), st.lists(TREES, min_size=1, max_size=3))
+def test_filter_programs_equal_the_reference(host: HostDevice, n_rows: int, seed: int, drawn: list[object]) -> None:
+    columns = Columns(n_rows, seed)
+    tests = [built(columns, one) for one in drawn]
+    found = _cuda_filters.filter_rows(host, tests, n_rows=n_rows)
+    for one, expected in zip(found, reference_filters.filter_rows(tests, n_rows=n_rows), strict=True):
+        np.testing.assert_array_equal(one.view(np.uint8), expected)
+
+
 def by_nvcc(source: str, options: Sequence[str]) -> str | None:
     """What the compiler has to say against a source, None if nothing."""
     nvcc = shutil.which("nvcc")
@@ -181,6 +208,20 @@ MUTATIONS = [
     ("select.cu", "keys[i] >= least", "keys[i] > least", "scan_from_the_first_that_passes"),
     ("select.cu", "? mine > theirs", "? mine < theirs", "scan_from_the_first_that_passes"),
     ("select.cu", "key == NOTHING ? -1", "key != NOTHING ? -1", "scan_from_the_first_that_passes"),
+    (
+        "filters.cu",
+        "static_cast<unsigned long long>(low) <= span",
+        "static_cast<unsigned long long>(low) < span",
+        "filter",
+    ),
+    ("filters.cu", "value >= __longlong", "value > __longlong", "filter"),
+    ("filters.cu", "return square <= at", "return square < at", "filter"),
+    ("filters.cu", "&& bit_at(table, offset)", "&& !bit_at(table, offset)", "filter"),
+    ("filters.cu", "found != first && found != value", "found != first && found == value", "filter"),
+    ("filters.cu", "carry = was", "carry = !was", "filter"),
+    ("filters.cu", "(digits - 1 - digit)", "(digits - digit)", "filter"),
+    ("filters.cu", "found != (op[2] != 0)", "found == (op[2] != 0)", "filter"),
+    ("filters.cu", "operation == AND ? one && other", "operation == AND ? one || other", "filter"),
 ]
 
 
