@@ -92,15 +92,15 @@ def scan_list(
     step: np.float32,
     square: np.float32,
 ) -> None:
+    """Score the list ``number`` and keep its rows; ``following``: the list that comes after it, -1 where that is open.
+
+    ``base``: what all scores of the list have in common; ``step``: of the tables; ``square``: of the query's length.
+    """
     mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
     tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
     best, runs, run_asked = scratch.best[worker], scratch.runs[worker], scratch.run_asked[worker]
     n_best = tally[N_BEST]
-    tally[NEXT_BLOCK], tally[ROWS_LEFT] = probing.first_blocks[number], probing.sizes[number]
-    tally[OWN_SEEN] = tally[OWN_PASSED] = 0
-    if tally[FETCHES_NEXT] == 0:
-        tally[FETCH_BLOCK], tally[N_FETCHED] = tally[NEXT_BLOCK], 0
-    tally[FETCHES_NEXT] = 0
+    _begin(probing, tally, number)
     while tally[NEXT_BLOCK] >= 0:
         is_asked = mask != 0 and _is_sparse(tally)
         n_run = _ask_run(probing, tally, runs, run_asked, mask, following) if is_asked else int64(1)
@@ -121,17 +121,31 @@ def scan_list(
                 tally[OWN_PASSED] += count_ones(found)
             if found != 0:
                 n_best = _keep_rows(reservoirs, best, worker, k, depth, n_best, found, rows, scores)
+    tally[N_BEST] = n_best
+    _end(tally)
+
+
+@compiled_as_written
+def _begin(probing: Probing, tally: Int64Array, number: int) -> None:
+    """Of a list, some blocks of which may be fetched already."""
+    tally[NEXT_BLOCK], tally[ROWS_LEFT] = probing.first_blocks[number], probing.sizes[number]
+    tally[OWN_SEEN] = tally[OWN_PASSED] = 0
+    if tally[FETCHES_NEXT] == 0:
+        tally[FETCH_BLOCK], tally[N_FETCHED] = tally[NEXT_BLOCK], 0
+    tally[FETCHES_NEXT] = 0
+
+
+@compiled_as_written
+def _end(tally: Int64Array) -> None:
+    """Add up what the mask was asked about in a list."""
     seen, passed = tally[OWN_SEEN], tally[OWN_PASSED]
     tally[ALL_SEEN] += seen
     tally[ALL_PASSED] += passed
     tally[PAIRS] += passed * (seen - 1)
     tally[PAIRS_PASSED] += passed * (passed - 1)
     fades = int64(tally[SEEN] + seen > WINDOW_ROWS)
-    tally[N_BEST], tally[SEEN], tally[PASSED] = (
-        n_best,
-        (tally[SEEN] + seen) >> fades,
-        (tally[PASSED] + passed) >> fades,
-    )
+    tally[SEEN] = (tally[SEEN] + seen) >> fades
+    tally[PASSED] = (tally[PASSED] + passed) >> fades
 
 
 @compiled_as_written
