@@ -216,7 +216,7 @@ def _take_lists(
             doublings = _doublings(counts.lists[query], tally, probing.shares[query])
             reach = probing.reaches[query] + probing.slopes[query] * np.float32(doublings)
             kth, is_known = scratch.best[worker, 0], tally[N_BEST] == probing.ks[query]
-            least = kth - reach * scale_of(probing, square, kth)
+            least = kth - reach * scale_of(probing, square, kth) if reach < np.inf else NO_LIMIT
             if is_known and score < least:
                 return
             foreseen = (tally[WORK] + 4 * probing.sizes[number]) >> 1

@@ -251,7 +251,9 @@ def _budget(request: PlanRequest, state: IndexState, tuning: Tuning, setting: Se
     if row_seconds is None:
         row_seconds = setting.seconds_b64 / max(setting.work, 1.0)
     row_seconds /= min(state.batch_queries, state.threads)
-    return NO_BUDGET if row_seconds <= 0 else int(max(exact_seconds / row_seconds, setting.work))
+    if row_seconds * NO_BUDGET <= exact_seconds:
+        return NO_BUDGET
+    return int(max(exact_seconds / row_seconds, setting.work))
 
 
 def _cheapest(ways: list[Plan]) -> Plan:

@@ -191,6 +191,17 @@ def test_probing_may_take_as_long_as_an_exact_way_but_for_probes_that_were_asked
         assert plan(asked(**changes), LISTS).budget == NO_BUDGET
 
 
+def test_a_budget_is_a_number_that_kernels_hold_even_where_more_work_was_measured_to_cost_nothing() -> None:
+    def of(work: float, seconds: float) -> Setting:
+        return replace(setting(10, 1, 1, 0.95), work=work, seconds_b64=seconds)
+
+    settings = ((0.5, of(1000.0, 1e-9)), (0.99, of(30_000.0, math.nextafter(1e-9, 1))))
+    bands = [Band(k, selectivity, settings) for k in (1, 100) for selectivity in (1e-3, 1.0)]
+    found = plan(asked(), replace(LISTS, tuning=Tuning(bands, COSTS)))
+    assert found.strategy is Strategy.IVFPQ
+    assert found.budget == NO_BUDGET
+
+
 def test_in_a_batch_lists_are_searched_side_by_side_and_so_win_sooner() -> None:
     narrow = asked(survivors=100_000, is_filtered=True, recall_target=0.8)
     alone, batch = LISTS, replace(LISTS, batch_queries=64, threads=2)
