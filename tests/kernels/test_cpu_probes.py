@@ -253,6 +253,16 @@ def test_a_query_gives_up_as_soon_as_it_is_foreseen_to_go_beyond_its_budget() ->
     assert told == [(101, False), (101, False), (74, True), (64, True), (40, True), (200, False), (64, True)]
 
 
+def test_an_endless_reach_takes_every_list_whatever_its_scale() -> None:
+    """Of a query of zeros the scale is 0, and no product of the two is a number."""
+    lists = PackedLists(np.zeros((2, 16, 1), np.float32), np.zeros((200, 2), np.float32), "dot")
+    lists.append(np.repeat(np.arange(200), 2), np.zeros((400, 1), np.uint8), np.arange(400), np.zeros(400, np.float32))
+    limits = fixed_limits(1, k=2, nprobe=200, depth=10)._replace(budgets=np.full(1, 271))
+    for kernels in (cpu, reference):
+        _, probed = kernels.scan_lists(lists, np.zeros((1, 2), np.float32), [None], limits=limits)
+        assert (int(probed.lists[0]), bool(probed.gave_up[0])) == (64, True)
+
+
 def test_rows_at_the_borders_of_mask_words_are_found() -> None:
     lists = PackedLists(np.zeros((2, 16, 1), np.float32), np.zeros((1, 2), np.float32), "dot")
     n = 200
