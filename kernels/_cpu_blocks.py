@@ -34,7 +34,7 @@ from kernels._cpu_probing import (
 from kernels._cpu_reservoir import Reservoirs, keep, key_of
 from kernels._cpu_shuffle import block_bits, block_scores, float_at, int32_at
 from kernels.arrays import Float32Array, Int64Array
-from kernels.packed_lists import BLOCK_ROWS, CHUNK_BLOCKS, SPARSE, WINDOW_ROWS
+from kernels.packed_lists import BLOCK_ROWS, CHUNK_BLOCKS, ROW_WORK, SPARSE, WINDOW_ROWS
 
 _CHUNK_SHIFT = CHUNK_BLOCKS.bit_length() - 1
 _LINE_BYTES = 64
@@ -182,7 +182,7 @@ def _ask_run(
         tally[OWN_SEEN] += held
         tally[OWN_PASSED] += count_ones(asked)
         if asked == 0:
-            tally[WORK] -= 3 * held
+            tally[WORK] -= (ROW_WORK - 1) * held
         else:
             prefetch_lines(record, BLOCK_ROWS * probing.n_columns)
             prefetch_lines(record + BLOCK_ROWS * (probing.n_columns + 4), int64(4 * BLOCK_ROWS))

@@ -29,7 +29,7 @@ from kernels._cpu_reservoir import Reservoirs, cut, row_of, score_of, sort_keys
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_topk import Heaps, finish
 from kernels.arrays import Float32Array, Int64Array
-from kernels.packed_lists import FEWEST_DOUBLINGS, FORESEEN_FROM, PANEL_LISTS, RARITY
+from kernels.packed_lists import FEWEST_DOUBLINGS, FORESEEN_FROM, PANEL_LISTS, RARITY, ROW_WORK
 
 _FETCHED_MASK_BYTES = 256 << 10
 """A mask of up to so many is fetched as a whole, in order: a core's second cache has room for it and for the rest."""
@@ -163,7 +163,7 @@ def _scan(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Co
     if not (np.isfinite(step) and np.isfinite(square)) or depth == 0:
         return
     _take_lists(probing, scratch, reservoirs, counts, worker, query, step, offset, square)
-    counts.work[query] = scratch.tallies[worker, WORK] >> 2
+    counts.work[query] = scratch.tallies[worker, WORK] // ROW_WORK
     if counts.gave_up[query]:
         reservoirs.counts[worker] = 0
         return
@@ -219,18 +219,18 @@ def _take_lists(
             least = kth - reach * scale_of(probing, square, kth) if reach < np.inf else NO_LIMIT
             if is_known and score < least:
                 return
-            foreseen = (tally[WORK] + 4 * probing.sizes[number]) >> 1
+            foreseen = (tally[WORK] + ROW_WORK * probing.sizes[number]) >> 1
             if counts.lists[query] == next_look:
                 next_look <<= 1
                 if is_known:
                     foreseen = max(foreseen, _foreseen_work(probing, counts, tally, coarse, query, least))
-            if foreseen >> 2 > probing.budgets[query]:
+            if foreseen // ROW_WORK > probing.budgets[query]:
                 counts.gave_up[query] = 1
                 return
             following = row_of(order.keys[place - 1]) if place > 0 else int64(-1)
             counts.lists[query] += 1
             counts.rows[query] += probing.sizes[number]
-            tally[WORK] += 4 * probing.sizes[number]
+            tally[WORK] += ROW_WORK * probing.sizes[number]
             base = (np.float32(0) if probing.is_l2 else score) + offset
             scan_list(probing, scratch, reservoirs, tally, worker, query, number, following, base, step, square)
 
@@ -239,7 +239,7 @@ def _take_lists(
 def _foreseen_work(
     probing: Probing, counts: Counts, tally: Int64Array, coarse: int, query: int, least: np.float32
 ) -> int:
-    """In quarters of a row, of the lists yet to come that score no less, were they as much work as those so far."""
+    """In parts of a row, of the lists yet to come that score no less, were they as much work as those so far."""
     lists = count_from(coarse, probing.centroid_scores.shape[1] // PANEL_LISTS, least)
     lists = min(lists, probing.nprobes[query], int64(probing.sizes.size))
     return int64(tally[WORK] * lists // counts.lists[query] - tally[WORK])

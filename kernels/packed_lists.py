@@ -39,6 +39,9 @@ row that does."""
 
 FORESEEN_FROM = 64
 
+ROW_WORK = 4
+"""Of a row, where one that the mask hides with its whole block is a work of 1 (measured, docs/log.md)."""
+
 RARITY = 2
 """So that settings tuned with random masks find as much where a filter goes against the query (docs/adr/0006)."""
 

@@ -13,6 +13,7 @@ from kernels.packed_lists import (
     FORESEEN_FROM,
     MOST_STEPS,
     RARITY,
+    ROW_WORK,
     SPARSE,
     WINDOW_ROWS,
     PackedLists,
@@ -40,7 +41,7 @@ def scan_lists(
     probed = Probed(
         np.array([one.n_lists for one in scans], np.int64),
         np.array([one.n_rows for one in scans], np.int64),
-        np.array([one.work // 4 for one in scans], np.int64),
+        np.array([one.work // ROW_WORK for one in scans], np.int64),
         np.array([len(one.candidates[0]) for one in scans], np.int64),
         np.array([one.gave_up for one in scans], np.bool_),
     )
@@ -113,8 +114,8 @@ class _Scan:
         for number in np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe].tolist():
             if self._is_too_far(coarse[number]):
                 break
-            by_now = (self.work + 4 * int(self.lists.sizes[number])) // 2
-            if self._is_foreseen_beyond_budget(coarse) or by_now // 4 > self.budget:
+            by_now = (self.work + ROW_WORK * int(self.lists.sizes[number])) // 2
+            if self._is_foreseen_beyond_budget(coarse) or by_now // ROW_WORK > self.budget:
                 self.gave_up = True
                 return self
             self.n_lists += 1
@@ -144,7 +145,7 @@ class _Scan:
         if self.n_lists not in looks or len(self.best) < self.k:
             return False
         lists = min(int(np.count_nonzero(coarse >= self._least_worth())), self.nprobe)
-        return (self.work * lists // self.n_lists - self.work) // 4 > self.budget
+        return (self.work * lists // self.n_lists - self.work) // ROW_WORK > self.budget
 
     def _least_worth(self) -> np.float32:
         """What a list must score as things are."""
@@ -175,13 +176,13 @@ class _Scan:
 
     def _take_block(self, rows: Int64Array, scores: Float32Array) -> None:
         found = scores >= self._below_kth(self.slack)
-        self.work += 4 * len(rows)
+        self.work += ROW_WORK * len(rows)
         if self.visible is not None:
             visible = self.visible[rows]
             is_asked = self.passed * SPARSE < self.seen
             asked = np.ones(len(rows), np.bool_) if is_asked else found
             if is_asked and not visible.any():
-                self.work -= 3 * len(rows)
+                self.work -= (ROW_WORK - 1) * len(rows)
             self.seen += int(asked.sum())
             self.passed += int((asked & visible).sum())
             found &= visible
