@@ -187,13 +187,11 @@ def _coarse_way(request: PlanRequest, state: IndexState, coarse: CoarseState, re
 
 
 def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reason: str) -> Plan:
-    """Probing, with what the request gives; what it leaves open is tuned, or goes all the way where nothing is."""
+    """Probing, with what the request gives; what it leaves open is tuned, or goes all the way where no setting is known
+    to have the recall asked for.
+    """
     selectivity = _selectivity(request, state)
-    tuned = tuning.lookup(request.k, selectivity, _target(request, tuning)) or tuning.best(request.k, selectivity)
-    if tuned is None:
-        tuned = Setting(
-            math.inf, math.inf, state.nlist, state.indexed_rows, state.indexed_rows, 0.0, 0, 0, 0.0, 0.0, 0.0
-        )
+    tuned = _tuned(request, state, tuning, selectivity)
     found = _probing(request, state, tuned, reason)
     nprobe, depth = request.nprobe, request.rescore_depth
     if nprobe is None and depth is None:
@@ -206,6 +204,17 @@ def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reas
         request.k, selectivity, nprobe=found.nprobe, depth=found.depth, reach=found.reach, slack=found.slack
     )
     return replace(found, expected_recall=recall)
+
+
+def _tuned(request: PlanRequest, state: IndexState, tuning: Tuning, selectivity: float) -> Setting:
+    """The setting to look up, or the best one if that had the recall asked for, or one that ends nothing."""
+    aimed = tuning.lookup(request.k, selectivity, _target(request, tuning))
+    best = aimed or tuning.best(request.k, selectivity)
+    if best is not None and (best is aimed or best.expected_recall >= _asked_recall(request)):
+        return best
+    rows = float(state.indexed_rows)
+    known = 0.0 if best is None else best.expected_recall
+    return Setting(math.inf, math.inf, state.nlist, rows, rows, 0.0, 0, 0, known, 0.0, 0.0)
 
 
 def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: str) -> Plan:
@@ -266,8 +275,11 @@ def _selectivity(request: PlanRequest, state: IndexState) -> float:
 
 def _target(request: PlanRequest, tuning: Tuning) -> float:
     """What to look up for the recall asked for."""
-    asked = DEFAULT_RECALL_TARGET if request.recall_target is None else request.recall_target
-    return aim(asked, is_provisional=tuning.is_provisional)
+    return aim(_asked_recall(request), is_provisional=tuning.is_provisional)
+
+
+def _asked_recall(request: PlanRequest) -> float:
+    return DEFAULT_RECALL_TARGET if request.recall_target is None else request.recall_target
 
 
 def _within(nprobe: int, nlist: int) -> int:

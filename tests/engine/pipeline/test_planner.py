@@ -248,6 +248,18 @@ def test_a_strategy_asked_for_is_used_and_named_by_what_it_does(
     assert plan(asked(strategy=strategy, is_filtered=is_filtered, survivors=900), LISTS).strategy is done
 
 
+def test_probing_asked_for_by_name_goes_all_the_way_where_no_setting_is_known_to_have_the_recall_asked_for() -> None:
+    low = Tuning([Band(10, 1.0, band(10, 1.0).settings[:2])], COSTS)
+    found = plan(asked(strategy=Strategy.IVFPQ, recall_target=0.95), replace(LISTS, tuning=low))
+    assert (found.nprobe, found.reach, found.slack, found.expected_recall) == (1024, math.inf, math.inf, 0.905)
+
+
+def test_probing_asked_for_by_name_takes_the_best_setting_where_that_has_the_recall_asked_for() -> None:
+    below_aim = Tuning([Band(10, 1.0, band(10, 1.0).settings[:3])], COSTS)
+    found = plan(asked(strategy=Strategy.IVFPQ, recall_target=0.95), replace(LISTS, tuning=below_aim))
+    assert (found.reach, found.expected_recall) == (3.0, 0.955)
+
+
 def test_probing_asked_for_by_name_beyond_the_table_goes_all_the_way() -> None:
     found = plan(asked(strategy=Strategy.IVFPQ, k=5000), LISTS)
     assert (found.nprobe, found.reach, found.slack) == (1024, math.inf, math.inf)

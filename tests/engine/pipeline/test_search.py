@@ -184,7 +184,7 @@ def with_lists(world: World, rows: int, *, nlist: int = 8, reach: float = 1.0, s
     sample = world.stored[: world.next_row].astype(np.float32)
     ivfpq = train_ivfpq(sample, nlist=nlist, code_bytes=4, metric=world.metric, seed=1)
     ivfpq.add(sample[:rows])
-    setting = Setting(reach, slack, 2, 200, 200, 20, nlist, rows, 0.9, 1e-7, 1e-7)
+    setting = Setting(reach, slack, 2, 200, 200, 20, nlist, rows, 0.95, 1e-7, 1e-7)
     bands = [Band(k, s, ((0.5, setting), (0.95, setting))) for k in (1, 100_000) for s in (1e-6, 1.0)]
     world.index.switch_lists(Lists(ivfpq, Tuning(bands, COSTS), rows, "image"))
 
