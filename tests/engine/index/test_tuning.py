@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import CorruptData
+from engine.index.costs import measured_seconds
 from engine.index.tuning import Band, Costs, Setting, Tuning, deepest, monotone
 
 COSTS = Costs(7e-5, 1e-10, 1.3e-10, 3e-10, 8e-5, 1e-9, 3e-10)
@@ -155,3 +156,11 @@ def test_what_a_row_of_work_costs_is_told_from_settings_of_little_and_much_work(
     assert tuning.row_seconds(50, 0.1) is None
     assert tuning.row_seconds(10, 1.0) is None
     assert tuning.row_seconds(10, 0.01) is None
+
+
+def test_a_short_call_is_measured_until_its_time_is_up_and_a_long_one_for_its_rounds() -> None:
+    ticks = iter([0.0, 0.3, 1.0, 1.1, 2.0, 2.4, 3.0, 3.3])
+    assert measured_seconds(lambda: None, rounds=1, least_seconds=1.0, clock=lambda: next(ticks)) == pytest.approx(0.1)
+    assert next(ticks, None) is None
+    ticks = iter([0.0, 5.0, 6.0, 8.0])
+    assert measured_seconds(lambda: None, rounds=2, least_seconds=1.0, clock=lambda: next(ticks)) == 2.0

@@ -17,6 +17,14 @@ ROOT = Path(__file__).parents[3]
 JOBS = Path(os.environ.get("EBR_DATA") or ROOT.parent / "shared" / "data") / "jobs" / "corpus.jsonl.gz"
 
 
+def test_the_postings_beside_the_schema_fit_it_and_use_all_of_it() -> None:
+    schema = read_schema(ROOT / "examples" / "jobs.toml")
+    records = list(open_records(ROOT / "examples" / "postings.jsonl"))
+    items = [validate_item(to_item(one.fields, schema, map_fields(schema)), schema, 384, Limits()) for one in records]
+    assert len({item.id for item in items}) == len(items) >= 20
+    assert {name for item in items for name in item.attributes} == {one.name for one in schema.attributes}
+
+
 @pytest.mark.skipif(not JOBS.is_file(), reason="the job postings are not here (EBR_DATA)")
 def test_every_posting_fits_the_schema_of_the_example() -> None:
     schema = read_schema(ROOT / "examples" / "jobs.toml")
