@@ -46,7 +46,7 @@ def _child(monkeypatch: pytest.MonkeyPatch, server: FakeServer) -> None:
     monkeypatch.setattr(session, "connect", server.client)
 
 
-def test_the_demo_loads_and_searches_and_once_ends_without_saying_how_to_go_on(run: Run, server: FakeServer, tmp_path: Path) -> None:
+def test_once_loads_and_searches_and_does_not_say_how_to_go_on(run: Run, server: FakeServer, tmp_path: Path) -> None:
     result = run("demo", "--once", "--data-dir", tmp_path)
 
     assert result.exit_code == 0, result.stderr
