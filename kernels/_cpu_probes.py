@@ -214,7 +214,9 @@ def _take_lists(
                 return
             score, number = score_of(order.keys[place]), row_of(order.keys[place])
             doublings = _doublings(counts.lists[query], tally, probing.shares[query])
+            nearer = _nearer_doublings(tally, probing.shares[query])
             reach = probing.reaches[query] + probing.slopes[query] * np.float32(doublings)
+            reach += probing.near_slopes[query] * np.float32(nearer)
             kth, is_known = scratch.best[worker, 0], tally[N_BEST] == probing.ks[query]
             least = kth - reach * scale_of(probing, square, kth) if reach < np.inf else NO_LIMIT
             if is_known and score < least:
@@ -233,6 +235,18 @@ def _take_lists(
             tally[WORK] += ROW_WORK * probing.sizes[number]
             base = (np.float32(0) if probing.is_l2 else score) + offset
             scan_list(probing, scratch, reservoirs, tally, worker, query, number, following, base, step, square)
+
+
+@compiled_as_written
+def _nearer_doublings(tally: Int64Array, share: float) -> int:
+    """How often the share that passes beside a row that does is twice that of all rows: see ``near_slopes``."""
+    doublings = 0
+    if share > 0 and tally[PAIRS] > 0:
+        times = tally[PAIRS_PASSED] / tally[PAIRS] / share
+        while times >= 2:
+            times /= 2
+            doublings += 1
+    return doublings
 
 
 @compiled_as_written

@@ -41,6 +41,7 @@ class Probing(NamedTuple):
     reaches: Float32Array
     slopes: Float32Array
     shares: Float64Array
+    near_slopes: Float32Array
     depths: Int64Array
     slacks: Float32Array
     budgets: Int64Array

@@ -30,6 +30,14 @@ class Device(Protocol):
         """A copy of host memory, C-contiguous."""
         ...
 
+    def write(self, array: Any, first: int, values: np.ndarray[Any, np.dtype[Any]]) -> None:
+        """Copy host memory over the array from its place ``first`` on, counted along its first axis."""
+        ...
+
+    def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
+        """A copy in host memory, once all that was started before has run."""
+        ...
+
     def address(self, array: Any) -> int: ...
 
     def launch(
@@ -47,7 +55,7 @@ class Device(Protocol):
 
 
 class StoredArguments(ctypes.Structure):
-    _fields_ = [("vectors", ADDRESS), ("row_chunks", COUNT), ("width", COUNT)]
+    _fields_ = [("segments", ADDRESS), ("row_chunks", COUNT), ("width", COUNT)]
 
 
 class TileBest(ctypes.Structure):
@@ -61,6 +69,18 @@ class TileBest(ctypes.Structure):
         ("end_row", COUNT),
         ("first_tile", COUNT),
         ("n_tiles", COUNT),
+    ]
+
+
+class ScoreAll(ctypes.Structure):
+    _fields_ = [
+        ("stored", StoredArguments),
+        ("queries", ADDRESS),
+        ("masks", ADDRESS),
+        ("keys", ADDRESS),
+        ("n_queries", COUNT),
+        ("first_row", COUNT),
+        ("end_row", COUNT),
     ]
 
 
@@ -88,6 +108,16 @@ class ScoreRows(ctypes.Structure):
     ]
 
 
+class ScoreKeys(ctypes.Structure):
+    _fields_ = [
+        ("stored", StoredArguments),
+        ("queries", ADDRESS),
+        ("keys", ADDRESS),
+        ("width", COUNT),
+        ("end_row", COUNT),
+    ]
+
+
 class SelectBest(ctypes.Structure):
     _fields_ = [
         ("keys", ADDRESS),
@@ -101,6 +131,35 @@ class SelectBest(ctypes.Structure):
 
 class FilterRows(ctypes.Structure):
     _fields_ = [("code", ADDRESS), ("n_instructions", COUNT), ("n_rows", COUNT)]
+
+
+class ScanLists(ctypes.Structure):
+    _fields_ = [
+        ("queries", ADDRESS),
+        ("codebook", ADDRESS),
+        ("order", ADDRESS),
+        ("chunks", ADDRESS),
+        ("starts", ADDRESS),
+        ("blocks", ADDRESS),
+        ("sizes", ADDRESS),
+        ("masks", ADDRESS),
+        ("limits", ADDRESS),
+        ("room", ADDRESS),
+        ("found", ADDRESS),
+        ("done", ADDRESS),
+        ("unit", ctypes.c_float),
+        ("n_parts", COUNT),
+        ("width", COUNT),
+        ("n_columns", COUNT),
+        ("n_order", COUNT),
+        ("capacity", COUNT),
+        ("most_depth", COUNT),
+        ("is_l2", COUNT),
+    ]
+
+
+class PutRecords(ctypes.Structure):
+    _fields_ = [("records", ADDRESS), ("blocks", ADDRESS), ("chunks", ADDRESS), ("record_chunks", COUNT)]
 
 
 class HitsOfKeys(ctypes.Structure):

@@ -1,7 +1,8 @@
 """Exact searches as launches of ``exact.cu`` and ``select.cu``: rows in, keys out, in a device's memory.
 
 A dense scan has two passes: the best key of each tile of 128 rows, then every row of the k best tiles. All of the true
-best k lie in those: a tile with one of them has a best key no worse than the k-th.
+best k lie in those: a tile with one of them has a best key no worse than the k-th. Where the second pass would score as
+many rows as there are, the first one writes every key instead, and they are selected from.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from kernels._cuda_device import (
     KEY,
     Device,
     HitsOfKeys,
+    ScoreAll,
+    ScoreKeys,
     ScoreRows,
     ScoreTiles,
     SelectBest,
-    StoredArguments,
     TileBest,
 )
-from kernels.arrays import Float32Array, Int64Array, Metric, StoredArray
+from kernels._cuda_rows import CHUNK_BYTES, DeviceRows, padded
+from kernels.arrays import Float32Array, Int64Array, Metric
 
 TILE_ROWS = 128
 """As in ``exact.cu``: four words of a mask."""
 
 _THREADS = 128
 _SELECT_THREADS = 1024
-_CHUNK_BYTES = 16
 _LANES = (32, 16, 8)
 _VALUES_IN_REGISTERS = 64
 """Of all queries that one lane holds, so that enough warps fit beside each other to keep the memory busy."""
@@ -56,37 +58,9 @@ class Shape:
         return tuple(f"{name}={value}" for name, value in zip(names, values, strict=True))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DeviceRows:
-    """Stored vectors on a device, each padded with zeros to whole chunks of 16 bytes."""
-
-    array: Any
-    dtype: np.dtype[Any]
-    dimension: int
-
-    @property
-    def width(self) -> int:
-        """Values of a padded row."""
-        return padded_width(self.dimension, self.dtype)
-
-    def arguments(self, device: Device) -> StoredArguments:
-        return StoredArguments(device.address(self.array), self.width * self.dtype.itemsize // _CHUNK_BYTES, self.width)
-
-
-def padded_width(dimension: int, dtype: np.dtype[Any]) -> int:
-    """The dimension rounded up to whole chunks."""
-    values = _CHUNK_BYTES // dtype.itemsize
-    return -(-dimension // values) * values
-
-
-def padded(vectors: StoredArray, width: int) -> StoredArray:
-    """Rows [n, d] with zeros up to ``width`` values."""
-    return np.ascontiguousarray(np.pad(vectors, ((0, 0), (0, width - vectors.shape[1]))))
-
-
 def shape_for(rows: DeviceRows, *, metric: Metric, n_queries: int) -> Shape:
     """As many lanes as leave the fewest idle, and as many queries at a time as fit in registers."""
-    values = _CHUNK_BYTES // rows.dtype.itemsize
+    values = CHUNK_BYTES // rows.dtype.itemsize
     row_chunks = rows.width // values
     lanes = min(_LANES, key=lambda count: -(-row_chunks // count) * count)
     chunks = -(-row_chunks // lanes)
@@ -95,6 +69,29 @@ def shape_for(rows: DeviceRows, *, metric: Metric, n_queries: int) -> Shape:
     while 2 * queries <= fitting and queries < n_queries:
         queries *= 2
     return Shape(_KINDS[rows.dtype], metric == "l2", lanes, chunks, queries)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """What the launches of one dense scan share."""
+
+    device: Device
+    rows: DeviceRows
+    queries: Any
+    masks: Any
+    n_queries: int
+    first_row: int
+    end_row: int
+    metric: Metric
+
+    def start(self, kernel: str, arguments: Any, *, together: int, grid_x: int) -> None:
+        """``together``: for how many queries a block reads a row once."""
+        shape = shape_for(self.rows, metric=self.metric, n_queries=together)
+        grid = (grid_x, -(-self.n_queries // shape.queries))
+        self.device.launch(kernel, arguments, source="exact.cu", defines=shape.defines, grid=grid, threads=_THREADS)
+
+    def addresses(self, *arrays: Any) -> list[int]:
+        return [self.device.address(array) for array in (self.queries, self.masks, *arrays)]
 
 
 def masked_scan(
@@ -112,32 +109,68 @@ def masked_scan(
 
     ``masks``: uint64 [B] of the device, addresses of packed bits in whole words of 32; 0 where every row passes.
     """
-    n_queries = len(queries)
-    first_tile = first_row // TILE_ROWS
-    n_tiles = max(0, -(-end_row // TILE_ROWS) - first_tile)
-    stored, asked = rows.arguments(device), device.put(padded(queries, rows.width))
-    shape = shape_for(rows, metric=metric, n_queries=n_queries)
-    best = device.empty((n_queries, n_tiles), KEY)
-    addresses = (device.address(asked), device.address(masks), device.address(best))
-    if n_queries and n_tiles:
-        arguments = TileBest(stored, *addresses, n_queries, first_row, end_row, first_tile, n_tiles)
-        grid = (n_tiles, -(-n_queries // shape.queries))
-        device.launch("tile_best", arguments, source="exact.cu", defines=shape.defines, grid=grid, threads=_THREADS)
+    n_queries, n_rows = len(queries), max(0, end_row - first_row)
+    if not (n_queries and n_rows and k):
+        return select_best(device, device.empty((0,), KEY), even_starts(n_queries, 0), k=k)
+    asked = device.put(padded(queries, rows.width))
+    scan = Scan(device, rows, asked, masks, n_queries, first_row, end_row, metric)
+    return _by_tiles(scan, k) if k * TILE_ROWS * n_queries < n_rows else _by_keys(scan, k)
+
+
+def _by_tiles(scan: Scan, k: int) -> Any:
+    """The best key of each tile, then every row of the k best tiles."""
+    device, n = scan.device, scan.n_queries
+    first_tile = scan.first_row // TILE_ROWS
+    n_tiles = -(-scan.end_row // TILE_ROWS) - first_tile
+    best = device.empty((n, n_tiles), KEY)
+    ends = (scan.first_row, scan.end_row)
+    arguments = TileBest(scan.rows.arguments(), *scan.addresses(best), n, *ends, first_tile, n_tiles)
+    scan.start("tile_best", arguments, together=n, grid_x=n_tiles)
     n_chosen = min(k, n_tiles)
-    tiles = select_best(device, best, _even_starts(n_queries, n_tiles), k=n_chosen)
-    keys = device.empty((n_queries, n_chosen * TILE_ROWS), KEY)
-    if n_queries and n_chosen:
-        alone = shape_for(rows, metric=metric, n_queries=1)
-        chosen = (*addresses[:2], device.address(tiles), device.address(keys))
+    tiles = select_best(device, best, even_starts(n, n_tiles), k=n_chosen)
+    keys = device.empty((n, n_chosen * TILE_ROWS), KEY)
+    chosen = ScoreTiles(scan.rows.arguments(), *scan.addresses(tiles, keys), n_chosen, *ends)
+    scan.start("score_tiles", chosen, together=1, grid_x=n_chosen)
+    return select_best(device, keys, even_starts(n, n_chosen * TILE_ROWS), k=k)
+
+
+def _by_keys(scan: Scan, k: int) -> Any:
+    """The key of every row is written, where tiles would have to be scored for most rows again."""
+    n_rows = scan.end_row - scan.first_row
+    return select_best(scan.device, _all_keys(scan), even_starts(scan.n_queries, n_rows), k=k)
+
+
+def _all_keys(scan: Scan) -> Any:
+    n_rows = scan.end_row - scan.first_row
+    keys = scan.device.empty((scan.n_queries, n_rows), KEY)
+    arguments = ScoreAll(scan.rows.arguments(), *scan.addresses(keys), scan.n_queries, scan.first_row, scan.end_row)
+    scan.start("score_all", arguments, together=scan.n_queries, grid_x=-(-n_rows // TILE_ROWS))
+    return keys
+
+
+def ordered(device: Device, rows: DeviceRows, queries: Any, *, n_queries: int, k: int) -> Any:
+    """Keys [B, k] of the best of all rows by dot product, for padded queries that lie on the device."""
+    everything = device.put(np.zeros(n_queries, np.uint64))
+    return _by_keys(Scan(device, rows, queries, everything, n_queries, 0, rows.n_rows, "dot"), k)
+
+
+def rescored(
+    device: Device, rows: DeviceRows, queries: Float32Array, keys: Any, *, metric: Metric, k: int, end_row: int
+) -> Any:
+    """Keys [B, k] of the best by exact score of the rows that keys [B, c] name, in any order; these are overwritten."""
+    n_queries, width = keys.shape
+    asked = device.put(padded(queries, rows.width))
+    if n_queries and width:
+        addresses = [device.address(array) for array in (asked, keys)]
         device.launch(
-            "score_tiles",
-            ScoreTiles(stored, *chosen, n_chosen, first_row, end_row),
+            "score_keys",
+            ScoreKeys(rows.arguments(), *addresses, width, end_row),
             source="exact.cu",
-            defines=alone.defines,
-            grid=(n_chosen, n_queries),
+            defines=shape_for(rows, metric=metric, n_queries=1).defines,
+            grid=(_GATHER_BLOCKS, n_queries),
             threads=_THREADS,
         )
-    return select_best(device, keys, _even_starts(n_queries, n_chosen * TILE_ROWS), k=k)
+    return select_best(device, keys, even_starts(n_queries, width), k=k)
 
 
 def gather(
@@ -162,7 +195,7 @@ def gather(
         addresses = [device.address(array) for array in (asked, on_device, given, keys)]
         device.launch(
             "score_rows",
-            ScoreRows(rows.arguments(device), *addresses, end_row),
+            ScoreRows(rows.arguments(), *addresses, end_row),
             source="exact.cu",
             defines=shape_for(rows, metric=metric, n_queries=1).defines,
             grid=(_GATHER_BLOCKS, n_queries),
@@ -201,5 +234,5 @@ def hits_of_keys(device: Device, keys: Any, shape: tuple[int, int]) -> tuple[Any
     return rows, scores
 
 
-def _even_starts(n_queries: int, each: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def even_starts(n_queries: int, each: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
     return np.arange(n_queries + 1, dtype=np.uint64) * np.uint64(each)

@@ -152,6 +152,7 @@ def _probing(
         np.array(limits.reaches, np.float32),
         np.array(limits.slopes, np.float32),
         np.array(limits.shares, np.float64),
+        np.array(limits.near_slopes, np.float32),
         np.array(limits.depths, np.int64),
         np.array(limits.slacks, np.float32),
         np.array(limits.budgets, np.int64),

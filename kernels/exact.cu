@@ -7,15 +7,16 @@
 // Compiled for one shape at a time, by these macros: KIND (of Kind), IS_L2, LANES (a power of two to 32), CHUNKS, QUERIES.
 #include "common.cuh"
 
+constexpr unsigned SEGMENT_ROWS = 65536;
 constexpr unsigned TILE_ROWS = 128;
 constexpr unsigned WARPS = 4;
 constexpr unsigned ROWS_AT_ONCE = WARP_LANES / LANES;
 constexpr unsigned VALUES = KIND == FLOAT32 ? 4 : 8;
 
-// Of ``row_chunks`` * 16 bytes each: vectors are padded to whole chunks with zeros, and queries float32 likewise to
-// ``width`` values, which are those of LANES * CHUNKS chunks or fewer.
+// Rows in segments of SEGMENT_ROWS, of ``row_chunks`` * 16 bytes each: vectors are padded to whole chunks with zeros, and
+// queries float32 likewise to ``width`` values, which are those of LANES * CHUNKS chunks or fewer.
 struct Stored {
-    const uint4* vectors;
+    const uint4* const* segments;
     unsigned row_chunks;
     unsigned width;
 };
@@ -57,7 +58,8 @@ struct Queries {
 __device__ __forceinline__ void score_row(
     const Stored& stored, const Queries& queries, unsigned row, bool is_read, float* scores) {
     const unsigned lane = threadIdx.x % LANES;
-    const uint4* at = stored.vectors + static_cast<size_t>(row) * stored.row_chunks;
+    const uint4* at = nullptr;
+    if (is_read) at = stored.segments[row / SEGMENT_ROWS] + static_cast<size_t>(row % SEGMENT_ROWS) * stored.row_chunks;
     uint4 chunks[CHUNKS];
 #pragma unroll
     for (unsigned c = 0; c < CHUNKS; ++c) {
@@ -151,6 +153,45 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) tile_best(const
 }
 HOST_ENTRY(tile_best, TileBest)
 
+struct ScoreAll {
+    Stored stored;
+    const float* queries;
+    const unsigned* const* masks;
+    Key* keys;  // [n_queries, end_row - first_row]: of each row that passes, else NOTHING
+    unsigned n_queries;
+    unsigned first_row;
+    unsigned end_row;
+};
+
+// Every row of [first_row, end_row), for QUERIES queries: grid (tiles from first_row on, groups of queries).
+extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_all(const ScoreAll given) {
+    const unsigned warp = threadIdx.x / WARP_LANES, first = blockIdx.y * QUERIES;
+    const unsigned n_rows = given.end_row - given.first_row;
+    Queries queries;
+    queries.load(given.stored, given.queries, first, given.n_queries);
+    for (unsigned i = warp * ROWS_AT_ONCE; i < TILE_ROWS; i += WARPS * ROWS_AT_ONCE) {
+        const unsigned place = blockIdx.x * TILE_ROWS + i + threadIdx.x % WARP_LANES / LANES;
+        const unsigned row = given.first_row + place;
+        bool wanted[QUERIES], any = false;
+#pragma unroll
+        for (unsigned q = 0; q < QUERIES; ++q) {
+            const unsigned* mask = first + q < given.n_queries ? given.masks[first + q] : nullptr;
+            wanted[q] = place < n_rows && first + q < given.n_queries;
+            if (wanted[q] && mask != nullptr) wanted[q] = __ldg(mask + row / 32) >> row % 32 & 1u;
+            any = any || wanted[q];
+        }
+        float scores[QUERIES];
+        score_row(given.stored, queries, row, any, scores);
+        if (threadIdx.x % LANES != 0 || place >= n_rows) continue;
+#pragma unroll
+        for (unsigned q = 0; q < QUERIES; ++q)
+            if (first + q < given.n_queries)
+                given.keys[static_cast<size_t>(first + q) * n_rows + place] =
+                    wanted[q] ? key_of(scores[q], row) : NOTHING;
+    }
+}
+HOST_ENTRY(score_all, ScoreAll)
+
 struct ScoreTiles {
     Stored stored;
     const float* queries;
@@ -209,3 +250,31 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_rows(cons
     }
 }
 HOST_ENTRY(score_rows, ScoreRows)
+
+struct ScoreKeys {
+    Stored stored;
+    const float* queries;
+    Key* keys;  // [n_queries, width]: of rows by some other score, in any order, or NOTHING; overwritten
+    unsigned width;
+    unsigned end_row;
+};
+
+// The rows that each query has keys of, scored exactly: grid (blocks, n_queries) as for score_rows. QUERIES is 1.
+extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_keys(const ScoreKeys given) {
+    const unsigned warp = threadIdx.x / WARP_LANES, query = blockIdx.y;
+    Key* keys = given.keys + static_cast<size_t>(query) * given.width;
+    Queries queries;
+    queries.load(given.stored, given.queries, query, query + 1);
+    const unsigned step = gridDim.x * WARPS * ROWS_AT_ONCE;
+    for (unsigned i = (blockIdx.x * WARPS + warp) * ROWS_AT_ONCE; i < given.width; i += step) {
+        const unsigned at = i + threadIdx.x % WARP_LANES / LANES;
+        const Key key = at < given.width ? keys[at] : NOTHING;
+        const unsigned row = row_of(key);
+        const bool is_wanted = key != NOTHING && row < given.end_row;
+        float scores[QUERIES];
+        score_row(given.stored, queries, row, is_wanted, scores);
+        // Every lane of the row has read its key before one of them writes it: they exchanged their sums in between.
+        if (threadIdx.x % LANES == 0 && at < given.width) keys[at] = is_wanted ? key_of(scores[0], row) : NOTHING;
+    }
+}
+HOST_ENTRY(score_keys, ScoreKeys)

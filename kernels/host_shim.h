@@ -102,6 +102,15 @@ template <typename T>
 T __shfl_xor_sync(unsigned, T mine, int mask, int = 32) {
     return shim::exchange(mine, shim::thread_idx.x ^ static_cast<unsigned>(mask));
 }
+template <typename T>
+T __shfl_sync(unsigned, T mine, int lane, int = 32) {
+    return shim::exchange(mine, static_cast<unsigned>(lane));
+}
+template <typename T>
+T __shfl_up_sync(unsigned, T mine, unsigned distance, int = 32) {
+    const unsigned lane = shim::thread_idx.x % shim::WARP;
+    return shim::exchange(mine, lane >= distance ? lane - distance : lane);
+}
 inline unsigned __ballot_sync(unsigned, bool mine) {
     unsigned ballot = 0;
     for (unsigned lane = 0; lane < shim::WARP; ++lane) ballot |= shim::exchange<unsigned>(mine, lane) << lane;
@@ -121,6 +130,22 @@ T atomicMax(T* at, T value) {
 
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+// Four bytes out of eight, by the low nibbles of a selector; with its highest bit a nibble takes the sign of its byte.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(high) << 32 | low;
+    unsigned picked = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+        const unsigned nibble = selector >> 4 * i & 15u;
+        unsigned byte = bytes >> 8 * (nibble & 7u) & 255u;
+        if (nibble & 8u) byte = byte & 128u ? 255u : 0u;
+        picked |= byte << 8 * i;
+    }
+    return picked;
+}
 inline double __longlong_as_double(long long bits) { return std::bit_cast<double>(bits); }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }

@@ -51,6 +51,9 @@ FEWEST_DOUBLINGS = -16
 WINDOW_ROWS = 1024
 """About so many rows tell whether few pass: those the mask was asked about last."""
 
+WAVE_LISTS, ROUND_BLOCKS = 64, 128
+"""Of a wave, where lists are scanned many at a time: see ``reference_lists.scan_lists_in_waves``."""
+
 BYTE_OF_SLOT: npt.NDArray[np.intp] = np.concatenate([np.arange(0, BLOCK_ROWS, 2), np.arange(1, BLOCK_ROWS, 2)])
 
 _ROW_BYTES, _TERM_BYTES = 4, 4
@@ -79,6 +82,8 @@ class ProbeLimits(NamedTuple):
         shares: float64, of all rows those that pass the mask; 0 where that is not known. If fewer pass of the rows that
             the mask was asked about, the filter goes against the query and hides more than lists: how many times fewer,
             to the power of ``RARITY``, the lists are taken as well.
+        near_slopes: float32, by how much the reach grows with each doubling of the share that passes of the rows beside
+            one that passes, over that of all rows: where a filter keeps whole lists, the query goes as far as without one.
         depths: int64, candidates at most.
         slacks: float32, how far below the k-th best quantised score a candidate may lie, times the scale; inf: any.
         budgets: int64, rows of work, as in ``Probed``. A query gives up where it is foreseen to have so many more, or
@@ -92,6 +97,7 @@ class ProbeLimits(NamedTuple):
     reaches: Float32Array
     slopes: Float32Array
     shares: Float64Array
+    near_slopes: Float32Array
     depths: Int64Array
     slacks: Float32Array
     budgets: Int64Array
@@ -109,6 +115,7 @@ def fixed_limits(n_queries: int, *, k: int, nprobe: int, depth: int) -> ProbeLim
         np.full(n_queries, np.inf, np.float32),
         np.zeros(n_queries, np.float32),
         np.zeros(n_queries, np.float64),
+        np.zeros(n_queries, np.float32),
         np.full(n_queries, depth, np.int64),
         np.full(n_queries, np.inf, np.float32),
         np.full(n_queries, np.iinfo(np.int64).max),

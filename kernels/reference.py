@@ -20,7 +20,7 @@ from kernels.reference_exact import (
     rows_of_mask,
     unit_queries,
 )
-from kernels.reference_lists import query_scales, scan_lists, search_lists
+from kernels.reference_lists import query_scales, scan_lists, scan_lists_in_waves, search_lists
 
 __all__ = [
     "coarse_scan",
@@ -34,6 +34,7 @@ __all__ = [
     "rescore",
     "rows_of_mask",
     "scan_lists",
+    "scan_lists_in_waves",
     "search_lists",
     "two_pass_scan",
     "unit_queries",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from kernels.packed_lists import (
     FORESEEN_FROM,
     MOST_STEPS,
     RARITY,
+    ROUND_BLOCKS,
     ROW_WORK,
     SPARSE,
+    WAVE_LISTS,
     WINDOW_ROWS,
     PackedLists,
     Probed,
@@ -36,8 +38,13 @@ def scan_lists(
     Returns:
         Rows and scores [B, c] for the largest depth c, best first, and what each query did.
     """
+    return _answers(
+        [_Scan(lists, queries[b], mask, limits.of(slice(b, b + 1))).run() for b, mask in enumerate(masks)], limits
+    )
+
+
+def _answers(scans: Sequence[_Scan], limits: ProbeLimits) -> tuple[Selection, Probed]:
     width = int(limits.depths.max(initial=0))
-    scans = [_Scan(lists, queries[b], mask, limits.of(slice(b, b + 1))).run() for b, mask in enumerate(masks)]
     probed = Probed(
         np.array([one.n_lists for one in scans], np.int64),
         np.array([one.n_rows for one in scans], np.int64),
@@ -46,6 +53,19 @@ def scan_lists(
         np.array([one.gave_up for one in scans], np.bool_),
     )
     return stack([_padded(*one.candidates, width) for one in scans], width), probed
+
+
+def scan_lists_in_waves(
+    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+) -> tuple[Selection, Probed]:
+    """As ``scan_lists``, for devices that score many rows at once: a query asks only before each wave whether the next
+    list is worth it, so that it may scan some more; the mask is asked about every row, and all rows are the same work.
+
+    A wave is the next lists that have ``ROUND_BLOCKS`` blocks together, at least one list and ``WAVE_LISTS`` at most.
+    """
+    return _answers(
+        [_WaveScan(lists, queries[b], mask, limits.of(slice(b, b + 1))).run() for b, mask in enumerate(masks)], limits
+    )
 
 
 def search_lists(
@@ -95,13 +115,14 @@ class _Scan:
         self.k = min(int(limits.ks[0]), self.depth)
         self.nprobe, self.budget = int(limits.nprobes[0]), int(limits.budgets[0])
         self.reach, self.slope, self.slack = limits.reaches[0], limits.slopes[0], limits.slacks[0]
-        self.share = limits.shares[0]
+        self.share, self.near_slope = float(limits.shares[0]), limits.near_slopes[0]
         self.rows: list[Int64Array] = []
         self.scores: list[Float32Array] = []
         self.best = np.empty(0, np.float32)
         self.seen = self.passed = self.pairs = self.pairs_passed = 0
         self.all_seen = self.all_passed = 0
         self.n_lists = self.n_rows = self.work = 0
+        self.next_look = FORESEEN_FROM
         self.gave_up = False
         self.candidates: Selection = np.empty(0, np.int64), np.empty(0, np.float32)
 
@@ -111,19 +132,24 @@ class _Scan:
         if not (np.isfinite(tables[1]) and np.isfinite(square)) or self.depth == 0:
             return self
         coarse = centroid_scores(self.lists, self.query[None])[0]
-        for number in np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe].tolist():
-            if self._is_too_far(coarse[number]):
+        for wave in self._waves(np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe]):
+            if self._is_too_far(coarse[wave[0]]):
                 break
-            by_now = (self.work + ROW_WORK * int(self.lists.sizes[number])) // 2
+            by_now = (self.work + ROW_WORK * int(self.lists.sizes[wave].sum())) // 2
             if self._is_foreseen_beyond_budget(coarse) or by_now // ROW_WORK > self.budget:
                 self.gave_up = True
                 return self
-            self.n_lists += 1
-            self.n_rows += int(self.lists.sizes[number])
-            bias = np.float32(0) if self.lists.is_l2 else coarse[number]
-            self._take_list(*self.lists.listed(number)[1:2], quantised_scores(self.lists, number, tables, bias))
+            for number in wave.tolist():
+                self.n_lists += 1
+                self.n_rows += int(self.lists.sizes[number])
+                bias = np.float32(0) if self.lists.is_l2 else coarse[number]
+                self._take_list(*self.lists.listed(number)[1:2], quantised_scores(self.lists, number, tables, bias))
         self.candidates = self._best_candidates()
         return self
+
+    def _waves(self, order: Int64Array) -> Iterator[Int64Array]:
+        """Lists between which nothing is asked: here each alone."""
+        yield from order[:, None]
 
     def _kth(self) -> np.float32:
         return self.best.min() if len(self.best) == self.k else np.float32(-np.inf)
@@ -141,23 +167,25 @@ class _Scan:
         return bool(coarse < self._least_worth())
 
     def _is_foreseen_beyond_budget(self, coarse: Float32Array) -> bool:
-        looks = [FORESEEN_FROM << turn for turn in range(32)]
-        if self.n_lists not in looks or len(self.best) < self.k:
+        is_due = self.n_lists >= self.next_look
+        while self.next_look <= self.n_lists:
+            self.next_look *= 2
+        if not is_due or len(self.best) < self.k:
             return False
         lists = min(int(np.count_nonzero(coarse >= self._least_worth())), self.nprobe)
         return (self.work * lists // self.n_lists - self.work) // ROW_WORK > self.budget
 
     def _least_worth(self) -> np.float32:
         """What a list must score as things are."""
-        lists = float(self.n_lists)
+        lists, beside = float(self.n_lists), self.share
         if self.pairs:
-            lists *= self.pairs_passed / self.pairs
+            beside = self.pairs_passed / self.pairs
+            lists *= beside
         if self.all_passed:
             lists *= max(self.share * (self.all_seen / self.all_passed), 1.0) ** RARITY
-        doublings = FEWEST_DOUBLINGS
-        while lists >= 2.0 ** (doublings + 1):
-            doublings += 1
-        return self._below_kth(np.float32(self.reach + self.slope * np.float32(doublings)))
+        grown = self.slope * np.float32(_doublings(lists, FEWEST_DOUBLINGS))
+        nearer = np.float32(_doublings(beside / self.share, 0)) if self.share > 0 else np.float32(0)
+        return self._below_kth(np.float32(np.float32(self.reach + grown) + self.near_slope * nearer))
 
     def _take_list(self, rows: Int64Array, scores: Float32Array) -> None:
         """Of the rows that the mask was asked about, pairs tell how alike they are who pass: whether a row that passes
@@ -186,9 +214,12 @@ class _Scan:
             self.seen += int(asked.sum())
             self.passed += int((asked & visible).sum())
             found &= visible
-        self.rows.append(rows[found])
-        self.scores.append(scores[found])
-        self.best = np.sort(np.concatenate([self.best, scores[found]]))[::-1][: self.k]
+        self._take_found(rows[found], scores[found])
+
+    def _take_found(self, rows: Int64Array, scores: Float32Array) -> None:
+        self.rows.append(rows)
+        self.scores.append(scores)
+        self.best = np.sort(np.concatenate([self.best, scores]))[::-1][: self.k]
 
     def _best_candidates(self) -> Selection:
         rows, scores = (
@@ -197,6 +228,36 @@ class _Scan:
         )
         kept = scores >= self._below_kth(self.slack)
         return select(rows[kept], scores[kept], min(self.depth, int(kept.sum())))
+
+
+def _doublings(value: float, least: int) -> int:
+    """The largest i, ``least`` or more, for which 2**i is not above the value."""
+    doublings = least
+    while value >= 2.0 ** (doublings + 1):
+        doublings += 1
+    return doublings
+
+
+class _WaveScan(_Scan):
+    """As ``scan_lists_in_waves`` has it."""
+
+    def _waves(self, order: Int64Array) -> Iterator[Int64Array]:
+        first = 0
+        blocks = -(-self.lists.sizes[order] // BLOCK_ROWS)
+        while first < len(order):
+            enough = int(np.searchsorted(np.cumsum(blocks[first:]), ROUND_BLOCKS)) + 1
+            end = first + min(enough, WAVE_LISTS)
+            yield order[first:end]
+            first = end
+
+    def _take_block(self, rows: Int64Array, scores: Float32Array) -> None:
+        found = scores >= self._below_kth(self.slack)
+        self.work += ROW_WORK * len(rows)
+        if self.visible is not None:
+            self.seen += len(rows)
+            self.passed += int(self.visible[rows].sum())
+            found &= self.visible[rows]
+        self._take_found(rows[found], scores[found])
 
 
 def quantised_tables(codebook: Float32Array, query: Float32Array) -> tuple[Uint8Array, np.float32, np.float32]:

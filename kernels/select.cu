@@ -1,8 +1,7 @@
 // The k largest keys of each query, best first: a radix select finds the k-th, then those that are no less are sorted.
-#include "common.cuh"
+#include "radix.cuh"
 
 constexpr unsigned THREADS = 1024;
-constexpr unsigned DIGITS = 256;
 constexpr unsigned SORTED_IN_BLOCK = 2048;
 
 struct SelectBest {
@@ -13,33 +12,6 @@ struct SelectBest {
     unsigned k;
     unsigned width;
 };
-
-// The k-th largest key, or the smallest there is but NOTHING where there are no more than k.
-__device__ __forceinline__ Key kth_largest(const Key* keys, unsigned long long n, unsigned k) {
-    __shared__ unsigned counts[DIGITS];
-    __shared__ Key found;
-    __shared__ unsigned wanted;
-    if (threadIdx.x == 0) {
-        found = NOTHING;
-        wanted = k;
-    }
-    for (int shift = 56; shift >= 0; shift -= 8) {
-        for (unsigned digit = threadIdx.x; digit < DIGITS; digit += blockDim.x) counts[digit] = 0;
-        __syncthreads();
-        const Key above = shift == 56 ? 0 : found >> (shift + 8);
-        for (unsigned long long i = threadIdx.x; i < n; i += blockDim.x)
-            if ((shift == 56 ? 0 : keys[i] >> (shift + 8)) == above)
-                atomicAdd(&counts[keys[i] >> shift & (DIGITS - 1)], 1u);
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            unsigned digit = DIGITS - 1;
-            while (digit > 0 && counts[digit] < wanted) wanted -= counts[digit--];
-            found |= static_cast<Key>(digit) << shift;
-        }
-        __syncthreads();
-    }
-    return found == NOTHING ? 1 : found;
-}
 
 // Descending, by all threads of the block; ``width`` is a power of two.
 __device__ __forceinline__ void sort_keys(Key* keys, unsigned width) {
@@ -64,7 +36,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) select_best(const SelectBe
     const unsigned query = blockIdx.x;
     const Key* keys = given.keys + given.starts[query];
     const unsigned long long n = given.starts[query + 1] - given.starts[query];
-    const Key least = kth_largest(keys, n, given.k);
+    const Key kth = kth_largest<0>(keys, n, given.k);
+    const Key least = kth == NOTHING ? 1 : kth;
     Key* kept = given.width <= SORTED_IN_BLOCK ? in_block : given.kept + static_cast<size_t>(query) * given.width;
     if (threadIdx.x == 0) n_kept = 0;
     for (unsigned i = threadIdx.x; i < given.width; i += blockDim.x) kept[i] = NOTHING;

@@ -84,8 +84,8 @@ class Plan:
     """How to answer. ``nprobe`` is 0 unless lists are probed, ``depth`` unless some rows are rescored that a first pass
     found; ``seconds`` is predicted for one query of the batch.
 
-    ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier: see
-    ``kernels.packed_lists.ProbeLimits``. ``budget``: rows of work done in the time of an exact way.
+    ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier, and
+    ``near_slope`` later: see ``kernels.packed_lists.ProbeLimits``. ``budget``: rows of work done in the time of an exact way.
     ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows stood in
     for queries when it was.
     """
@@ -97,6 +97,7 @@ class Plan:
     reason: str
     seconds: float = 0.0
     reach: float = math.inf
+    near_slope: float = 0.0
     slack: float = math.inf
     budget: int = NO_BUDGET
     is_provisional: bool = False
@@ -229,9 +230,19 @@ def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: 
         reason=reason,
         seconds=_list_seconds(setting, state) + tail,
         reach=setting.reach,
+        near_slope=_near_slope(request, state, setting),
         slack=setting.slack,
         is_provisional=state.tuning is not None and state.tuning.is_provisional,
     )
+
+
+def _near_slope(request: PlanRequest, state: IndexState, setting: Setting) -> float:
+    """Such that a query whose filter keeps all of the lists it meets reaches as far as one without a filter."""
+    doublings = int(math.log2(1 / _selectivity(request, state)))
+    if state.tuning is None or doublings < 1:
+        return 0.0
+    unfiltered = state.tuning.lookup(request.k, 1.0, _target(request, state.tuning))
+    return 0.0 if unfiltered is None else max(0.0, unfiltered.reach - setting.reach) / doublings
 
 
 def _depth(asked: int, request: PlanRequest, state: IndexState) -> int:

@@ -231,6 +231,7 @@ def _limits(index: VersionIndex, group: Sequence[Cohort]) -> ProbeLimits:
         reaches=each([one.reach for one in plans], np.float32),
         slopes=np.full(sum(sizes), REACH_SLOPE, np.float32),
         shares=np.concatenate([cohort.survivors for cohort in group]) / index.rows.n_rows,
+        near_slopes=each([one.near_slope for one in plans], np.float32),
         depths=each([one.depth for one in plans], np.int64),
         slacks=each([one.slack for one in plans], np.float32),
         budgets=each([one.budget for one in plans], np.int64),

@@ -14,17 +14,21 @@ import numpy as np
 
 SOURCES = Path(__file__).parents[2] / "kernels"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
-_MOST_THREADS = 128
-"""Of a block: kernels that take more work with fewer as well, and a thread here is one of the system's."""
+_FEW_THREADS = 128
+"""Of a block: kernels that take more work with fewer as well, in whole warps, and a thread here is one of the system's."""
 
 _LEAST_ALIGNMENT = 64
 
 
 class HostDevice:
-    """See the module; ``folder`` keeps what was compiled, ``sources`` may hold changed copies."""
+    """See the module; ``folder`` keeps what was compiled, ``sources`` may hold changed copies.
 
-    def __init__(self, folder: Path, sources: Path = SOURCES) -> None:
+    ``many_threads``: what blocks of more than 128 threads have instead.
+    """
+
+    def __init__(self, folder: Path, sources: Path = SOURCES, *, many_threads: int = _FEW_THREADS) -> None:
         self._folder = folder
+        self._many_threads = many_threads
         self._sources = sources
         self._libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL] = {}
 
@@ -40,6 +44,12 @@ class HostDevice:
         copied[:] = array
         return copied
 
+    def write(self, array: Any, first: int, values: np.ndarray[Any, np.dtype[Any]]) -> None:
+        array[first : first + len(values)] = values
+
+    def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
+        return np.array(array)
+
     def address(self, array: Any) -> int:
         return int(array.ctypes.data)
 
@@ -54,7 +64,8 @@ class HostDevice:
         threads: int,
     ) -> None:
         start = getattr(self._library(source, tuple(defines)), f"host_{kernel}")
-        start(ctypes.byref(arguments), *(ctypes.c_uint(n) for n in (*grid, min(threads, _MOST_THREADS))))
+        threads = threads if threads <= _FEW_THREADS else self._many_threads
+        start(ctypes.byref(arguments), *(ctypes.c_uint(n) for n in (*grid, threads)))
 
     def _library(self, source: str, defines: tuple[str, ...]) -> ctypes.CDLL:
         key = (source, defines)

@@ -14,7 +14,7 @@ from kernels import _cpu_probing, _cpu_shuffle, cpu, reference, reference_lists
 from kernels._cpu_reservoir import cut, keep, key_of, new_reservoirs, row_of, score_of
 from kernels._cpu_tables import fill_tables
 from kernels._cpu_threads import all_threads
-from kernels.arrays import Float32Array, Selection, StoredArray, Uint8Array
+from kernels.arrays import Float32Array, Metric, Selection, StoredArray, Uint8Array
 from kernels.packed_lists import BLOCK_ROWS, PackedLists, Probed, ProbeLimits, fixed_limits, table_levels
 from tests.kernels.cases import METRICS, pack
 
@@ -55,11 +55,19 @@ def drawn_limits(draw: st.DrawFn, rng: np.random.Generator, n_queries: int, nlis
         nprobes=rng.integers(0, nlist + 2, n_queries),
         reaches=reaches.astype(np.float32),
         slopes=rng.choice([0, 0.25, 1], n_queries).astype(np.float32),
-        shares=rng.choice([0, 0.3, 1], n_queries),
+        shares=rng.choice([0, 0.01, 0.3, 1], n_queries),
+        near_slopes=rng.choice([0, 0.25, 1], n_queries).astype(np.float32),
         depths=rng.integers(0, depth + 1, n_queries),
         slacks=slacks.astype(np.float32),
         budgets=rng.choice([0, 50, 300, 10**9], n_queries, p=[0.1, 0.1, 0.2, 0.6]),
     )
+
+
+def drawn_lists(rng: np.random.Generator, *, n_parts: int, width: int, nlist: int, metric: Metric) -> PackedLists:
+    """Without rows."""
+    codebook = rng.integers(-2, 3, (n_parts, 16, width)).astype(np.float32)
+    centroids = rng.integers(-2, 3, (nlist, n_parts * width)).astype(np.float32)
+    return PackedLists(codebook, centroids, metric)
 
 
 @st.composite
@@ -72,9 +80,7 @@ def cases(draw: st.DrawFn) -> Case:
     n_queries = draw(st.sampled_from([1, 2, 3, 17]))
     density = draw(st.sampled_from([None, 0.0, 0.01, 0.3, 1.0]))
     d = n_parts * width
-    codebook = rng.integers(-2, 3, (n_parts, 16, width)).astype(np.float32)
-    centroids = rng.integers(-2, 3, (nlist, d)).astype(np.float32)
-    lists = PackedLists(codebook, centroids, draw(st.sampled_from(METRICS)))
+    lists = drawn_lists(rng, n_parts=n_parts, width=width, nlist=nlist, metric=draw(st.sampled_from(METRICS)))
     for rows in np.array_split(rng.permutation(n), 3):
         codes = rng.integers(0, 256, (len(rows), n_parts // 2)).astype(np.uint8)
         numbers = rng.integers(0, max(1, nlist - 1), len(rows))
@@ -210,6 +216,23 @@ def test_a_query_reaches_further_where_fewer_rows_pass_than_of_all_rows() -> Non
         np.testing.assert_array_equal(reference.scan_lists(lists, query, [mask], limits=asked)[1], probed)
         told.append(int(probed.lists[0]))
     assert told == [4, 4, 4, 7]
+
+
+def test_a_filter_that_keeps_whole_lists_reaches_further_the_rarer_its_rows_are() -> None:
+    """Lists lie one scale apart; 16 of 40 pass as a whole."""
+    centroids = -np.arange(40, dtype=np.float32)[:, None] * np.array([[1, 0]], np.float32)
+    lists = PackedLists(np.tile(np.array([[-1.0], [1.0]], np.float32), (2, 8, 1)), centroids, "dot")
+    lists.append(np.arange(320) // 8, np.zeros((320, 1), np.uint8), np.arange(320), np.zeros(320, np.float32))
+    mask, query = pack(np.arange(320) < 128), np.array([[1, 0]], np.float32)
+    limits = fixed_limits(1, k=2, nprobe=40, depth=10)
+    limits = limits._replace(reaches=np.full(1, 1.5, np.float32), near_slopes=np.ones(1, np.float32))
+    told = []
+    for share in (0, 1, 0.5, 0.25, 0.1):
+        asked = limits._replace(shares=np.full(1, share, np.float64))
+        (_, _), probed = cpu.scan_lists(lists, query, [mask], limits=asked)
+        np.testing.assert_array_equal(reference.scan_lists(lists, query, [mask], limits=asked)[1], probed)
+        told.append(int(probed.lists[0]))
+    assert told == [2, 2, 3, 4, 5]
 
 
 def test_rows_of_blocks_that_the_mask_hides_are_a_quarter_of_the_work() -> None:

@@ -14,8 +14,8 @@ from cuda.bindings import nvrtc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import _cuda_exact, _cuda_filters, reference, reference_filters
-from kernels._cuda_exact import DeviceRows, padded, padded_width
+from kernels import _cuda_exact, _cuda_filters, _cuda_lists, reference, reference_filters
+from kernels._cuda_rows import DeviceRows
 from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
 from kernels.filters import AtLeast, Inverse
 from tests.kernels.cases import pack, stored
@@ -31,6 +31,7 @@ BUILDS = {
         ("KIND=2", "IS_L2=0", "LANES=32", "CHUNKS=7", "QUERIES=1"),
     ],
     "filters.cu": [_cuda_filters.DEFINES],
+    "lists.cu": [_cuda_lists.DEFINES],
     "select.cu": [()],
 }
 
@@ -43,8 +44,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
 
 
 def on_device(device: HostDevice, vectors: np.ndarray) -> DeviceRows:
-    wide = padded(vectors, padded_width(vectors.shape[1], vectors.dtype))
-    return DeviceRows(device.put(wide), vectors.dtype, vectors.shape[1])
+    rows = DeviceRows(device, dtype=vectors.dtype, dimension=vectors.shape[1], most_rows=len(vectors))
+    for first in range(0, len(vectors), 100):
+        rows.append(vectors[first : first + 100])
+    return rows
 
 
 def hits(device: HostDevice, keys: np.ndarray) -> Selection:
@@ -187,8 +190,10 @@ def by_nvcc(source: str, options: Sequence[str]) -> str | None:
 
 def by_nvrtc(source: str, options: Sequence[str]) -> str | None:
     """As ``by_nvcc``, by the library that needs neither a toolkit nor a driver."""
-    text, common = ((SOURCES / name).read_bytes() for name in (source, "common.cuh"))
-    _, program = nvrtc.nvrtcCreateProgram(text, source.encode(), 1, [common], [b"common.cuh"])
+    headers = sorted(SOURCES.glob("*.cuh"))
+    texts, names = [one.read_bytes() for one in headers], [one.name.encode() for one in headers]
+    text = (SOURCES / source).read_bytes()
+    _, program = nvrtc.nvrtcCreateProgram(text, source.encode(), len(headers), texts, names)
     given = [one.encode() for one in options]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(given), given)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)

@@ -136,6 +136,16 @@ def test_settings_are_those_that_miss_a_third_of_what_may_be_missed_up_to_the_hi
     assert found == pytest.approx([0.905, 0.955, 0.985 + 0.01 / 3, 0.995])
 
 
+def test_a_filter_that_keeps_whole_lists_reaches_as_far_as_no_filter_does() -> None:
+    """Tuned with random masks, the settings of a tenth end sooner here."""
+    short = replace(setting(10, 3, 1, 0.95), reach=1.0)
+    tuning = Tuning([band(10, 1.0), Band(10, 0.1, ((0.95, short),))], COSTS)
+    found = plan(asked(survivors=100_000, is_filtered=True), replace(LISTS, tuning=tuning))
+    assert found.strategy is Strategy.FILTERED_IVFPQ
+    assert found.reach + 3 * found.near_slope == plan(asked(), LISTS).reach == 3.0
+    assert plan(asked(), LISTS).near_slope == 0.0
+
+
 def test_a_filter_that_leaves_much_is_probed_under_its_mask() -> None:
     assert plan(asked(survivors=500_000, is_filtered=True), LISTS).strategy is Strategy.FILTERED_IVFPQ
 

@@ -1,0 +1,147 @@
+"""Scans of inverted lists on a device of threads against their definition, and the device's copy of growing lists."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from kernels import _cuda_exact, _cuda_lists, reference, reference_lists
+from kernels._cuda_lists import DeviceLists
+from kernels._cuda_rows import DeviceRows
+from kernels.packed_lists import BLOCK_ROWS, fixed_limits
+from tests.kernels.cases import pack
+from tests.kernels.host_device import COMPILER, HostDevice
+from tests.kernels.test_cpu_probes import Case, cases, drawn_lists
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
+
+few = settings(max_examples=25, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
+    """Of two warps a block: what many share, more of them do not share otherwise."""
+    return HostDevice(tmp_path_factory.mktemp("kernels"), many_threads=64)
+
+
+@pytest.fixture(scope="module")
+def small_waves() -> None:
+    """Waves of 2 lists or 3 blocks, so that a few hundred rows are many rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference_lists, "WAVE_LISTS", 2)
+        patch.setattr(reference_lists, "ROUND_BLOCKS", 3)
+        changed = {"ROUND_BLOCKS": "ROUND_BLOCKS=3", "WAVE_LISTS": "WAVE_LISTS=2"}
+        defines = [changed.get(one.split("=")[0], one) for one in _cuda_lists.DEFINES]
+        patch.setattr(_cuda_lists, "DEFINES", tuple(defines))
+        patch.setattr(_cuda_lists, "_ROUND_ROWS", 3 * BLOCK_ROWS)
+        patch.setattr(_cuda_lists, "_ROUNDS_KEPT", 1)
+        yield
+
+
+def addresses(host: HostDevice, case: Case) -> tuple[object, list[object]]:
+    n_bytes = -(-case.lists.end_row // 32) * 4 + 4
+    masks = [None if one is None else host.put(np.pad(one, (0, max(0, n_bytes - len(one))))) for one in case.masks]
+    return host.put(np.array([0 if one is None else host.address(one) for one in masks], np.uint64)), masks
+
+
+def same(host: HostDevice, case: Case) -> None:
+    expected, probed = reference.scan_lists_in_waves(case.lists, case.queries, case.masks, limits=case.limits)
+    on_device = DeviceLists(host, case.lists)
+    masks, kept = addresses(host, case)
+    keys, done = _cuda_lists.scan_lists(host, on_device, case.queries, masks, limits=case.limits)
+    depth = expected[0].shape[1]
+    starts = _cuda_exact.even_starts(len(case.queries), depth)
+    best = _cuda_exact.select_best(host, keys, starts, k=depth)
+    rows, scores = _cuda_exact.hits_of_keys(host, best, best.shape)
+    np.testing.assert_array_equal(rows, expected[0])
+    np.testing.assert_array_equal(scores, expected[1])
+    for found, wanted in zip(_cuda_lists.probed(host.get(done)), probed, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert len(kept) == len(case.masks)
+
+
+@few
+@given(cases())
+def test_a_scan_of_lists_in_waves_equals_the_definition(host: HostDevice, case: Case) -> None:
+    same(host, case)
+
+
+@few
+@given(cases())
+def test_a_scan_of_many_rounds_equals_the_definition(host: HostDevice, small_waves: None, case: Case) -> None:
+    same(host, case)
+
+
+@few
+@given(cases())
+def test_with_fixed_limits_waves_make_no_difference(case: Case) -> None:
+    limits = fixed_limits(len(case.queries), k=5, nprobe=4, depth=20)
+    waves, probed = reference.scan_lists_in_waves(case.lists, case.queries, case.masks, limits=limits)
+    alone, told = reference.scan_lists(case.lists, case.queries, case.masks, limits=limits)
+    np.testing.assert_array_equal(waves[0], alone[0])
+    np.testing.assert_array_equal(probed.rows, told.rows)
+
+
+@few
+@given(cases())
+def test_hits_of_lists_are_rescored_exactly(host: HostDevice, case: Case) -> None:
+    vectors = case.segments[0]
+    rows = DeviceRows(host, dtype=vectors.dtype, dimension=vectors.shape[1], most_rows=len(vectors))
+    rows.append(vectors)
+    masks, kept = addresses(host, case)
+    keys, _ = _cuda_lists.search_lists(
+        host,
+        DeviceLists(host, case.lists),
+        rows,
+        case.queries,
+        case.queries,
+        masks,
+        limits=case.limits,
+        metric="dot",
+        k=case.k,
+        end_row=len(vectors),
+    )
+    found = _cuda_exact.hits_of_keys(host, keys, keys.shape)
+    (candidates, _), _ = reference.scan_lists_in_waves(case.lists, case.queries, case.masks, limits=case.limits)
+    expected = reference.rescore(case.segments, case.queries, candidates, metric="dot", k=case.k, end_row=len(vectors))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert len(kept) == len(case.masks)
+
+
+def test_lists_that_grow_are_copied_as_they_are(host: HostDevice) -> None:
+    rng = np.random.default_rng(3)
+    lists = drawn_lists(rng, n_parts=4, width=2, nlist=7, metric="l2")
+    on_device, first = DeviceLists(host, lists), 0
+    for n in (5, 0, 40, 300, 1, 33):
+        codes = rng.integers(0, 256, (n, 2)).astype(np.uint8)
+        lists.append(rng.integers(0, 6, n), codes, np.arange(first, first + n), np.zeros(n, np.float32))
+        first += n
+        on_device.sync()
+        masks: list[None] = [None, None]
+        case = Case(
+            lists, [], np.ones((2, 8), np.float32), masks, fixed_limits(2, k=3, nprobe=7, depth=max(first, 1)), 3
+        )
+        expected, _ = reference.scan_lists_in_waves(lists, case.queries, masks, limits=case.limits)
+        none = host.put(np.zeros(2, np.uint64))
+        keys, _ = _cuda_lists.scan_lists(host, on_device, case.queries, none, limits=case.limits)
+        best = _cuda_exact.select_best(host, keys, _cuda_exact.even_starts(2, max(first, 1)), k=max(first, 1))
+        np.testing.assert_array_equal(_cuda_exact.hits_of_keys(host, best, best.shape)[0], expected[0])
+
+
+def test_a_query_that_is_no_number_finds_nothing_and_disturbs_no_other(host: HostDevice) -> None:
+    rng = np.random.default_rng(4)
+    lists = drawn_lists(rng, n_parts=4, width=2, nlist=5, metric="dot")
+    lists.append(
+        np.arange(50) % 5, rng.integers(0, 256, (50, 2)).astype(np.uint8), np.arange(50), np.zeros(50, np.float32)
+    )
+    queries = np.ones((3, 8), np.float32)
+    queries[1, 3], queries[2] = np.inf, 3e38
+    case = Case(
+        lists, [], queries, [None, pack(np.ones(50, np.bool_)), None], fixed_limits(3, k=3, nprobe=5, depth=9), 3
+    )
+    with np.errstate(all="ignore"):
+        same(host, dataclasses.replace(case))
