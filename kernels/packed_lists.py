@@ -83,7 +83,7 @@ class ProbeLimits(NamedTuple):
             the mask was asked about, the filter goes against the query and hides more than lists: how many times fewer,
             to the power of ``RARITY``, the lists are taken as well.
         near_slopes: float32, by how much the reach grows with each doubling of the share that passes of the rows beside
-            one that passes, over that of all rows: where a filter keeps whole lists, the query goes as far as without one.
+            one that passes, over that of all rows: where a filter keeps whole lists, it goes as far as without one.
         depths: int64, candidates at most.
         slacks: float32, how far below the k-th best quantised score a candidate may lie, times the scale; inf: any.
         budgets: int64, rows of work, as in ``Probed``. A query gives up where it is foreseen to have so many more, or

@@ -85,9 +85,9 @@ class Plan:
     found; ``seconds`` is predicted for one query of the batch.
 
     ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier, and
-    ``near_slope`` later: see ``kernels.packed_lists.ProbeLimits``. ``budget``: rows of work done in the time of an exact way.
-    ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows stood in
-    for queries when it was.
+    ``near_slope`` later: see ``kernels.packed_lists.ProbeLimits``. ``budget``: rows of work done in the time of an
+    exact way. ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows
+    stood in for queries when it was.
     """
 
     strategy: Strategy

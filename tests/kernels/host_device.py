@@ -15,7 +15,7 @@ import numpy as np
 SOURCES = Path(__file__).parents[2] / "kernels"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 _FEW_THREADS = 128
-"""Of a block: kernels that take more work with fewer as well, in whole warps, and a thread here is one of the system's."""
+"""Of a block: kernels that take more do with fewer, in whole warps, and a thread here is one of the system's."""
 
 _LEAST_ALIGNMENT = 64
 
