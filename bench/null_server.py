@@ -82,7 +82,7 @@ def _same_rows(n_queries: int, k: int) -> TopK:
     return TopK(rows, -rows.astype(np.float32))
 
 
-def _open_null_backend(device: str, threads: int) -> Backend:
+def _open_null_backend(device: str, threads: int, *, device_memory_bytes: int | None = None) -> Backend:
     return NullBackend()
 
 

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     listen: str = Field(DEFAULT_LISTEN, description="address to serve on, HOST:PORT; loopback unless told otherwise")
     data_dir: Path = Field(Path("ebr-data"), description="folder of everything stored; one server at a time")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where vectors are searched: auto, cpu or cuda")
+    device_memory_bytes: Count | None = Field(
+        None, description="bytes of a GPU's memory for vectors; 4 / 5 of what is free unless given"
+    )
     compute_threads: Count = Field(
         default_factory=available_threads,
         description="threads that encode and search; all available CPUs unless given",

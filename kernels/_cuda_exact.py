@@ -114,10 +114,10 @@ def masked_scan(
         return select_best(device, device.empty((0,), KEY), even_starts(n_queries, 0), k=k)
     asked = device.put(padded(queries, rows.width))
     scan = Scan(device, rows, asked, masks, n_queries, first_row, end_row, metric)
-    return _by_tiles(scan, k) if k * TILE_ROWS * n_queries < n_rows else _by_keys(scan, k)
+    return by_tiles(scan, k) if k * TILE_ROWS * n_queries < n_rows else by_keys(scan, k)
 
 
-def _by_tiles(scan: Scan, k: int) -> Any:
+def by_tiles(scan: Scan, k: int) -> Any:
     """The best key of each tile, then every row of the k best tiles."""
     device, n = scan.device, scan.n_queries
     first_tile = scan.first_row // TILE_ROWS
@@ -134,7 +134,7 @@ def _by_tiles(scan: Scan, k: int) -> Any:
     return select_best(device, keys, even_starts(n, n_chosen * TILE_ROWS), k=k)
 
 
-def _by_keys(scan: Scan, k: int) -> Any:
+def by_keys(scan: Scan, k: int) -> Any:
     """The key of every row is written, where tiles would have to be scored for most rows again."""
     n_rows = scan.end_row - scan.first_row
     return select_best(scan.device, _all_keys(scan), even_starts(scan.n_queries, n_rows), k=k)
@@ -151,7 +151,7 @@ def _all_keys(scan: Scan) -> Any:
 def ordered(device: Device, rows: DeviceRows, queries: Any, *, n_queries: int, k: int) -> Any:
     """Keys [B, k] of the best of all rows by dot product, for padded queries that lie on the device."""
     everything = device.put(np.zeros(n_queries, np.uint64))
-    return _by_keys(Scan(device, rows, queries, everything, n_queries, 0, rows.n_rows, "dot"), k)
+    return by_keys(Scan(device, rows, queries, everything, n_queries, 0, rows.n_rows, "dot"), k)
 
 
 def rescored(

@@ -206,3 +206,9 @@ def _packed(limits: ProbeLimits) -> np.ndarray[Any, Any]:
     packed["k"], packed["nprobe"] = np.minimum(limits.ks, most), np.clip(limits.nprobes, 0, most)
     packed["depth"] = limits.depths
     return packed
+
+
+def best_candidates(device: Device, found: Any) -> Any:
+    """Keys [B, c] in their order, best first, from what ``scan_lists`` found."""
+    n, depth = found.shape
+    return _cuda_exact.select_best(device, found, _cuda_exact.even_starts(n, depth), k=depth)

@@ -32,6 +32,10 @@ class DeviceRows:
     def memory_bytes(self) -> int:
         return len(self._segments) * self._segment_rows * self.width * self.dtype.itemsize
 
+    def bytes_of(self, n_rows: int) -> int:
+        """What so many rows take, in whole segments."""
+        return -(-n_rows // SEGMENT_ROWS) * self._segment_rows * self.width * self.dtype.itemsize
+
     def append(self, vectors: StoredArray) -> None:
         """Rows [m, d] behind those there are."""
         done = 0

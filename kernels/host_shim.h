@@ -1,18 +1,19 @@
-// CUDA's execution model in C++20, so that a kernel's own text runs where there is no GPU: a thread for each CUDA thread
-// of a block, blocks one after another, a barrier for __syncthreads. For tests on tiny inputs; nothing here is fast.
+// CUDA's execution model in C++20, so that a kernel's own text runs where there is no GPU: a context of its own for each
+// thread of a block, which runs as far as its next barrier; blocks one after another. For tests on tiny inputs.
 //
 // A kernel must not return in some threads of a block alone, nor may a warp's threads part before a warp-wide exchange.
 #pragma once
 
+#include <ucontext.h>
+
 #include <algorithm>
-#include <atomic>
-#include <barrier>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #define __global__
@@ -33,59 +34,126 @@ struct alignas(16) uint4 {
 namespace shim {
 
 constexpr unsigned WARP = 32;
+constexpr std::size_t STACK_BYTES = 256 << 10;
 
-// One warp's exchange: every lane leaves a value, then all read.
+struct Barrier {
+    explicit Barrier(unsigned all) : size(all) {}
+    unsigned size, arrived = 0;
+    std::uint64_t phase = 0;
+};
+
+// One warp's exchange: every lane leaves a value, then all read; the next one uses the other half.
 struct Warp {
     explicit Warp(unsigned lanes) : all(lanes) {}
-    std::barrier<> all;
-    std::uint64_t left[WARP] = {};
+    Barrier all;
+    std::uint64_t left[2][WARP] = {};
+};
+
+struct Thread {
+    ucontext_t context = {};
+    std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
+    const Barrier* waits_at = nullptr;
+    std::uint64_t waits_for = 0;
+    bool is_done = false;
+
+    bool may_run() const { return !is_done && (waits_at == nullptr || waits_at->phase >= waits_for); }
 };
 
 struct Block {
-    explicit Block(unsigned threads) : all(threads) {
-        for (unsigned first = 0; first < threads; first += WARP)
-            warps.push_back(std::make_unique<Warp>(std::min(WARP, threads - first)));
+    explicit Block(unsigned n_threads) : all(n_threads), threads(n_threads) {
+        for (unsigned first = 0; first < n_threads; first += WARP)
+            warps.push_back(std::make_unique<Warp>(std::min(WARP, n_threads - first)));
     }
-    std::barrier<> all;
+    Barrier all;
     std::vector<std::unique_ptr<Warp>> warps;
+    std::vector<Thread> threads;
 };
 
-inline thread_local dim3 thread_idx, block_idx, block_dim, grid_dim;
-inline thread_local Block* block = nullptr;
+inline dim3 thread_idx, block_idx, block_dim, grid_dim;
+inline Block* block = nullptr;
+inline ucontext_t scheduler;
+inline void (*body)(const void*) = nullptr;
+inline const void* body_arguments = nullptr;
 
 inline Warp& warp() { return *block->warps[thread_idx.x / WARP]; }
+
+inline void wait(Barrier& barrier) {
+    if (++barrier.arrived == barrier.size) {
+        barrier.arrived = 0;
+        ++barrier.phase;
+        return;
+    }
+    Thread& own = block->threads[thread_idx.x];
+    own.waits_at = &barrier;
+    own.waits_for = barrier.phase + 1;
+    swapcontext(&own.context, &scheduler);
+}
 
 template <typename T>
 T exchange(T mine, unsigned lane) {
     static_assert(sizeof(T) <= 8);
     Warp& own = warp();
+    std::uint64_t* left = own.left[own.all.phase % 2];
     std::uint64_t bits = 0;
     std::memcpy(&bits, &mine, sizeof(T));
-    own.left[thread_idx.x % WARP] = bits;
-    own.all.arrive_and_wait();
+    left[thread_idx.x % WARP] = bits;
+    wait(own.all);
     T theirs;
-    std::memcpy(&theirs, &own.left[lane % WARP], sizeof(T));
-    own.all.arrive_and_wait();
+    std::memcpy(&theirs, &left[lane % WARP], sizeof(T));
     return theirs;
+}
+
+inline void start() {
+    body(body_arguments);
+    block->threads[thread_idx.x].is_done = true;
+}
+
+// Until all threads are through: in turn, each as far as its next barrier, forwards and backwards by turns, so that a
+// barrier that is missing shows whoever writes and whoever reads.
+inline void run_block(unsigned n_threads) {
+    for (unsigned thread = 0; thread < n_threads; ++thread) {
+        Thread& own = block->threads[thread];
+        getcontext(&own.context);
+        own.context.uc_stack.ss_sp = own.stack.get();
+        own.context.uc_stack.ss_size = STACK_BYTES;
+        own.context.uc_link = &scheduler;
+        own.waits_at = nullptr;
+        own.is_done = false;
+        makecontext(&own.context, start, 0);
+    }
+    for (unsigned left = n_threads, sweep = 0; left > 0; ++sweep) {
+        bool has_run = false;
+        for (unsigned turn = 0; turn < n_threads; ++turn) {
+            const unsigned thread = sweep % 2 ? n_threads - 1 - turn : turn;
+            Thread& next = block->threads[thread];
+            if (!next.may_run()) continue;
+            has_run = true;
+            thread_idx = {thread, 0, 0};
+            swapcontext(&scheduler, &next.context);
+            left -= next.is_done;
+        }
+        if (!has_run) {
+            std::fprintf(stderr, "a barrier is not reached by all threads\n");
+            std::abort();
+        }
+    }
 }
 
 template <typename Kernel, typename Arguments>
 void launch(Kernel kernel, const Arguments& arguments, dim3 grid, unsigned threads) {
+    static Kernel* started = nullptr;
+    started = &kernel;
+    body = [](const void* given) { (*started)(*static_cast<const Arguments*>(given)); };
+    body_arguments = &arguments;
     Block shared(threads);
-    auto run = [&](unsigned thread) {
-        block = &shared;
-        thread_idx = {thread, 0, 0};
-        block_dim = {threads, 1, 1};
-        grid_dim = grid;
-        for (unsigned y = 0; y < grid.y; ++y)
-            for (unsigned x = 0; x < grid.x; ++x) {
-                block_idx = {x, y, 0};
-                kernel(arguments);
-                shared.all.arrive_and_wait();
-            }
-    };
-    std::vector<std::jthread> running;
-    for (unsigned thread = 0; thread < threads; ++thread) running.emplace_back(run, thread);
+    block = &shared;
+    block_dim = {threads, 1, 1};
+    grid_dim = grid;
+    for (unsigned y = 0; y < grid.y; ++y)
+        for (unsigned x = 0; x < grid.x; ++x) {
+            block_idx = {x, y, 0};
+            run_block(threads);
+        }
 }
 
 }  // namespace shim
@@ -95,8 +163,8 @@ void launch(Kernel kernel, const Arguments& arguments, dim3 grid, unsigned threa
 #define blockDim shim::block_dim
 #define gridDim shim::grid_dim
 
-inline void __syncthreads() { shim::block->all.arrive_and_wait(); }
-inline void __syncwarp() { shim::warp().all.arrive_and_wait(); }
+inline void __syncthreads() { shim::wait(shim::block->all); }
+inline void __syncwarp() { shim::wait(shim::warp().all); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T mine, int mask, int = 32) {
@@ -118,14 +186,16 @@ inline unsigned __ballot_sync(unsigned, bool mine) {
 }
 
 template <typename T>
-T atomicAdd(T* at, T value) { return std::atomic_ref<T>(*at).fetch_add(value); }
+T atomicAdd(T* at, T value) {
+    const T before = *at;
+    *at += value;
+    return before;
+}
 template <typename T>
 T atomicMax(T* at, T value) {
-    std::atomic_ref<T> held(*at);
-    T seen = held.load();
-    while (seen < value && !held.compare_exchange_weak(seen, value)) {
-    }
-    return seen;
+    const T before = *at;
+    *at = std::max(before, value);
+    return before;
 }
 
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }

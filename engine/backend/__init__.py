@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from engine.backend.protocol import Backend
 from engine.errors import ConfigError
@@ -12,24 +14,43 @@ __all__ = ["Backend", "Device", "open_backend"]
 
 Device = Literal["auto", "cpu", "cuda"]
 
+if TYPE_CHECKING:
+    from engine.backend.cpu import CpuBackend
+
+_FREE_SHARE = 0.8
 _log = logging.getLogger(__name__)
 
 
-def open_backend(device: Device, threads: int) -> Backend:
+def open_backend(device: Device, threads: int, *, device_memory_bytes: int | None = None) -> Backend:
     """The backend for ``device``, with so many threads for the search lane.
 
+    ``auto`` is the CPU as yet: no GPU has run the CUDA backend, which is asked for by name. ``device_memory_bytes``: of
+    a GPU, for rows; 4 / 5 of what is free unless given.
+
     Raises:
-        ConfigError: the device is unknown or not in this build, ``threads`` cannot be had, or a library is missing.
+        ConfigError: the device is unknown or cannot be used, ``threads`` cannot be had, or a library is missing.
     """
-    if device == "cuda":
-        raise ConfigError("device: the CUDA backend is not in this build; use cpu or auto")
-    if device not in ("auto", "cpu"):
+    if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device: {device!r} is none of auto, cpu, cuda")
     try:
         from engine.backend.cpu import CpuBackend
     except ImportError as error:
         raise ConfigError(f"device cpu: {error}; install ebr-engine[cpu], without another package kernels") from error
     backend = CpuBackend(threads)
+    if device == "cuda":
+        return _cuda_backend(backend, device_memory_bytes)
     if device == "auto":
-        _log.info("device auto: searching on the CPU with %d threads, as this build has no CUDA backend", threads)
+        _log.info("device auto: searching on the CPU with %d threads; a GPU is asked for by device = cuda", threads)
     return backend
+
+
+def _cuda_backend(cpu: CpuBackend, memory_bytes: int | None) -> Backend:
+    from engine.backend.cuda import CudaBackend
+    from kernels.cuda import NoDevice, open_device
+
+    cache = os.environ.get("NUMBA_CACHE_DIR")
+    try:
+        device = open_device(Path(cache) / "cuda" if cache else None)
+    except NoDevice as error:
+        raise ConfigError(f"device cuda: {error}; device = cpu or auto serves without a GPU") from error
+    return CudaBackend(device, cpu, memory_bytes=memory_bytes or int(device.free_bytes * _FREE_SHARE))

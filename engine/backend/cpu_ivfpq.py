@@ -110,11 +110,11 @@ class CpuIvfPq:
         """What a reach and a slack of 1 mean for queries [B, d] whose k-th best quantised score is ``kth`` [B], as a
         difference of such scores: float32 [B].
         """
-        return kernels.query_scales(self._lists, self._asked(queries), kth)
+        return kernels.query_scales(self._lists, self.asked(queries), kth)
 
     def search(self, queries: Float32Array, *, limits: ProbeLimits, masks: Sequence[Uint8Array | None]) -> Candidates:
         """The nearest rows by quantised score as far as the limits go, among those whose mask bit is set."""
-        (rows, scores), _ = kernels.scan_lists(self._lists, self._asked(queries), masks, limits=limits)
+        (rows, scores), _ = kernels.scan_lists(self._lists, self.asked(queries), masks, limits=limits)
         return Candidates(rows, scores)
 
     def search_rescored(
@@ -134,7 +134,7 @@ class CpuIvfPq:
             self._lists,
             vectors.segments,
             queries,
-            self._asked(queries),
+            self.asked(queries),
             masks,
             limits=limits,
             metric=vectors.metric,
@@ -142,6 +142,16 @@ class CpuIvfPq:
             end_row=min(vectors.n_rows, self._lists.end_row),
         )
         return Rescored(TopK(*top), probed.lists, probed.rows, probed.work, probed.candidates, probed.gave_up)
+
+    @property
+    def lists(self) -> PackedLists:
+        """Not to be changed but by ``add``."""
+        return self._lists
+
+    def asked(self, queries: Float32Array) -> Float32Array:
+        """What codes and centroids are multiplied with."""
+        padded = self._padded(queries)
+        return 2 * padded if self._is_l2 else padded
 
     def save(self, path: Path) -> None:
         """Write the index beside ``path``, then put it there: after a crash there is the old file or the new one."""
@@ -152,11 +162,6 @@ class CpuIvfPq:
         _sync(aside)
         aside.replace(path)
         _sync(path.parent)
-
-    def _asked(self, queries: Float32Array) -> Float32Array:
-        """What codes and centroids are multiplied with."""
-        padded = self._padded(queries)
-        return 2 * padded if self._is_l2 else padded
 
     def _terms(self, codes: Uint8Array) -> Float32Array:
         """The part of a row's score that no query changes: float32 [m]."""

@@ -94,7 +94,9 @@ class Engine:
         self._root = settings.data_dir / "collections"
         self._lock = DirectoryLock(settings.data_dir)
         remove_leftovers(self._root)
-        self.backend: Backend = open_backend(settings.device, threads=settings.compute_threads)
+        self.backend: Backend = open_backend(
+            settings.device, threads=settings.compute_threads, device_memory_bytes=settings.device_memory_bytes
+        )
         self.masks = MaskCache(settings.mask_cache_bytes)
         self.recall_monitor = RecallMonitor(
             self.backend,

@@ -77,9 +77,19 @@ class HostDevice:
         assert COMPILER is not None
         name = hashlib.sha256(f"{self._sources} {source} {defines}".encode()).hexdigest()[:16]
         library = self._folder / f"{source}-{name}.so"
-        flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-pthread", "-Wall", "-Wextra", "-Werror"]
+        flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
         flags += ["-Wno-unknown-pragmas", "-DEBR_HOST", *(f"-D{one}" for one in defines)]
         command = [COMPILER, *flags, "-x", "c++", str(self._sources / source), "-o", str(library)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return library
+
+
+def mutated(folder: Path, source: str, old: str, new: str, *, many_threads: int = _FEW_THREADS) -> HostDevice:
+    """A device whose sources are copies with one change."""
+    for path in (*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h")):
+        shutil.copy(path, folder)
+    text = (SOURCES / source).read_text("utf-8")
+    assert text.count(old) == 1, "the mutation no longer fits its source"
+    (folder / source).write_text(text.replace(old, new), "utf-8")
+    return HostDevice(folder, folder, many_threads=many_threads)

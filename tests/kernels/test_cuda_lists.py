@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from kernels import _cuda_exact, _cuda_lists, reference, reference_lists
 from kernels._cuda_lists import DeviceLists
 from kernels._cuda_rows import DeviceRows
+from kernels.arrays import Metric
 from kernels.packed_lists import BLOCK_ROWS, fixed_limits
 from tests.kernels.cases import pack
-from tests.kernels.host_device import COMPILER, HostDevice
+from tests.kernels.host_device import COMPILER, HostDevice, mutated
 from tests.kernels.test_cpu_probes import Case, cases, drawn_lists
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
@@ -63,15 +65,25 @@ def same(host: HostDevice, case: Case) -> None:
     assert len(kept) == len(case.masks)
 
 
+def same_hits(host: HostDevice, case: Case) -> None:
+    vectors, end_row = case.segments[0], len(case.segments[0]) - 1
+    rows = DeviceRows(host, dtype=vectors.dtype, dimension=vectors.shape[1], most_rows=len(vectors))
+    rows.append(vectors)
+    masks, kept = addresses(host, case)
+    on_device = DeviceLists(host, case.lists)
+    how = {"limits": case.limits, "metric": "dot", "k": case.k, "end_row": end_row}
+    keys, _ = _cuda_lists.search_lists(host, on_device, rows, case.queries, case.queries, masks, **how)
+    found = _cuda_exact.hits_of_keys(host, keys, keys.shape)
+    (candidates, _), _ = reference.scan_lists_in_waves(case.lists, case.queries, case.masks, limits=case.limits)
+    expected = reference.rescore(case.segments, case.queries, candidates, metric="dot", k=case.k, end_row=end_row)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert len(kept) == len(case.masks)
+
+
 @few
 @given(cases())
 def test_a_scan_of_lists_in_waves_equals_the_definition(host: HostDevice, case: Case) -> None:
-    same(host, case)
-
-
-@few
-@given(cases())
-def test_a_scan_of_many_rounds_equals_the_definition(host: HostDevice, small_waves: None, case: Case) -> None:
     same(host, case)
 
 
@@ -88,28 +100,7 @@ def test_with_fixed_limits_waves_make_no_difference(case: Case) -> None:
 @few
 @given(cases())
 def test_hits_of_lists_are_rescored_exactly(host: HostDevice, case: Case) -> None:
-    vectors = case.segments[0]
-    rows = DeviceRows(host, dtype=vectors.dtype, dimension=vectors.shape[1], most_rows=len(vectors))
-    rows.append(vectors)
-    masks, kept = addresses(host, case)
-    keys, _ = _cuda_lists.search_lists(
-        host,
-        DeviceLists(host, case.lists),
-        rows,
-        case.queries,
-        case.queries,
-        masks,
-        limits=case.limits,
-        metric="dot",
-        k=case.k,
-        end_row=len(vectors),
-    )
-    found = _cuda_exact.hits_of_keys(host, keys, keys.shape)
-    (candidates, _), _ = reference.scan_lists_in_waves(case.lists, case.queries, case.masks, limits=case.limits)
-    expected = reference.rescore(case.segments, case.queries, candidates, metric="dot", k=case.k, end_row=len(vectors))
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
-    assert len(kept) == len(case.masks)
+    same_hits(host, case)
 
 
 def test_lists_that_grow_are_copied_as_they_are(host: HostDevice) -> None:
@@ -145,3 +136,71 @@ def test_a_query_that_is_no_number_finds_nothing_and_disturbs_no_other(host: Hos
     )
     with np.errstate(all="ignore"):
         same(host, dataclasses.replace(case))
+
+
+@few
+@given(cases())
+def test_a_scan_of_many_rounds_equals_the_definition(host: HostDevice, small_waves: None, case: Case) -> None:
+    same(host, case)
+
+
+def fixed_case(seed: int, metric: Metric, *, nlist: int, n: int, budget: int, depth: int) -> Case:
+    """Five queries that end by scores, one of them under no mask; rows of a list pass together or not."""
+    rng = np.random.default_rng(seed)
+    lists = drawn_lists(rng, n_parts=4, width=2, nlist=nlist, metric=metric)
+    numbers = rng.integers(0, nlist, n)
+    codes = rng.integers(0, 256, (n, 2)).astype(np.uint8)
+    lists.append(numbers, codes, np.arange(n), rng.integers(-4, 5, n).astype(np.float32))
+    masks = [pack((rng.random(n) < 0.2) | (numbers % 3 == turn)) for turn in range(3)]
+    limits = fixed_limits(5, k=6, nprobe=nlist, depth=depth)._replace(
+        reaches=np.full(5, 0.5, np.float32),
+        slopes=np.full(5, 0.25, np.float32),
+        near_slopes=np.full(5, 0.5, np.float32),
+        shares=np.array([0.02, 0.05, 0.1, 0.2, 1.0]),
+        slacks=np.full(5, 1.0, np.float32),
+        budgets=np.full(5, budget),
+    )
+    queries = rng.integers(-2, 3, (5, 8)).astype(np.float32)
+    segments = [rng.integers(-3, 4, (n, 8)).astype(np.float16)]
+    return Case(lists, segments, queries, [*masks, masks[0], None], limits, 5)
+
+
+FIXED = [
+    fixed_case(1, "dot", nlist=12, n=400, budget=10**9, depth=8),
+    fixed_case(2, "l2", nlist=12, n=400, budget=10**9, depth=100),
+    fixed_case(3, "dot", nlist=90, n=500, budget=350, depth=40),
+]
+
+
+def all_the_same(host: HostDevice) -> None:
+    for case in FIXED:
+        same(host, case)
+        same_hits(host, case)
+
+
+MUTATIONS = [
+    ("exact.cu", "wanted[q] ? key_of(scores[q], row)", "wanted[q] ? key_of(-scores[q], row)"),
+    ("exact.cu", "key != NOTHING && row < given.end_row", "key == NOTHING && row < given.end_row"),
+    ("lists.cu", "other_low < low ?", "other_low > low ?"),
+    ("lists.cu", "codes | codes >> 4", "codes ^ codes >> 3"),
+    ("lists.cu", "(upper & is_upper) |", "(upper & ~is_upper) |"),
+    ("lists.cu", "i % 2 + i / 2 * 16", "i % 2 + i / 2 * 8"),
+    ("lists.cu", "if (keys[i] >= least)", "if (keys[i] > least)"),
+    ("lists.cu", "__fsub_rn(scan.kth, __fmul_rn(scales", "__fadd_rn(scan.kth, __fmul_rn(scales"),
+    ("lists.cu", "score_of(order[scan.n_lists]) < least", "score_of(order[scan.n_lists]) > least"),
+    ("lists.cu", "passed * (passed - 1)", "passed * (passed + 1)"),
+    ("lists.cu", "times >= 2; times /= 2", "times >= 2; times /= 4"),
+    ("lists.cu", "- scan.rows > limits.budget", "+ scan.rows > limits.budget"),
+    ("lists.cu", "block % CHUNK_BLOCKS) * given", "block / CHUNK_BLOCKS) * given"),
+]
+
+
+def test_fixed_cases_equal_the_definition(host: HostDevice, small_waves: None) -> None:
+    all_the_same(host)
+
+
+@pytest.mark.parametrize(("source", "old", "new"), MUTATIONS)
+def test_a_flipped_operator_is_noticed(tmp_path: Path, small_waves: None, source: str, old: str, new: str) -> None:
+    device = mutated(tmp_path, source, old, new, many_threads=64)
+    with pytest.raises(AssertionError):
+        all_the_same(device)

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda.bindings import nvrtc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import _cuda_exact, _cuda_filters, _cuda_lists, reference, reference_filters
-from kernels._cuda_rows import DeviceRows
+from kernels import _cuda_compile, _cuda_exact, _cuda_filters, _cuda_lists, reference, reference_filters
+from kernels._cuda_compile import CompileFailed, compiled
+from kernels._cuda_exact import Scan, by_keys, by_tiles
+from kernels._cuda_rows import DeviceRows, padded
 from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
+from kernels.cuda import NoDevice, open_device
 from kernels.filters import AtLeast, Inverse
 from tests.kernels.cases import pack, stored
-from tests.kernels.host_device import COMPILER, SOURCES, HostDevice
+from tests.kernels.host_device import COMPILER, SOURCES, HostDevice, mutated
 from tests.kernels.test_filters import TREES, built, leaf
 from tests.kernels.test_filters import World as Columns
 
@@ -70,8 +72,13 @@ class World:
         end_row = self.n if end_row is None else end_row
         masks = self._addresses(self.masks)
         keywords = {"metric": metric, "k": k, "first_row": first_row, "end_row": end_row}
+        expected = reference.masked_scan([self.vectors], self.queries, self.masks, **keywords)
+        asked = self.device.put(padded(self.queries, self.rows.width))
+        scan = Scan(self.device, self.rows, asked, masks, len(self.queries), first_row, end_row, metric)
+        for way in (by_tiles, by_keys):
+            same(hits(self.device, way(scan, k)), expected)
         keys = _cuda_exact.masked_scan(self.device, self.rows, self.queries, masks, **keywords)
-        same(hits(self.device, keys), reference.masked_scan([self.vectors], self.queries, self.masks, **keywords))
+        same(hits(self.device, keys), expected)
 
     def gather(self, listed: Sequence[Int64Array], *, metric: Metric, k: int, end_row: int) -> None:
         keywords = {"metric": metric, "k": k, "end_row": end_row}
@@ -98,6 +105,13 @@ class World:
         found = _cuda_filters.filter_rows(self.device, tests, n_rows=200)
         for one, expected in zip(found, reference_filters.filter_rows(tests, n_rows=200), strict=True):
             np.testing.assert_array_equal(one.view(np.uint8), expected)
+
+    def largest(self) -> None:
+        keys = np.random.default_rng(7).permutation(np.arange(1, 1500, dtype=np.uint64) << np.uint64(21))
+        starts = np.array([0, len(keys)], np.uint64)
+        for k in (7, 300):
+            found = _cuda_exact.select_best(self.device, self.device.put(keys), starts, k=k)
+            np.testing.assert_array_equal(found[0], np.sort(keys)[::-1][:k])
 
     def gather_beyond_the_end(self) -> None:
         listed = [np.arange(100, 132), np.arange(131), np.empty(0, np.int64)]
@@ -178,31 +192,29 @@ def test_filter_programs_equal_the_reference(host: HostDevice, n_rows: int, seed
         np.testing.assert_array_equal(one.view(np.uint8), expected)
 
 
-def by_nvcc(source: str, options: Sequence[str]) -> str | None:
+def by_nvcc(source: str, defines: Sequence[str], architecture: str) -> str | None:
     """What the compiler has to say against a source, None if nothing."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("nvcc is not installed; NVRTC compiles the same sources")
+    options = [f"-arch={architecture}", *(f"-D{one}" for one in defines)]
     command = [nvcc, *options, "-cubin", "-Werror=all-warnings", str(SOURCES / source), "-o", os.devnull]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else done.stderr
 
 
-def by_nvrtc(source: str, options: Sequence[str]) -> str | None:
+def by_nvrtc(source: str, defines: Sequence[str], architecture: str) -> str | None:
     """As ``by_nvcc``, by the library that needs neither a toolkit nor a driver."""
-    headers = sorted(SOURCES.glob("*.cuh"))
-    texts, names = [one.read_bytes() for one in headers], [one.name.encode() for one in headers]
-    text = (SOURCES / source).read_bytes()
-    _, program = nvrtc.nvrtcCreateProgram(text, source.encode(), len(headers), texts, names)
-    given = [one.encode() for one in options]
-    (result,) = nvrtc.nvrtcCompileProgram(program, len(given), given)
-    _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = bytearray(size)
-    nvrtc.nvrtcGetProgramLog(program, log)
-    return None if result == nvrtc.nvrtcResult.NVRTC_SUCCESS else log.decode()
+    try:
+        compiled(source, defines, architecture=architecture)
+    except CompileFailed as error:
+        return str(error)
+    return None
 
 
 MUTATIONS = [
+    ("radix.cuh", "upto - own < still &&", "upto - own > still &&", "largest"),
+    ("radix.cuh", "counts[digit] < left", "counts[digit] > left", "largest"),
     ("common.cuh", "? ~bits : bits", "? bits : bits", "scan_from_the_first_that_passes"),
     ("common.cuh", "static_cast<unsigned>(~row)", "row", "scan_from_the_first_that_passes"),
     ("exact.cu", "key > best[q] ? key", "key < best[q] ? key", "scan_from_the_first_that_passes"),
@@ -233,21 +245,39 @@ MUTATIONS = [
 @needs_compiler
 @pytest.mark.parametrize(("source", "old", "new", "seen_by"), MUTATIONS)
 def test_a_flipped_operator_is_noticed(tmp_path: Path, source: str, old: str, new: str, seen_by: str) -> None:
-    for path in (*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h")):
-        shutil.copy(path, tmp_path)
-    text = (SOURCES / source).read_text("utf-8")
-    assert text.count(old) == 1, "the mutation no longer fits its source"
-    (tmp_path / source).write_text(text.replace(old, new), "utf-8")
-    world = World(HostDevice(tmp_path, tmp_path), "float16", n=140)
+    world = World(mutated(tmp_path, source, old, new), "float16", n=140)
     with pytest.raises(AssertionError):
         getattr(world, seen_by)()
 
 
-@pytest.mark.parametrize("compiled", [by_nvcc, by_nvrtc])
+@pytest.mark.parametrize("fault_by", [by_nvcc, by_nvrtc])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("source", "defines"), [(name, build) for name, builds in BUILDS.items() for build in builds])
 def test_every_source_compiles_for_the_cards_we_support(
-    source: str, defines: Sequence[str], architecture: str, compiled: Callable[[str, Sequence[str]], str | None]
+    source: str, defines: Sequence[str], architecture: str, fault_by: Callable[[str, Sequence[str], str], str | None]
 ) -> None:
-    options = [f"-arch={architecture}", *(f"-D{one}" for one in defines)]
-    assert compiled(source, options) is None
+    assert fault_by(source, defines, architecture) is None
+
+
+def test_every_source_is_compiled_here() -> None:
+    assert {path.name for path in SOURCES.glob("*.cu")} == BUILDS.keys()
+
+
+def test_what_was_compiled_is_kept_and_told_from_other_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = compiled("select.cu", (), architecture="sm_90", folder=tmp_path / "new")
+    assert first.startswith(b"\x7fELF")
+    assert compiled("select.cu", (), architecture="sm_80", folder=tmp_path / "new") != first
+    monkeypatch.setattr(_cuda_compile, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert compiled("select.cu", (), architecture="sm_90", folder=tmp_path / "new") == first
+
+
+def test_a_source_that_does_not_compile_is_told_with_what_the_compiler_says() -> None:
+    with pytest.raises(CompileFailed, match=r"exact\.cu for sm_90: .*LANES"):
+        compiled("exact.cu", (), architecture="sm_90")
+
+
+def test_where_there_is_no_gpu_or_no_library_for_it_the_reason_is_told() -> None:
+    if shutil.which("nvidia-smi"):
+        pytest.skip("there is a GPU")
+    with pytest.raises(NoDevice, match=r"install ebr-engine\[gpu\]|no CUDA device|driver"):
+        open_device()

@@ -1,0 +1,197 @@
+"""The CUDA backend: rows and lists are copied to a GPU once and searched there; hits alone come back.
+
+What lies in host memory stays the original. A version that does not fit the memory set aside is searched on the CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend.cpu import CpuBackend
+from engine.backend.cpu_codes import CpuCodes
+from engine.backend.cuda_ivfpq import CudaIvfPq
+from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
+from engine.dtypes import numpy_dtype
+from engine.errors import ConfigError, DeviceOutOfMemory
+from engine.types import Float32Array, Int64Array, Metric, Uint8Array
+from kernels import cuda as kernels
+from kernels import reference
+
+_log = logging.getLogger(__name__)
+
+_SIDE_BY_SIDE = 1
+"""Queries of a batch are predicted to cost what each costs alone: what a GPU gains by batches was never measured."""
+
+
+class CudaBackend:
+    """Implements ``engine.backend.protocol.Backend`` on ``device``; ``cpu`` does what is small, and what does not fit.
+
+    ``memory_bytes``: for rows, of all versions together.
+
+    Raises:
+        ConfigError: the device does not answer as the definition does.
+    """
+
+    def __init__(self, device: kernels.Device, cpu: CpuBackend, *, memory_bytes: int) -> None:
+        self._device = device
+        self._cpu = cpu
+        self._memory_bytes = memory_bytes
+        self._rows: dict[int, kernels.DeviceRows] = {}
+        self._told: set[int] = set()
+        self._check()
+
+    @property
+    def device(self) -> str:
+        return "cuda"
+
+    @property
+    def threads(self) -> int:
+        return _SIDE_BY_SIDE
+
+    @property
+    def used_bytes(self) -> int:
+        """Of device memory, by rows."""
+        return sum(rows.memory_bytes for rows in self._rows.values())
+
+    def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+        """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
+        return self._cpu.unit_queries(queries, metric=metric)
+
+    def masked_scan(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        masks: Sequence[Uint8Array],
+        *,
+        k: int,
+        first_row: int = 0,
+        end_row: int | None = None,
+    ) -> TopK:
+        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
+        end = vectors.n_rows if end_row is None else min(end_row, vectors.n_rows)
+        with self.device_memory():
+            rows = self.rows(vectors)
+            if rows is None or first_row >= end:
+                return self._cpu.masked_scan(vectors, queries, masks, k=k, first_row=first_row, end_row=end)
+            addresses, kept = kernels.put_masks(self._device, masks, end_row=end)
+            keys = kernels.masked_scan(
+                self._device, rows, queries, addresses, metric=vectors.metric, k=k, first_row=first_row, end_row=end
+            )
+            found = self.hits(keys)
+            del kept  # until here the device may have read them
+            return found
+
+    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
+        """Exact top k among ``rows[b]`` for each query b."""
+        with self.device_memory():
+            on_device = self.rows(vectors)
+            if on_device is None:
+                return self._cpu.gather(vectors, queries, rows, k=k)
+            end = vectors.n_rows
+            keys = kernels.gather(self._device, on_device, queries, rows, metric=vectors.metric, k=k, end_row=end)
+            return self.hits(keys)
+
+    def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
+        """Top k of several answers to the same queries."""
+        return self._cpu.merge_topk(parts, k=k)
+
+    def load_ivfpq(self, path: Path, *, dimension: int | None = None, metric: Metric | None = None) -> CudaIvfPq:
+        """Open an index file in faiss CPU format, of that dimension and metric where they are given.
+
+        Raises:
+            CorruptData: the file is not such an index.
+        """
+        lists = self._cpu.load_ivfpq(path, dimension=dimension, metric=metric)
+        with self.device_memory():
+            return CudaIvfPq(self, self._device, lists)
+
+    def new_codes(self, dimension: int) -> CpuCodes:
+        """Codes of no rows yet, on the CPU: exact search in two passes gains nothing where one runs at the speed of a
+        GPU's memory.
+        """
+        return self._cpu.new_codes(dimension)
+
+    def warm_up(self, vectors: Vectors) -> None:
+        """Compile what searches of these vectors need, and copy those that there are."""
+        self._cpu.warm_up(vectors)
+        one = np.zeros((1, vectors.dimension), np.float32)
+        mask = np.full(-(-max(vectors.n_rows, 1) // 8), 255, np.uint8)
+        for n_queries in (1, 2, 4, 8):
+            self.masked_scan(vectors, np.repeat(one, n_queries, axis=0), [mask] * n_queries, k=1)
+        self.gather(vectors, one, [np.zeros(1, np.int64)], k=1)
+
+    def rows(self, vectors: Vectors) -> kernels.DeviceRows | None:
+        """The version's rows on the device, those that are new copied there; None where they do not fit.
+
+        Rows never change once they are counted, so that only new ones are looked at.
+        """
+        if not vectors.n_rows:
+            return None
+        first = vectors.segments[0]
+        rows = self._rows.get(id(first))
+        if rows is None:
+            rows = self._rows[id(first)] = self._no_rows(vectors)
+            weakref.finalize(first, self._forget, id(first))
+        if self.used_bytes - rows.memory_bytes + rows.bytes_of(vectors.n_rows) > self._memory_bytes:
+            self._leave_to_cpu(vectors, id(first))
+            return None
+        while rows.n_rows < vectors.n_rows:
+            segment, start = divmod(rows.n_rows, SEGMENT_ROWS)
+            end = min(SEGMENT_ROWS, vectors.n_rows - segment * SEGMENT_ROWS)
+            rows.append(vectors.segments[segment][start:end])
+        return rows
+
+    def hits(self, keys: Any) -> TopK:
+        """What keys [B, k] stand for, once they are there."""
+        rows, scores = kernels.hits_of_keys(self._device, keys, keys.shape)
+        return TopK(self._device.get(rows), self._device.get(scores))
+
+    @staticmethod
+    @contextmanager
+    def device_memory() -> Iterator[None]:
+        """Turn what the device says it lacks into DeviceOutOfMemory."""
+        try:
+            yield
+        except MemoryError as error:
+            raise DeviceOutOfMemory(f"the device has no memory left: {error}") from error
+
+    def _leave_to_cpu(self, vectors: Vectors, key: int) -> None:
+        """Until others leave room for it."""
+        self._rows[key] = self._no_rows(vectors)
+        if key not in self._told:
+            self._told.add(key)
+            told = (vectors.n_rows, vectors.dimension, self._memory_bytes)
+            _log.warning("%d rows of dimension %d do not fit %d bytes of device memory: searched on the CPU", *told)
+
+    def _no_rows(self, vectors: Vectors) -> kernels.DeviceRows:
+        return kernels.DeviceRows(self._device, dtype=numpy_dtype(vectors.dtype), dimension=vectors.dimension)
+
+    def _forget(self, key: int) -> None:
+        self._rows.pop(key, None)
+        self._told.discard(key)
+
+    def _check(self) -> None:
+        """A small search, held to the definition: a card on which our kernels do not work is found out at the start."""
+        rng = np.random.default_rng(0)
+        stored = rng.integers(-3, 4, (300, 20)).astype(np.float16)
+        queries = rng.integers(-3, 4, (3, 20)).astype(np.float32)
+        masks = [np.packbits(rng.random(300) < share, bitorder="little") for share in (1.0, 0.5, 0.02)]
+        vectors = Vectors([np.pad(stored, ((0, SEGMENT_ROWS - 300), (0, 0)))], 300, 20, "float16", "dot")
+        for k in (1, 40):
+            try:
+                found = self.masked_scan(vectors, queries, masks, k=k)
+            except RuntimeError as error:
+                raise ConfigError(f"device cuda: {error}") from error
+            rows, scores = reference.masked_scan(
+                vectors.segments, queries, masks, metric="dot", k=k, first_row=0, end_row=300
+            )
+            if not (np.array_equal(found.rows, rows) and np.array_equal(found.scores, scores)):
+                raise ConfigError("device cuda: its answers are not those of the definition; serve on the CPU")

@@ -1,0 +1,126 @@
+"""A GPU as ``_cuda_device.Device``: memory and streams by cupy, launches by the driver. The only home of both."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernels._cuda_compile import compiled
+
+
+class NoDevice(RuntimeError):
+    """The message says what is missing, in one line."""
+
+
+class CudaDevice:
+    """One GPU and one stream of it, used by one thread; ``folder`` keeps what is compiled."""
+
+    def __init__(self, folder: Path | None = None, *, ordinal: int = 0) -> None:
+        """
+        Raises:
+            NoDevice: there is no such GPU, no driver for it, or a library is missing.
+        """
+        self._cupy, self._driver = _libraries()
+        try:
+            self._device = self._cupy.cuda.Device(ordinal)
+            self._device.use()
+            self.architecture = f"sm_{self._device.compute_capability}"
+            self._stream = self._cupy.cuda.Stream(non_blocking=True)
+        except self._cupy.cuda.runtime.CUDARuntimeError as error:
+            raise NoDevice(f"CUDA device {ordinal}: {error}") from error
+        self._folder = folder
+        self._functions: dict[tuple[str, str, tuple[str, ...]], Any] = {}
+        self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
+
+    @property
+    def free_bytes(self) -> int:
+        """Of memory that nobody has."""
+        return int(self._device.mem_info[0])
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Memory of the device, not initialised."""
+        with self._stream:
+            return self._cupy.empty(shape, dtype)
+
+    def put(self, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+        """A copy of host memory, C-contiguous."""
+        given = np.ascontiguousarray(array)
+        taken = self.empty(given.shape, given.dtype)
+        if given.size:
+            taken.set(given, stream=self._stream)
+        return taken
+
+    def write(self, array: Any, first: int, values: np.ndarray[Any, np.dtype[Any]]) -> None:
+        """Copy host memory over the array from its place ``first`` on, counted along its first axis."""
+        if values.size:
+            array[first : first + len(values)].set(np.ascontiguousarray(values), stream=self._stream)
+
+    def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
+        """A copy in host memory, once all that was started before has run."""
+        copied: np.ndarray[Any, np.dtype[Any]] = self._cupy.asnumpy(array, stream=self._stream)
+        self._stream.synchronize()
+        return copied
+
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
+
+    def launch(
+        self,
+        kernel: str,
+        arguments: ctypes.Structure,
+        *,
+        source: str,
+        defines: Sequence[str] = (),
+        grid: tuple[int, int],
+        threads: int,
+    ) -> None:
+        """Start a kernel of a source file, compiled with these macros; it may run on after this returns."""
+        function = self._function(kernel, source, tuple(defines))
+        # The driver copies the structure at once: it may go when this returns.
+        given = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
+        shape = (*grid, 1, threads, 1, 1, 0)
+        self._check(self._driver.cuLaunchKernel(function, *shape, self._stream.ptr, ctypes.addressof(given), 0))
+
+    def _function(self, kernel: str, source: str, defines: tuple[str, ...]) -> Any:
+        key = (kernel, source, defines)
+        if key not in self._functions:
+            module = self._module(source, defines)
+            self._functions[key] = self._check(self._driver.cuModuleGetFunction(module, kernel.encode()))
+        return self._functions[key]
+
+    def _module(self, source: str, defines: tuple[str, ...]) -> Any:
+        if (source, defines) not in self._modules:
+            code = compiled(source, defines, architecture=self.architecture, folder=self._folder)
+            self._modules[source, defines] = self._check(self._driver.cuModuleLoadData(code))
+        return self._modules[source, defines]
+
+    def _check(self, answer: tuple[Any, ...]) -> Any:
+        """What the driver answered.
+
+        Raises:
+            RuntimeError: it is an error; MemoryError where memory is what it lacks.
+        """
+        result, *values = answer
+        if result != self._driver.CUresult.CUDA_SUCCESS:
+            is_memory = result == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+            raise (MemoryError if is_memory else RuntimeError)(f"the CUDA driver: {result.name}")
+        return values[0] if values else None
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import cupy
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise NoDevice(f"{error}; install ebr-engine[gpu]") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise NoDevice(f"the CUDA driver cannot be used: {error}") from error
+    if count == 0:
+        raise NoDevice("there is no CUDA device")
+    return cupy, driver

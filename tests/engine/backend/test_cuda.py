@@ -1,0 +1,223 @@
+"""The CUDA backend on a device of threads: searches equal those of the CPU; what it does where memory is short."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kernels.cuda
+from engine.backend import open_backend
+from engine.backend.cpu import CpuBackend
+from engine.backend.cuda import CudaBackend
+from engine.backend.faiss_build import train_ivfpq
+from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
+from engine.dtypes import to_stored
+from engine.errors import ConfigError, DeviceOutOfMemory
+from engine.types import Metric, VectorDtype
+from kernels.cuda import NoDevice
+from kernels.packed_lists import fixed_limits
+from tests.kernels.cases import pack
+from tests.kernels.host_device import COMPILER, HostDevice
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
+
+N, D = 500, 16
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="module")
+def cpu() -> CpuBackend:
+    return CpuBackend(1)
+
+
+@pytest.fixture(scope="module")
+def cuda(folder: Path, cpu: CpuBackend) -> CudaBackend:
+    return CudaBackend(HostDevice(folder, many_threads=64), cpu, memory_bytes=GIB)
+
+
+def integers(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-4, 5, (n, D)).astype(np.float32)
+
+
+def rows_of(n: int, *, dtype: VectorDtype = "float16", metric: Metric = "dot", room: int = SEGMENT_ROWS) -> Vectors:
+    """The first n of 500 rows in a segment that has room for more."""
+    segment = np.zeros((room, D), to_stored(integers(1, 0), dtype).dtype)
+    segment[:N] = to_stored(integers(N, 1), dtype)
+    return Vectors([segment], n, D, dtype, metric)
+
+
+def masks(n_queries: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(2)
+    return [pack(rng.random(N) < share) for share in (1.0, 0.3, 0.02)[:n_queries]]
+
+
+def same(one: TopK, other: TopK) -> None:
+    np.testing.assert_array_equal(one.rows, other.rows)
+    np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_exact_searches_equal_those_of_the_cpu(
+    cuda: CudaBackend, cpu: CpuBackend, dtype: VectorDtype, metric: Metric
+) -> None:
+    vectors, queries = rows_of(N, dtype=dtype, metric=metric), integers(3, 3)
+    for k, first in ((1, 0), (10, 133), (N + 9, 0)):
+        found = cuda.masked_scan(vectors, queries, masks(3), k=k, first_row=first)
+        same(found, cpu.masked_scan(vectors, queries, masks(3), k=k, first_row=first))
+    listed = [np.array([3, 77, 400]), np.arange(N), np.empty(0, np.int64)]
+    same(cuda.gather(vectors, queries, listed, k=5), cpu.gather(vectors, queries, listed, k=5))
+
+
+def test_rows_that_are_appended_are_found_and_copied_once(cuda: CudaBackend, cpu: CpuBackend) -> None:
+    whole, queries = rows_of(N), integers(3, 3)
+    for n in (0, 1, 130, 131, N):
+        vectors = Vectors(whole.segments, n, D, "float16", "dot")
+        found = cuda.masked_scan(vectors, queries, masks(3), k=7)
+        same(found, cpu.masked_scan(vectors, queries, masks(3), k=7))
+    rows = cuda.rows(whole)
+    assert rows is not None
+    assert rows.n_rows == N
+    assert cuda.rows(whole) is rows
+
+
+def test_rows_of_several_segments_lie_where_the_store_has_them(cuda: CudaBackend, cpu: CpuBackend) -> None:
+    first, second = rows_of(N).segments[0], rows_of(N).segments[0]
+    vectors = Vectors([first, second], SEGMENT_ROWS + 40, D, "float16", "dot")
+    listed = [np.array([5, SEGMENT_ROWS - 1, SEGMENT_ROWS, SEGMENT_ROWS + 39])]
+    same(cuda.gather(vectors, integers(1, 3), listed, k=4), cpu.gather(vectors, integers(1, 3), listed, k=4))
+
+
+def test_memory_is_given_back_with_the_version(cuda: CudaBackend) -> None:
+    gc.collect()
+    before, vectors = cuda.used_bytes, rows_of(N)
+    cuda.rows(vectors)
+    assert cuda.used_bytes == before + SEGMENT_ROWS * D * 2
+    del vectors
+    gc.collect()
+    assert cuda.used_bytes == before
+
+
+def test_what_does_not_fit_is_searched_on_the_cpu_which_is_told_once(
+    folder: Path, cpu: CpuBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = CudaBackend(HostDevice(folder, many_threads=64), cpu, memory_bytes=SEGMENT_ROWS * 32 * 2)
+    fits, too_large, queries = rows_of(N), rows_of(N, dtype="float32"), integers(1, 3)
+    with caplog.at_level(logging.WARNING, logger="engine.backend.cuda"):
+        assert small.rows(fits) is not None
+        for _ in range(2):
+            same(
+                small.masked_scan(too_large, queries, masks(1), k=3),
+                cpu.masked_scan(too_large, queries, masks(1), k=3),
+            )
+    assert caplog.text.count("do not fit") == 1
+    assert small.rows(too_large) is None
+    del fits
+    gc.collect()
+    assert small.rows(too_large) is not None
+
+
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_a_search_of_lists_equals_that_of_the_cpu_and_goes_on_as_rows_are_folded_in(
+    cuda: CudaBackend, cpu: CpuBackend, tmp_path: Path, metric: Metric
+) -> None:
+    vectors, queries = rows_of(N, metric=metric), integers(3, 3)
+    built = train_ivfpq(integers(N, 1), nlist=8, code_bytes=4, metric=metric, seed=1)
+    built.add(integers(N, 1)[:300])
+    built.save(tmp_path / "lists.faiss")
+    ours, theirs = (one.load_ivfpq(tmp_path / "lists.faiss") for one in (cuda, cpu))
+    for n in (300, N):
+        for lists in (ours, theirs):
+            lists.add(integers(N, 1)[lists.n_rows : n])
+        limits = fixed_limits(3, k=10, nprobe=8, depth=n)
+        filters = [None, *masks(3)[1:]]
+        found = ours.search_rescored(vectors, queries, limits=limits, masks=filters, k=10)
+        expected = theirs.search_rescored(vectors, queries, limits=limits, masks=filters, k=10)
+        same(found.top, expected.top)
+        np.testing.assert_array_equal(found.rows_scanned, expected.rows_scanned)
+        np.testing.assert_array_equal(found.rescored, expected.rescored)
+        candidates = ours.search(queries, limits=limits, masks=filters)
+        wanted = theirs.search(queries, limits=limits, masks=filters)
+        np.testing.assert_allclose(candidates.scores, wanted.scores, atol=1e-3)
+    assert (ours.n_rows, ours.nlist, ours.code_bytes) == (N, 8, 4)
+    assert ours.device_bytes > 0
+
+
+class Faulty(HostDevice):
+    """Forgets to start what is asked for, or has no memory."""
+
+    def __init__(self, folder: Path, *, has_memory: bool = True) -> None:
+        super().__init__(folder, many_threads=64)
+        self.has_memory, self.forgets = has_memory, False
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        if not self.has_memory:
+            raise MemoryError("out of memory allocating 5 bytes")
+        return super().empty(shape, dtype)
+
+    def launch(
+        self,
+        kernel: str,
+        arguments: ctypes.Structure,
+        *,
+        source: str,
+        defines: Sequence[str] = (),
+        grid: tuple[int, int],
+        threads: int,
+    ) -> None:
+        if not self.forgets:
+            super().launch(kernel, arguments, source=source, defines=defines, grid=grid, threads=threads)
+
+
+def test_a_device_that_answers_wrongly_is_found_out_at_the_start(folder: Path, cpu: CpuBackend) -> None:
+    device = Faulty(folder)
+    CudaBackend(device, cpu, memory_bytes=GIB)
+    device.forgets = True
+    with pytest.raises(ConfigError, match="not those of the definition"):
+        CudaBackend(device, cpu, memory_bytes=GIB)
+
+
+def test_memory_that_runs_out_is_told_as_such(folder: Path, cpu: CpuBackend) -> None:
+    device = Faulty(folder)
+    backend, vectors = CudaBackend(device, cpu, memory_bytes=GIB), rows_of(N)
+    device.has_memory = False
+    with pytest.raises(DeviceOutOfMemory, match="out of memory"):
+        backend.masked_scan(vectors, integers(1, 3), masks(1), k=3)
+    device.has_memory = True
+    assert backend.masked_scan(vectors, integers(1, 3), masks(1), k=3).rows[0, 0] >= 0
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_a_configuration_error_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(folder: Path | None) -> None:
+        raise NoDevice("there is no CUDA device")
+
+    monkeypatch.setattr(kernels.cuda, "open_device", nothing)
+    with pytest.raises(ConfigError, match="there is no CUDA device; device = cpu or auto"):
+        open_backend("cuda", threads=1)
+
+
+def test_a_gpu_that_is_there_is_opened_with_its_share_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = HostDevice(folder, many_threads=64)
+    device.free_bytes = 1000 * SEGMENT_ROWS  # type: ignore[attr-defined]
+    monkeypatch.setattr(kernels.cuda, "open_device", lambda _: device)
+    backend = open_backend("cuda", threads=1)
+    assert isinstance(backend, CudaBackend)
+    assert backend.device == "cuda"
+    assert backend.rows(rows_of(N)) is not None
+    small = open_backend("cuda", threads=1, device_memory_bytes=SEGMENT_ROWS * 30 * 2)
+    assert isinstance(small, CudaBackend)
+    assert small.rows(rows_of(N, dtype="float32")) is None
