@@ -3,6 +3,7 @@
 #   PYTHON=python3.12     the Python that .venv is made with
 #   TORCH_INDEX=URL       take torch, and torch alone, from this index (PyTorch's CPU wheels: https://download.pytorch.org/whl/cpu)
 #   ARGS="..."            passed on to what runs
+#   VENV=DIR EXTRAS=...   of `make venv`: where, and with what: cpu,minilm (unless given) or gpu,minilm
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,6 +15,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
+VENV ?=
 
 BIN := .venv/bin
 
@@ -54,6 +56,13 @@ test-gpu:  ## the tests that need a CUDA device
 	@.venv-gpu/bin/python -m pytest -m gpu $(ARGS) || { rc=$$?; \
 	  [ $$rc -ne 5 ] || echo "make test-gpu: there is a GPU, but no test is marked gpu" >&2; exit $$rc; }
 
+.PHONY: venv
+venv: EXTRAS ?= cpu,minilm
+venv:  ## an environment to serve from, apart from this tree (VENV=DIR EXTRAS=cpu,minilm), as the images have it
+	@[ -n "$(VENV)" ] || { echo "make venv: where to? VENV=DIR" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	$(call install,$(VENV),)
+
 .PHONY: stubs
 stubs: $(DEV) $(PROTO)  ## generate engine/v1 from proto/
 	@$(BIN)/python -m checks.stubs write
@@ -68,12 +77,12 @@ clean:  ## remove the environments, caches and builds
 	rm -rf .venv .venv-gpu .venv-proto build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find engine kernels bench checks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call install,ENVIRONMENT), with the target's own EXTRAS. Where an index is named for torch, torch comes first, so that
-# nothing after it decides which build it is.
+# $(call install,ENVIRONMENT,OPTION), with the target's own EXTRAS; option -e: this tree and no copy of it. Where an index is
+# named for torch, torch comes first, so that nothing after it decides which build it is.
 define install
 	@echo "== installing the engine with [$(EXTRAS)] into $(1) (torch is the largest part)"
 	$(if $(TORCH_INDEX),@$(1)/bin/python -m pip --disable-pip-version-check install --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch)
-	@$(1)/bin/python -m pip --disable-pip-version-check install -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(1)/bin/python -m pip --disable-pip-version-check install -c constraints.txt $(2) '.[$(EXTRAS)]'
 endef
 
 .venv/bin/python .venv-gpu/bin/python:
@@ -83,23 +92,23 @@ endef
 
 $(RUN): EXTRAS := cpu,minilm
 $(RUN): $(PINS) | .venv/bin/python
-	$(call install,.venv)
+	$(call install,.venv,-e)
 	@touch $@
 
 $(DEV): EXTRAS := cpu,minilm,dev
 $(DEV): $(PINS) | .venv/bin/python
-	$(call install,.venv)
+	$(call install,.venv,-e)
 	@touch $(RUN) $@
 
 $(BENCH): EXTRAS := cpu,minilm,bench
 $(BENCH): $(PINS) | .venv/bin/python
-	$(call install,.venv)
+	$(call install,.venv,-e)
 	@touch $(RUN) $@
 
 # Apart from .venv: faiss-gpu and faiss-cpu install the same files.
 $(GPU): EXTRAS := gpu,minilm,dev
 $(GPU): $(PINS) | .venv-gpu/bin/python
-	$(call install,.venv-gpu)
+	$(call install,.venv-gpu,-e)
 	@touch $@
 
 $(PROTO): checks/requirements-proto.txt

@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, _Command] = {
     "delete": _Command("items", "Delete items by id."),
     "count": _Command("items", "Count the items that pass a filter."),
     "export": _Command("items", "Write items as JSON lines, in the order of their ids."),
+    "health": _Command("health", "Tell whether a server serves, by its exit status too."),
     "doctor": _Command("doctor", "Tell what this machine has and lacks for serving."),
 }
 
