@@ -1,4 +1,4 @@
-"""A server whose device is one of contexts: its answers, filters and updates included, are those of a server on the CPU."""
+"""A server whose device is one of contexts gives the answers of a server on the CPU, filters and updates included."""
 
 from __future__ import annotations
 
