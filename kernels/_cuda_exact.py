@@ -117,6 +117,12 @@ def masked_scan(
     return by_tiles(scan, k) if k * TILE_ROWS * n_queries < n_rows else by_keys(scan, k)
 
 
+def working_bytes(n_queries: int, n_rows: int, *, k: int) -> int:
+    """What a dense scan takes of a device, masks of its own for each query included."""
+    n_keys = -(-n_rows // TILE_ROWS) + 2 * k * TILE_ROWS if k * TILE_ROWS * n_queries < n_rows else n_rows
+    return n_queries * (KEY.itemsize * (n_keys + 3 * k) + n_rows // 8)
+
+
 def by_tiles(scan: Scan, k: int) -> Any:
     """The best key of each tile, then every row of the k best tiles."""
     device, n = scan.device, scan.n_queries

@@ -56,7 +56,7 @@ _DONE = np.dtype([("rows", "u8"), ("lists", "u4"), ("candidates", "u4"), ("gave_
 
 
 class DeviceLists:
-    """A copy of the lists, as they were when ``sync`` was last called."""
+    """A copy of the lists, as they were when ``sync`` last came to its end; to be searched with no others."""
 
     def __init__(self, device: Device, lists: PackedLists) -> None:
         self.lists = lists
@@ -75,9 +75,7 @@ class DeviceLists:
 
     @property
     def memory_bytes(self) -> int:
-        per_list = 4 * (2 * self.lists.nlist + 1 + self._n_blocks)
-        records = len(self._chunks) * CHUNK_BLOCKS * self.lists.record_bytes
-        return records + per_list + self.lists.codebook.nbytes + self.centroids.memory_bytes
+        return bytes_of(self.lists)
 
     def sync(self) -> None:
         """Copy the blocks that are new or have new rows."""
@@ -115,6 +113,18 @@ class DeviceLists:
                 grid=(len(numbers), 1),
                 threads=_THREADS,
             )
+
+
+def bytes_of(lists: PackedLists) -> int:
+    """What a copy takes of a device."""
+    per_list = 4 * (2 * lists.nlist + 1 + lists.n_blocks)
+    centroids = lists.centroids.nbytes + 16 * lists.nlist
+    return len(lists.chunks) * CHUNK_BLOCKS * lists.record_bytes + per_list + lists.codebook.nbytes + centroids
+
+
+def working_bytes(lists: PackedLists, *, depth: int) -> int:
+    """What a query takes of a device while it is searched."""
+    return KEY.itemsize * (2 * (depth + _ROUNDS_KEPT * _ROUND_ROWS) + 2 * depth + 3 * lists.nlist)
 
 
 def directory(lists: PackedLists) -> tuple[Int64Array, Int64Array]:

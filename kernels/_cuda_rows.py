@@ -40,11 +40,11 @@ class DeviceRows:
         """Rows [m, d] behind those there are."""
         done = 0
         while done < len(vectors):
-            first = self.n_rows % SEGMENT_ROWS
-            if first == 0:
+            segment, first = divmod(self.n_rows, SEGMENT_ROWS)
+            if segment == len(self._segments):
                 self._add_segment()
             taken = vectors[done : done + SEGMENT_ROWS - first]
-            self._device.write(self._segments[-1], first, padded(taken, self.width))
+            self._device.write(self._segments[segment], first, padded(taken, self.width))
             done += len(taken)
             self.n_rows += len(taken)
 
@@ -53,9 +53,11 @@ class DeviceRows:
         return StoredArguments(self._device.address(self._table), row_chunks, self.width)
 
     def _add_segment(self) -> None:
-        self._segments.append(self._device.empty((self._segment_rows, self.width), self.dtype))
-        addresses = [self._device.address(segment) for segment in self._segments]
+        """Both of it or, where memory runs out, neither."""
+        segments = [*self._segments, self._device.empty((self._segment_rows, self.width), self.dtype)]
+        addresses = [self._device.address(segment) for segment in segments]
         self._table = self._device.put(np.array(addresses, np.uint64))
+        self._segments = segments
 
 
 def padded_width(dimension: int, dtype: np.dtype[Any]) -> int:

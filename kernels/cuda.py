@@ -16,8 +16,10 @@ import numpy as np
 from kernels._cuda_device import Device
 from kernels._cuda_driver import CudaDevice, NoDevice
 from kernels._cuda_exact import gather, hits_of_keys, masked_scan
+from kernels._cuda_exact import working_bytes as scan_bytes
 from kernels._cuda_filters import filter_rows
-from kernels._cuda_lists import DeviceLists, best_candidates, probed, scan_lists, search_lists
+from kernels._cuda_lists import DeviceLists, best_candidates, bytes_of, probed, scan_lists, search_lists
+from kernels._cuda_lists import working_bytes as list_bytes
 from kernels._cuda_rows import DeviceRows
 from kernels.arrays import Uint8Array
 
@@ -27,13 +29,16 @@ __all__ = [
     "DeviceRows",
     "NoDevice",
     "best_candidates",
+    "bytes_of",
     "filter_rows",
     "gather",
     "hits_of_keys",
+    "list_bytes",
     "masked_scan",
     "open_device",
     "probed",
     "put_masks",
+    "scan_bytes",
     "scan_lists",
     "search_lists",
 ]

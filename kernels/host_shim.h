@@ -108,8 +108,26 @@ inline void start() {
     block->threads[thread_idx.x].is_done = true;
 }
 
-// Until all threads are through: in turn, each as far as its next barrier, forwards and backwards by turns, so that a
-// barrier that is missing shows whoever writes and whoever reads.
+// Threads [first, end) as far as they get by themselves; false where none could run. How many are left is counted down.
+inline bool run_warp(unsigned first, unsigned end, unsigned& left) {
+    bool has_run = false;
+    for (bool goes_on = true, is_back = false; goes_on; is_back = !is_back) {
+        goes_on = false;
+        for (unsigned turn = first; turn < end; ++turn) {
+            const unsigned thread = is_back ? end - 1 - (turn - first) : turn;
+            Thread& next = block->threads[thread];
+            if (!next.may_run()) continue;
+            goes_on = has_run = true;
+            thread_idx = {thread, 0, 0};
+            swapcontext(&scheduler, &next.context);
+            left -= next.is_done;
+        }
+    }
+    return has_run;
+}
+
+// Until all threads are through: warp after warp, each as far as the next barrier of the block, forwards and backwards by
+// turns, so that a barrier that is missing shows whoever writes and whoever reads.
 inline void run_block(unsigned n_threads) {
     for (unsigned thread = 0; thread < n_threads; ++thread) {
         Thread& own = block->threads[thread];
@@ -121,16 +139,12 @@ inline void run_block(unsigned n_threads) {
         own.is_done = false;
         makecontext(&own.context, start, 0);
     }
+    const unsigned n_warps = (n_threads + WARP - 1) / WARP;
     for (unsigned left = n_threads, sweep = 0; left > 0; ++sweep) {
         bool has_run = false;
-        for (unsigned turn = 0; turn < n_threads; ++turn) {
-            const unsigned thread = sweep % 2 ? n_threads - 1 - turn : turn;
-            Thread& next = block->threads[thread];
-            if (!next.may_run()) continue;
-            has_run = true;
-            thread_idx = {thread, 0, 0};
-            swapcontext(&scheduler, &next.context);
-            left -= next.is_done;
+        for (unsigned turn = 0; turn < n_warps; ++turn) {
+            const unsigned warp = sweep % 2 ? n_warps - 1 - turn : turn;
+            has_run |= run_warp(warp * WARP, std::min(n_threads, (warp + 1) * WARP), left);
         }
         if (!has_run) {
             std::fprintf(stderr, "a barrier is not reached by all threads\n");
@@ -204,15 +218,13 @@ inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-// Four bytes out of eight, by the low nibbles of a selector; with its highest bit a nibble takes the sign of its byte.
+// Four bytes out of eight, by the lower three bits of each of the selector's nibbles.
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
     const std::uint64_t bytes = static_cast<std::uint64_t>(high) << 32 | low;
     unsigned picked = 0;
     for (unsigned i = 0; i < 4; ++i) {
-        const unsigned nibble = selector >> 4 * i & 15u;
-        unsigned byte = bytes >> 8 * (nibble & 7u) & 255u;
-        if (nibble & 8u) byte = byte & 128u ? 255u : 0u;
-        picked |= byte << 8 * i;
+        const unsigned nibble = selector >> 4 * i & 7u;
+        picked |= static_cast<unsigned>(bytes >> 8 * nibble & 255u) << 8 * i;
     }
     return picked;
 }

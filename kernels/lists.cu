@@ -241,7 +241,7 @@ __device__ __forceinline__ unsigned looked_up(const uint4 table, unsigned codes)
     const unsigned selector = __byte_perm(pairs, 0, 0x4420) & 0x7777u;
     const unsigned lower = __byte_perm(table.x, table.y, selector);
     const unsigned upper = __byte_perm(table.z, table.w, selector);
-    const unsigned is_upper = __byte_perm(codes << 4, 0, 0xba98);
+    const unsigned is_upper = (codes >> 3 & 0x01010101u) * 0xffu;
     return (upper & is_upper) | (lower & ~is_upper);
 }
 
@@ -374,7 +374,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_lists(const ScanLists
         const unsigned all = scan.ends[scan.n_wave - 1];
         for (unsigned first = 0; first < all; first += ROUND_BLOCKS) {
             Key* keys = room + static_cast<size_t>(scan.place) * given.capacity;
-            if (scan.count + ROUND_BLOCKS * BLOCK_ROWS > given.capacity) {
+            // All have looked before the first of them leaves another key there.
+            const bool is_full = scan.count + ROUND_BLOCKS * BLOCK_ROWS > given.capacity;
+            __syncthreads();
+            if (is_full) {
                 Key* other = room + static_cast<size_t>(1 - scan.place) * given.capacity;
                 keep(scan, keys, other, least_of_depth(keys, limits.depth, scan));
                 if (threadIdx.x == 0) scan.place = 1 - scan.place;

@@ -1,12 +1,15 @@
 """The CUDA backend: rows and lists are copied to a GPU once and searched there; hits alone come back.
 
-What lies in host memory stays the original. A version that does not fit the memory set aside is searched on the CPU.
+What lies in host memory stays the original. A version or an index that does not fit the memory set aside is searched on
+the CPU.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +20,15 @@ import numpy.typing as npt
 
 from engine.backend.cpu import CpuBackend
 from engine.backend.cpu_codes import CpuCodes
+from engine.backend.cpu_ivfpq import CpuIvfPq
+from engine.backend.cuda_check import check
 from engine.backend.cuda_ivfpq import CudaIvfPq
+from engine.backend.cuda_slices import joined, slices
 from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
 from engine.dtypes import numpy_dtype
-from engine.errors import ConfigError, DeviceOutOfMemory
+from engine.errors import DeviceOutOfMemory
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cuda as kernels
-from kernels import reference
 
 _log = logging.getLogger(__name__)
 
@@ -34,19 +39,22 @@ _SIDE_BY_SIDE = 1
 class CudaBackend:
     """Implements ``engine.backend.protocol.Backend`` on ``device``; ``cpu`` does what is small, and what does not fit.
 
-    ``memory_bytes``: for rows, of all versions together.
+    ``memory_bytes``: for rows and lists, of all versions together. Threads may call it at once: they take turns.
 
     Raises:
         ConfigError: the device does not answer as the definition does.
     """
 
     def __init__(self, device: kernels.Device, cpu: CpuBackend, *, memory_bytes: int) -> None:
+        check(device)
         self._device = device
         self._cpu = cpu
         self._memory_bytes = memory_bytes
         self._rows: dict[int, kernels.DeviceRows] = {}
+        self._gone: deque[int] = deque()
+        self._indexes: weakref.WeakSet[CudaIvfPq] = weakref.WeakSet()
         self._told: set[int] = set()
-        self._check()
+        self._turn = threading.RLock()
 
     @property
     def device(self) -> str:
@@ -58,8 +66,11 @@ class CudaBackend:
 
     @property
     def used_bytes(self) -> int:
-        """Of device memory, by rows."""
-        return sum(rows.memory_bytes for rows in self._rows.values())
+        """Of device memory, by rows and lists."""
+        with self._turn:
+            self._forget()
+            lists = sum(index.device_bytes for index in self._indexes)
+            return lists + sum(rows.memory_bytes for rows in self._rows.values())
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
@@ -77,21 +88,21 @@ class CudaBackend:
     ) -> TopK:
         """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
         end = vectors.n_rows if end_row is None else min(end_row, vectors.n_rows)
-        with self.device_memory():
+        with self.on_device():
             rows = self.rows(vectors)
-            if rows is None or first_row >= end:
+            if rows is None or first_row >= end or not len(queries):
                 return self._cpu.masked_scan(vectors, queries, masks, k=k, first_row=first_row, end_row=end)
-            addresses, kept = kernels.put_masks(self._device, masks, end_row=end)
-            keys = kernels.masked_scan(
-                self._device, rows, queries, addresses, metric=vectors.metric, k=k, first_row=first_row, end_row=end
-            )
-            found = self.hits(keys)
-            del kept  # until here the device may have read them
-            return found
+            metric, parts = vectors.metric, []
+            for part in slices(len(queries), kernels.scan_bytes(len(queries), end - first_row, k=k)):
+                at, kept = kernels.put_masks(self._device, masks[part], end_row=end)
+                how: dict[str, Any] = {"metric": metric, "k": k, "first_row": first_row, "end_row": end}
+                parts.append(self.hits(kernels.masked_scan(self._device, rows, queries[part], at, **how)))
+                del kept  # until here the device may have read them
+            return joined(parts)
 
     def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
         """Exact top k among ``rows[b]`` for each query b."""
-        with self.device_memory():
+        with self.on_device():
             on_device = self.rows(vectors)
             if on_device is None:
                 return self._cpu.gather(vectors, queries, rows, k=k)
@@ -103,15 +114,26 @@ class CudaBackend:
         """Top k of several answers to the same queries."""
         return self._cpu.merge_topk(parts, k=k)
 
-    def load_ivfpq(self, path: Path, *, dimension: int | None = None, metric: Metric | None = None) -> CudaIvfPq:
+    def load_ivfpq(
+        self, path: Path, *, dimension: int | None = None, metric: Metric | None = None
+    ) -> CudaIvfPq | CpuIvfPq:
         """Open an index file in faiss CPU format, of that dimension and metric where they are given.
 
         Raises:
             CorruptData: the file is not such an index.
         """
-        lists = self._cpu.load_ivfpq(path, dimension=dimension, metric=metric)
-        with self.device_memory():
-            return CudaIvfPq(self, self._device, lists)
+        loaded = self._cpu.load_ivfpq(path, dimension=dimension, metric=metric)
+        needed = kernels.bytes_of(loaded.lists)
+        try:
+            with self.on_device():
+                if self.used_bytes + needed <= self._memory_bytes:
+                    index = CudaIvfPq(self, self._device, loaded)
+                    self._indexes.add(index)
+                    return index
+        except DeviceOutOfMemory as error:
+            _log.warning("%s", error.message)
+        _log.warning("lists of %d bytes do not fit what the device has left: searched on the CPU", needed)
+        return loaded
 
     def new_codes(self, dimension: int) -> CpuCodes:
         """Codes of no rows yet, on the CPU: exact search in two passes gains nothing where one runs at the speed of a
@@ -135,11 +157,13 @@ class CudaBackend:
         """
         if not vectors.n_rows:
             return None
+        self._forget()
         first = vectors.segments[0]
         rows = self._rows.get(id(first))
         if rows is None:
             rows = self._rows[id(first)] = self._no_rows(vectors)
-            weakref.finalize(first, self._forget, id(first))
+            # In whatever thread: what is gone is forgotten when nobody looks at the others.
+            weakref.finalize(first, self._gone.append, id(first))
         if self.used_bytes - rows.memory_bytes + rows.bytes_of(vectors.n_rows) > self._memory_bytes:
             self._leave_to_cpu(vectors, id(first))
             return None
@@ -154,14 +178,14 @@ class CudaBackend:
         rows, scores = kernels.hits_of_keys(self._device, keys, keys.shape)
         return TopK(self._device.get(rows), self._device.get(scores))
 
-    @staticmethod
     @contextmanager
-    def device_memory() -> Iterator[None]:
-        """Turn what the device says it lacks into DeviceOutOfMemory."""
-        try:
-            yield
-        except MemoryError as error:
-            raise DeviceOutOfMemory(f"the device has no memory left: {error}") from error
+    def on_device(self) -> Iterator[None]:
+        """One thread at a time; what the device says it lacks is DeviceOutOfMemory."""
+        with self._turn:
+            try:
+                yield
+            except MemoryError as error:
+                raise DeviceOutOfMemory(f"the device has no memory left: {error}") from error
 
     def _leave_to_cpu(self, vectors: Vectors, key: int) -> None:
         """Until others leave room for it."""
@@ -174,24 +198,8 @@ class CudaBackend:
     def _no_rows(self, vectors: Vectors) -> kernels.DeviceRows:
         return kernels.DeviceRows(self._device, dtype=numpy_dtype(vectors.dtype), dimension=vectors.dimension)
 
-    def _forget(self, key: int) -> None:
-        self._rows.pop(key, None)
-        self._told.discard(key)
-
-    def _check(self) -> None:
-        """A small search, held to the definition: a card on which our kernels do not work is found out at the start."""
-        rng = np.random.default_rng(0)
-        stored = rng.integers(-3, 4, (300, 20)).astype(np.float16)
-        queries = rng.integers(-3, 4, (3, 20)).astype(np.float32)
-        masks = [np.packbits(rng.random(300) < share, bitorder="little") for share in (1.0, 0.5, 0.02)]
-        vectors = Vectors([np.pad(stored, ((0, SEGMENT_ROWS - 300), (0, 0)))], 300, 20, "float16", "dot")
-        for k in (1, 40):
-            try:
-                found = self.masked_scan(vectors, queries, masks, k=k)
-            except RuntimeError as error:
-                raise ConfigError(f"device cuda: {error}") from error
-            rows, scores = reference.masked_scan(
-                vectors.segments, queries, masks, metric="dot", k=k, first_row=0, end_row=300
-            )
-            if not (np.array_equal(found.rows, rows) and np.array_equal(found.scores, scores)):
-                raise ConfigError("device cuda: its answers are not those of the definition; serve on the CPU")
+    def _forget(self) -> None:
+        while self._gone:
+            key = self._gone.popleft()
+            self._rows.pop(key, None)
+            self._told.discard(key)

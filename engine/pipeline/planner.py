@@ -237,8 +237,11 @@ def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: 
 
 
 def _near_slope(request: PlanRequest, state: IndexState, setting: Setting) -> float:
-    """Such that a query whose filter keeps all of the lists it meets reaches as far as one without a filter."""
-    doublings = int(math.log2(1 / _selectivity(request, state)))
+    """Such that a query whose filter keeps all of the lists it meets reaches as far as one without a filter.
+
+    The share is of all rows, dead ones too: so it is counted where lists are scanned.
+    """
+    doublings = int(math.log2(max(1.0, state.n_rows / request.survivors)))
     if state.tuning is None or doublings < 1:
         return 0.0
     unfiltered = state.tuning.lookup(request.k, 1.0, _target(request, state.tuning))

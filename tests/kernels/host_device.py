@@ -80,6 +80,8 @@ class HostDevice:
         flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
         flags += ["-Wno-unknown-pragmas", "-DEBR_HOST", *(f"-D{one}" for one in defines)]
         command = [COMPILER, *flags, "-x", "c++", str(self._sources / source), "-o", str(library)]
+        if library.exists():
+            return library
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return library

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 import kernels.cuda
-from engine.backend import open_backend
+from engine.backend import cuda_slices, open_backend
 from engine.backend.cpu import CpuBackend
+from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.cuda import CudaBackend
+from engine.backend.cuda_ivfpq import CudaIvfPq
 from engine.backend.faiss_build import train_ivfpq
 from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
 from engine.dtypes import to_stored
@@ -158,12 +160,13 @@ def test_a_search_of_lists_equals_that_of_the_cpu_and_goes_on_as_rows_are_folded
 class Faulty(HostDevice):
     """Forgets to start what is asked for, or has no memory."""
 
-    def __init__(self, folder: Path, *, has_memory: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder, many_threads=64)
-        self.has_memory, self.forgets = has_memory, False
+        self.allocations_left, self.forgets = 1000, False
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        if not self.has_memory:
+        self.allocations_left -= 1
+        if self.allocations_left < 0:
             raise MemoryError("out of memory allocating 5 bytes")
         return super().empty(shape, dtype)
 
@@ -185,18 +188,76 @@ def test_a_device_that_answers_wrongly_is_found_out_at_the_start(folder: Path, c
     device = Faulty(folder)
     CudaBackend(device, cpu, memory_bytes=GIB)
     device.forgets = True
-    with pytest.raises(ConfigError, match="not those of the definition"):
+    with pytest.raises(ConfigError, match=r"a scan by tiles, .*does not answer as the definition"):
         CudaBackend(device, cpu, memory_bytes=GIB)
 
 
 def test_memory_that_runs_out_is_told_as_such(folder: Path, cpu: CpuBackend) -> None:
     device = Faulty(folder)
     backend, vectors = CudaBackend(device, cpu, memory_bytes=GIB), rows_of(N)
-    device.has_memory = False
-    with pytest.raises(DeviceOutOfMemory, match="out of memory"):
-        backend.masked_scan(vectors, integers(1, 3), masks(1), k=3)
-    device.has_memory = True
-    assert backend.masked_scan(vectors, integers(1, 3), masks(1), k=3).rows[0, 0] >= 0
+    for allocations in range(3):
+        device.allocations_left = allocations
+        with pytest.raises(DeviceOutOfMemory, match="out of memory"):
+            backend.masked_scan(vectors, integers(1, 3), masks(1), k=3)
+    device.allocations_left = 1000
+    found = backend.masked_scan(vectors, integers(1, 3), masks(1), k=3)
+    same(found, cpu.masked_scan(vectors, integers(1, 3), masks(1), k=3))
+
+
+def test_rows_folded_in_while_there_was_no_memory_are_copied_before_the_next_search(
+    folder: Path, cpu: CpuBackend, tmp_path: Path
+) -> None:
+    device = Faulty(folder)
+    backend, vectors, queries = CudaBackend(device, cpu, memory_bytes=GIB), rows_of(N), integers(2, 3)
+    built = train_ivfpq(integers(N, 1), nlist=8, code_bytes=4, metric="dot", seed=1)
+    built.add(integers(N, 1)[:300])
+    built.save(tmp_path / "lists.faiss")
+    ours, theirs = (one.load_ivfpq(tmp_path / "lists.faiss") for one in (backend, cpu))
+    theirs.add(integers(N, 1)[300:])
+    device.allocations_left = 2
+    with pytest.raises(DeviceOutOfMemory):
+        ours.add(integers(N, 1)[300:])
+    device.allocations_left = 1000
+    how = {"limits": fixed_limits(2, k=10, nprobe=8, depth=N), "masks": [None, None], "k": 10}
+    same(
+        ours.search_rescored(vectors, queries, **how).top,
+        theirs.search_rescored(vectors, queries, **how).top,
+    )
+
+
+def test_lists_that_do_not_fit_are_searched_on_the_cpu(
+    folder: Path, cpu: CpuBackend, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    built = train_ivfpq(integers(N, 1), nlist=8, code_bytes=4, metric="dot", seed=1)
+    built.add(integers(N, 1))
+    built.save(tmp_path / "lists.faiss")
+    device = Faulty(folder)
+    small, short = CudaBackend(device, cpu, memory_bytes=1000), CudaBackend(device, cpu, memory_bytes=GIB)
+    device.allocations_left = 2
+    with caplog.at_level(logging.WARNING, logger="engine.backend.cuda"):
+        assert isinstance(small.load_ivfpq(tmp_path / "lists.faiss"), CpuIvfPq)
+        assert isinstance(short.load_ivfpq(tmp_path / "lists.faiss"), CpuIvfPq)
+    assert caplog.text.count("searched on the CPU") == 2
+    device.allocations_left = 1000
+    before, lists = short.used_bytes, short.load_ivfpq(tmp_path / "lists.faiss")
+    assert isinstance(lists, CudaIvfPq)
+    assert short.used_bytes == before + lists.device_bytes
+
+
+def test_queries_that_would_take_too_much_memory_together_are_searched_in_slices(
+    cuda: CudaBackend, cpu: CpuBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, queries, filters = rows_of(N), integers(3, 3), masks(3)
+    built = train_ivfpq(integers(N, 1), nlist=8, code_bytes=4, metric="dot", seed=1)
+    built.add(integers(N, 1))
+    built.save(tmp_path / "lists.faiss")
+    ours, theirs = (one.load_ivfpq(tmp_path / "lists.faiss") for one in (cuda, cpu))
+    monkeypatch.setattr(cuda_slices, "_WORKING_BYTES", 1)
+    same(cuda.masked_scan(vectors, queries, filters, k=9), cpu.masked_scan(vectors, queries, filters, k=9))
+    how = {"limits": fixed_limits(3, k=10, nprobe=8, depth=N), "masks": filters, "k": 10}
+    found, expected = (one.search_rescored(vectors, queries, **how) for one in (ours, theirs))
+    same(found.top, expected.top)
+    np.testing.assert_array_equal(found.rows_scanned, expected.rows_scanned)
 
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_a_configuration_error_with_the_reason(

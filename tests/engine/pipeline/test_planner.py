@@ -144,6 +144,9 @@ def test_a_filter_that_keeps_whole_lists_reaches_as_far_as_no_filter_does() -> N
     assert found.strategy is Strategy.FILTERED_IVFPQ
     assert found.reach + 3 * found.near_slope == plan(asked(), LISTS).reach == 3.0
     assert plan(asked(), LISTS).near_slope == 0.0
+    mostly_dead = replace(LISTS, tuning=tuning, alive_rows=200_000)
+    found = plan(asked(survivors=20_000, is_filtered=True, strategy=Strategy.FILTERED_IVFPQ), mostly_dead)
+    assert found.reach + 5 * found.near_slope == 3.0
 
 
 def test_a_filter_that_leaves_much_is_probed_under_its_mask() -> None:

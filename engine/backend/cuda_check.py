@@ -1,0 +1,75 @@
+"""A search of every kind, held to the definition: a card on which our kernels do not work is found out at the start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ConfigError
+from kernels import cuda as kernels
+from kernels import reference
+from kernels.packed_lists import PackedLists, fixed_limits
+
+_ROWS, _D = 300, 8
+
+
+def check(device: kernels.Device) -> None:
+    """
+    Raises:
+        ConfigError: the device fails, or its answers are not those of ``kernels.reference``.
+    """
+    try:
+        wrong = _wrong(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device cuda: {error}") from error
+    if wrong:
+        raise ConfigError(f"device cuda: {', '.join(wrong)} does not answer as the definition does; serve on the CPU")
+
+
+def _wrong(device: kernels.Device) -> list[str]:
+    """The kernels that are at fault."""
+    rng = np.random.default_rng(0)
+    stored = rng.integers(-3, 4, (_ROWS, _D)).astype(np.float16)
+    queries = rng.integers(-3, 4, (2, _D)).astype(np.float32)
+    masks = [np.packbits(rng.random(_ROWS) < share, bitorder="little") for share in (0.9, 0.3)]
+    rows = kernels.DeviceRows(device, dtype=stored.dtype, dimension=_D, most_rows=_ROWS)
+    rows.append(stored)
+    at, kept = kernels.put_masks(device, masks, end_row=_ROWS)
+    found: dict[str, tuple[Any, Any]] = {}
+    # Of one query and one hit the tiles, of two queries and many hits the keys of all rows.
+    for name, n, k in (("a scan by tiles", 1, 1), ("a scan by keys", 2, 40)):
+        how: dict[str, Any] = {"metric": "dot", "k": k, "first_row": 0, "end_row": _ROWS}
+        found[name] = (
+            kernels.masked_scan(device, rows, queries[:n], at, **how),
+            reference.masked_scan([stored], queries[:n], masks[:n], **how),
+        )
+    listed = [np.arange(0, _ROWS, 3), np.arange(7)]
+    how = {"metric": "dot", "k": 5, "end_row": _ROWS}
+    found["a gather"] = (
+        kernels.gather(device, rows, queries, listed, **how),
+        reference.gather([stored], queries, listed, **how),
+    )
+    lists = _lists(rng)
+    limits = fixed_limits(2, k=5, nprobe=3, depth=20)
+    keys, _ = kernels.search_lists(
+        device, kernels.DeviceLists(device, lists), rows, queries, queries, at, limits=limits, **how
+    )
+    (candidates, _), _ = reference.scan_lists_in_waves(lists, queries, masks, limits=limits)
+    found["a scan of lists"] = (keys, reference.rescore([stored], queries, candidates, **how))
+    wrong = [name for name, (keys, expected) in found.items() if not _same(device, keys, expected)]
+    del kept  # until here the device may have read them
+    return wrong
+
+
+def _lists(rng: np.random.Generator) -> PackedLists:
+    codebook = rng.integers(-2, 3, (4, 16, 2)).astype(np.float32)
+    lists = PackedLists(codebook, rng.integers(-2, 3, (5, _D)).astype(np.float32), "dot")
+    codes = rng.integers(0, 256, (_ROWS, 2)).astype(np.uint8)
+    lists.append(rng.integers(0, 5, _ROWS), codes, np.arange(_ROWS), np.zeros(_ROWS, np.float32))
+    return lists
+
+
+def _same(device: kernels.Device, keys: Any, expected: tuple[Any, Any]) -> bool:
+    found = kernels.hits_of_keys(device, keys, keys.shape)
+    return all(np.array_equal(device.get(one), other) for one, other in zip(found, expected, strict=True))
