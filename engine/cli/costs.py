@@ -30,7 +30,7 @@ def measured(dimension: int, data_dir: Path) -> Costs:
     The kernels are those of ``data_dir``; where it has none they are compiled, which takes a minute.
     """
     kept = data_dir / "kernel-cache"
-    long = "" if kept.is_dir() else f"; {data_dir} has no compiled kernels, which takes up to a minute"
+    long = "" if kept.is_dir() else f"; {data_dir} has no compiled kernels, which takes about a minute"
     session.err.print(Text(f"measuring what searches cost ...{long}"), soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="ebr-kernels-") as aside:
         n = threads.configure(None, kept if kept.is_dir() else Path(aside))

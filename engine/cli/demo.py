@@ -67,7 +67,7 @@ def demo(
 def _run(data_dir: Path, port: int, *, once: bool) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     target = f"127.0.0.1:{port}"
-    long = "" if (data_dir / "kernel-cache").is_dir() else " (the first start compiles the kernels, up to a minute)"
+    long = "" if (data_dir / "kernel-cache").is_dir() else " (the first start compiles the kernels, about a minute)"
     session.out.print(Text(f"starting a server on {target}, data in {data_dir} ...{long}"))
     began = time.perf_counter()
     with ServerChild(data_dir, target) as child, session.connect(target) as client:
