@@ -24,6 +24,11 @@ def health(
     """Ask `grpc.health.v1`; exit with 0 where it is SERVING and with 1 otherwise, or where nobody answers."""
     with session.connect(target) as client:
         is_serving = client.is_serving(collection)
+        if not (is_serving or quiet):
+            # Where nobody answers, or there is no such collection, that is told instead.
+            client.server()
+            if collection:
+                client.get_collection(collection)
     if not quiet:
         session.out.print(Text("SERVING" if is_serving else "NOT SERVING", style="green" if is_serving else "bold red"))
     if not is_serving:
