@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from kernels import _cuda_exact, _cuda_lists, reference, reference_lists
+from kernels._cuda_device import Device
 from kernels._cuda_lists import DeviceLists
 from kernels._cuda_rows import DeviceRows
 from kernels.arrays import Metric
@@ -43,13 +44,13 @@ def small_waves() -> None:
         yield
 
 
-def addresses(host: HostDevice, case: Case) -> tuple[object, list[object]]:
+def addresses(host: Device, case: Case) -> tuple[object, list[object]]:
     n_bytes = -(-case.lists.end_row // 32) * 4 + 4
     masks = [None if one is None else host.put(np.pad(one, (0, max(0, n_bytes - len(one))))) for one in case.masks]
     return host.put(np.array([0 if one is None else host.address(one) for one in masks], np.uint64)), masks
 
 
-def same(host: HostDevice, case: Case) -> None:
+def same(host: Device, case: Case) -> None:
     expected, probed = reference.scan_lists_in_waves(case.lists, case.queries, case.masks, limits=case.limits)
     on_device = DeviceLists(host, case.lists)
     masks, kept = addresses(host, case)
@@ -58,14 +59,14 @@ def same(host: HostDevice, case: Case) -> None:
     starts = _cuda_exact.even_starts(len(case.queries), depth)
     best = _cuda_exact.select_best(host, keys, starts, k=depth)
     rows, scores = _cuda_exact.hits_of_keys(host, best, best.shape)
-    np.testing.assert_array_equal(rows, expected[0])
-    np.testing.assert_array_equal(scores, expected[1])
+    np.testing.assert_array_equal(host.get(rows), expected[0])
+    np.testing.assert_array_equal(host.get(scores), expected[1])
     for found, wanted in zip(_cuda_lists.probed(host.get(done)), probed, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert len(kept) == len(case.masks)
 
 
-def same_hits(host: HostDevice, case: Case) -> None:
+def same_hits(host: Device, case: Case) -> None:
     vectors, end_row = case.segments[0], len(case.segments[0]) - 1
     rows = DeviceRows(host, dtype=vectors.dtype, dimension=vectors.shape[1], most_rows=len(vectors))
     rows.append(vectors)
@@ -76,8 +77,8 @@ def same_hits(host: HostDevice, case: Case) -> None:
     found = _cuda_exact.hits_of_keys(host, keys, keys.shape)
     (candidates, _), _ = reference.scan_lists_in_waves(case.lists, case.queries, case.masks, limits=case.limits)
     expected = reference.rescore(case.segments, case.queries, candidates, metric="dot", k=case.k, end_row=end_row)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(host.get(found[0]), expected[0])
+    np.testing.assert_array_equal(host.get(found[1]), expected[1])
     assert len(kept) == len(case.masks)
 
 
@@ -172,7 +173,7 @@ FIXED = [
 ]
 
 
-def all_the_same(host: HostDevice) -> None:
+def all_the_same(host: Device) -> None:
     for case in FIXED:
         same(host, case)
         same_hits(host, case)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from kernels import _cuda_compile, _cuda_exact, _cuda_filters, _cuda_lists, reference, reference_filters
 from kernels._cuda_compile import CompileFailed, compiled
+from kernels._cuda_device import Device
 from kernels._cuda_exact import Scan, by_keys, by_tiles
 from kernels._cuda_rows import DeviceRows, padded
 from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
@@ -45,28 +47,29 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
     return HostDevice(tmp_path_factory.mktemp("kernels"))
 
 
-def on_device(device: HostDevice, vectors: np.ndarray) -> DeviceRows:
+def on_device(device: Device, vectors: np.ndarray) -> DeviceRows:
     rows = DeviceRows(device, dtype=vectors.dtype, dimension=vectors.shape[1], most_rows=len(vectors))
     for first in range(0, len(vectors), 100):
         rows.append(vectors[first : first + 100])
     return rows
 
 
-def hits(device: HostDevice, keys: np.ndarray) -> Selection:
-    return _cuda_exact.hits_of_keys(device, keys, keys.shape)
+def hits(device: Device, keys: Any) -> Selection:
+    rows, scores = _cuda_exact.hits_of_keys(device, keys, keys.shape)
+    return device.get(rows), device.get(scores)
 
 
 class World:
     """Small integers, on which scores are exact and ties are real."""
 
-    def __init__(self, device: HostDevice, dtype: str, *, n: int = 300, d: int = 20, n_queries: int = 3) -> None:
+    def __init__(self, device: Device, dtype: str, *, n: int = 300, d: int = 20, n_queries: int = 3) -> None:
         rng = np.random.default_rng(n + d)
         self.device, self.n = device, n
         self.vectors = stored(rng.integers(-3, 4, (n, d)).astype(np.float32), dtype)
         self.queries = rng.integers(-3, 4, (n_queries, d)).astype(np.float32)
         self.masks = [pack(rng.random(n) < share) for share in (0.6, 0.02, 0.0)[:n_queries]]
         self.rows = on_device(device, self.vectors)
-        self._kept: list[Uint8Array] = []
+        self._kept: list[Any] = []
 
     def scan(self, *, metric: Metric, k: int, first_row: int = 0, end_row: int | None = None) -> None:
         end_row = self.n if end_row is None else end_row
@@ -104,14 +107,14 @@ class World:
         tests = [*leaves, *pairs, Inverse(leaves[1]), AtLeast(3, leaves), AtLeast(2, leaves[:3]), AtLeast(7, leaves)]
         found = _cuda_filters.filter_rows(self.device, tests, n_rows=200)
         for one, expected in zip(found, reference_filters.filter_rows(tests, n_rows=200), strict=True):
-            np.testing.assert_array_equal(one.view(np.uint8), expected)
+            np.testing.assert_array_equal(self.device.get(one).view(np.uint8), expected)
 
     def largest(self) -> None:
         keys = np.random.default_rng(7).permutation(np.arange(1, 1500, dtype=np.uint64) << np.uint64(21))
         starts = np.array([0, len(keys)], np.uint64)
         for k in (7, 300):
             found = _cuda_exact.select_best(self.device, self.device.put(keys), starts, k=k)
-            np.testing.assert_array_equal(found[0], np.sort(keys)[::-1][:k])
+            np.testing.assert_array_equal(self.device.get(found)[0], np.sort(keys)[::-1][:k])
 
     def gather_beyond_the_end(self) -> None:
         listed = [np.arange(100, 132), np.arange(131), np.empty(0, np.int64)]
@@ -119,7 +122,7 @@ class World:
 
     def _addresses(self, masks: Sequence[Uint8Array]) -> np.ndarray:
         self._kept = [self.device.put(np.pad(mask, (0, -len(mask) % 4 + 4))) for mask in masks]
-        return self.device.put(np.array([mask.ctypes.data for mask in self._kept], np.uint64))
+        return self.device.put(np.array([self.device.address(mask) for mask in self._kept], np.uint64))
 
 
 def same(found: Selection, expected: Selection) -> None:

@@ -1,0 +1,62 @@
+"""The same searches on a GPU, for `make test-gpu`: every kernel equals the reference there too, on small integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.backend.cpu import CpuBackend
+from engine.backend.cuda import CudaBackend
+from engine.backend.cuda_check import check
+from engine.backend.protocol import SEGMENT_ROWS, Vectors
+from engine.dtypes import to_stored
+from kernels._cuda_driver import CudaDevice
+from kernels.cuda import open_device
+from tests.kernels.cases import pack
+from tests.kernels.test_cuda_lists import all_the_same
+from tests.kernels.test_cuda_sources import World
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def gpu() -> CudaDevice:
+    """A GPU that is not there is an error here, and no reason to skip."""
+    return open_device()
+
+
+def test_a_search_of_every_kind_answers_as_the_definition_does(gpu: CudaDevice) -> None:
+    check(gpu)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_exact_scans_gathers_and_selections_equal_the_reference(gpu: CudaDevice, dtype: str) -> None:
+    for n, d in ((140, 20), (300, 3), (1000, 384), (300, 1024)):
+        world = World(gpu, dtype, n=n, d=d)
+        world.scan(metric="dot", k=10, first_row=37)
+        world.scan_from_the_first_that_passes()
+        world.gather([np.arange(0, n, 3), np.empty(0, np.int64), np.arange(n)], metric="l2", k=9, end_row=n - 1)
+        world.largest()
+    World(gpu, dtype, n=140).scan_short_of_the_best()
+
+
+def test_filter_programs_equal_the_reference(gpu: CudaDevice) -> None:
+    World(gpu, "float16").filter()
+
+
+def test_scans_of_lists_equal_the_definition(gpu: CudaDevice) -> None:
+    all_the_same(gpu)
+
+
+def test_searches_of_many_rows_equal_those_of_the_cpu(gpu: CudaDevice) -> None:
+    rng = np.random.default_rng(1)
+    n, d = 3 * SEGMENT_ROWS + 77, 64
+    segments = [to_stored(rng.integers(-4, 5, (SEGMENT_ROWS, d)).astype(np.float32), "float16") for _ in range(4)]
+    vectors, cpu = Vectors(segments, n, d, "float16", "dot"), CpuBackend(1)
+    cuda = CudaBackend(gpu, cpu, memory_bytes=1 << 32)
+    queries = rng.integers(-4, 5, (70, d)).astype(np.float32)
+    masks = [pack(rng.random(n) < share) for share in rng.choice([1.0, 0.5, 0.01, 0.0001], 70)]
+    for k in (1, 10, 1000):
+        found, expected = (one.masked_scan(vectors, queries, masks, k=k) for one in (cuda, cpu))
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_array_equal(found.scores, expected.scores)
