@@ -55,8 +55,8 @@ class Fixed:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.plot_filtered", description="Draw the filtered bench.")
-    parser.add_argument("results", nargs="?", type=Path, default=_RESULTS / "filtered.jsonl")
-    parser.add_argument("picture", nargs="?", type=Path, default=_RESULTS / "filtered.png")
+    parser.add_argument("results", nargs="?", type=Path, default=_RESULTS / "cpu-2core-filtered.jsonl")
+    parser.add_argument("picture", nargs="?", type=Path, default=_RESULTS / "cpu-2core-filtered.png")
     parser.add_argument("--set", default="minilm", help="the data set")
     parser.add_argument("--k", type=int, default=10, help="hits")
     asked = parser.parse_args(argv)

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("ebr-data"), description="folder of everything stored; one server at a time")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where vectors are searched: auto, cpu or cuda")
     device_memory_bytes: Count | None = Field(
-        None, description="bytes of a GPU's memory for vectors; 4 / 5 of what is free unless given"
+        None, description="bytes of a GPU's memory for vectors and lists; 4 / 5 of what is free unless given"
     )
     compute_threads: Count = Field(
         default_factory=available_threads,

@@ -17,7 +17,7 @@ class NoDevice(RuntimeError):
 
 
 class CudaDevice:
-    """One GPU and one stream of it, used by one thread; ``folder`` keeps what is compiled."""
+    """One GPU and one stream of it, used by one thread at a time; ``folder`` keeps what is compiled."""
 
     def __init__(self, folder: Path | None = None, *, ordinal: int = 0) -> None:
         """

@@ -25,7 +25,7 @@ def open_backend(device: Device, threads: int, *, device_memory_bytes: int | Non
     """The backend for ``device``, with so many threads for the search lane.
 
     ``auto`` is the CPU as yet: no GPU has run the CUDA backend, which is asked for by name. ``device_memory_bytes``: of
-    a GPU, for rows; 4 / 5 of what is free unless given.
+    a GPU, for rows and lists; 4 / 5 of what is free unless given.
 
     Raises:
         ConfigError: the device is unknown or cannot be used, ``threads`` cannot be had, or a library is missing.

@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 _SIDE_BY_SIDE = 1
 """Queries of a batch are predicted to cost what each costs alone: what a GPU gains by batches was never measured."""
 
+_LISTED_BYTES = 12
+"""Of a row that is gathered: its number and its key."""
+
 
 class CudaBackend:
     """Implements ``engine.backend.protocol.Backend`` on ``device``; ``cpu`` does what is small, and what does not fit.
@@ -104,11 +107,14 @@ class CudaBackend:
         """Exact top k among ``rows[b]`` for each query b."""
         with self.on_device():
             on_device = self.rows(vectors)
-            if on_device is None:
+            if on_device is None or not len(queries):
                 return self._cpu.gather(vectors, queries, rows, k=k)
-            end = vectors.n_rows
-            keys = kernels.gather(self._device, on_device, queries, rows, metric=vectors.metric, k=k, end_row=end)
-            return self.hits(keys)
+            how: dict[str, Any] = {"metric": vectors.metric, "k": k, "end_row": vectors.n_rows}
+            parts = [
+                self.hits(kernels.gather(self._device, on_device, queries[part], rows[part], **how))
+                for part in slices(len(queries), _LISTED_BYTES * sum(len(one) for one in rows))
+            ]
+            return joined(parts)
 
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
         """Top k of several answers to the same queries."""

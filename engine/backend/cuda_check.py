@@ -17,11 +17,11 @@ _ROWS, _D = 300, 8
 def check(device: kernels.Device) -> None:
     """
     Raises:
-        ConfigError: the device fails, or its answers are not those of ``kernels.reference``.
+        ConfigError: the device fails, has no memory or no compiler, or answers otherwise than ``kernels.reference``.
     """
     try:
         wrong = _wrong(device)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, ImportError) as error:
         raise ConfigError(f"device cuda: {error}") from error
     if wrong:
         raise ConfigError(f"device cuda: {', '.join(wrong)} does not answer as the definition does; serve on the CPU")

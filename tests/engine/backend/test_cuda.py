@@ -187,7 +187,10 @@ class Faulty(HostDevice):
 def test_a_device_that_answers_wrongly_is_found_out_at_the_start(folder: Path, cpu: CpuBackend) -> None:
     device = Faulty(folder)
     CudaBackend(device, cpu, memory_bytes=GIB)
-    device.forgets = True
+    device.allocations_left = 2
+    with pytest.raises(ConfigError, match="device cuda: out of memory"):
+        CudaBackend(device, cpu, memory_bytes=GIB)
+    device.allocations_left, device.forgets = 1000, True
     with pytest.raises(ConfigError, match=r"a scan by tiles, .*does not answer as the definition"):
         CudaBackend(device, cpu, memory_bytes=GIB)
 
@@ -254,6 +257,8 @@ def test_queries_that_would_take_too_much_memory_together_are_searched_in_slices
     ours, theirs = (one.load_ivfpq(tmp_path / "lists.faiss") for one in (cuda, cpu))
     monkeypatch.setattr(cuda_slices, "_WORKING_BYTES", 1)
     same(cuda.masked_scan(vectors, queries, filters, k=9), cpu.masked_scan(vectors, queries, filters, k=9))
+    listed = [np.arange(n) for n in (400, 3, 0)]
+    same(cuda.gather(vectors, queries, listed, k=9), cpu.gather(vectors, queries, listed, k=9))
     how = {"limits": fixed_limits(3, k=10, nprobe=8, depth=N), "masks": filters, "k": 10}
     found, expected = (one.search_rescored(vectors, queries, **how) for one in (ours, theirs))
     same(found.top, expected.top)
