@@ -48,6 +48,7 @@ __all__ = [
     "CollectionInfo",
     "DeleteResult",
     "ItemRefusal",
+    "OperationStatus",
     "RetrievalClient",
     "SimilarTo",
     "UpsertResult",
@@ -61,6 +62,7 @@ _DETAILS = "grpc-status-details-bin"
 _FIRST_RETRY_SECONDS = 0.02
 _LONGEST_RETRY_SECONDS = 0.5
 _CREATE_SECONDS = 300.0
+_ASK_AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,20 @@ class CollectionInfo:
     sequence: int
     searchable_sequence: int
     message: admin_pb2.Collection
+
+
+@dataclass(frozen=True, slots=True)
+class OperationStatus:
+    """A long-running operation as it is now; ``progress`` is of its stage. ``error`` is None until it has failed."""
+
+    name: str
+    kind: str
+    collection: str
+    is_done: bool
+    stage: str
+    progress: float
+    error: EngineError | None
+    message: admin_pb2.Operation
 
 
 class RetrievalClient:
@@ -442,6 +458,58 @@ class RetrievalClient:
         request = admin_pb2.AddAttributeRequest(collection=collection, attribute=convert.attribute_to(spec))
         return _collection_info(self._call(self._admin.AddAttribute, request, timeout_s).collection)
 
+    # Long-running operations
+
+    def compact_collection(self, collection: str, *, timeout_s: float | None = None) -> OperationStatus:
+        """Begin to write the collection's rows anew without the dead ones."""
+        request = admin_pb2.CompactCollectionRequest(collection=collection)
+        return _operation_status(self._call(self._admin.CompactCollection, request, timeout_s).operation)
+
+    def operation(self, name: str, *, timeout_s: float | None = None) -> OperationStatus:
+        request = admin_pb2.GetOperationRequest(name=name)
+        return _operation_status(self._call(self._admin.GetOperation, request, timeout_s).operation)
+
+    def list_operations(self, *, timeout_s: float | None = None) -> list[OperationStatus]:
+        """In the order they began."""
+        found: list[OperationStatus] = []
+        token = ""
+        while True:
+            request = admin_pb2.ListOperationsRequest(page_token=token)
+            reply = self._call(self._admin.ListOperations, request, timeout_s)
+            found.extend(_operation_status(one) for one in reply.operations)
+            token = reply.next_page_token
+            if not token:
+                return found
+
+    def cancel_operation(self, name: str, *, timeout_s: float | None = None) -> OperationStatus:
+        """Ask it to end, and leave everything as it was before it; does not wait for that."""
+        request = admin_pb2.CancelOperationRequest(name=name)
+        return _operation_status(self._call(self._admin.CancelOperation, request, timeout_s).operation)
+
+    def wait_for_operation(
+        self,
+        operation: OperationStatus,
+        *,
+        timeout_s: float = 3600.0,
+        told: Callable[[OperationStatus], None] = lambda status: None,
+    ) -> OperationStatus:
+        """Ask until it is done; ``told`` is called with what is answered each time.
+
+        Raises:
+            DeadlineExceeded: it is not done in time, and goes on.
+            EngineError: what it failed with.
+        """
+        end = time.monotonic() + timeout_s
+        while not operation.is_done:
+            if time.monotonic() >= end:
+                raise DeadlineExceeded(f"{operation.name} was not done in {timeout_s:g} s; it goes on")
+            time.sleep(_ASK_AGAIN_SECONDS)
+            operation = self.operation(operation.name)
+            told(operation)
+        if operation.error is not None:
+            raise operation.error
+        return operation
+
     def server(self, *, timeout_s: float | None = None) -> admin_pb2.GetServerResponse:
         """What the server is, what it runs on and the limits it enforces."""
         reply: admin_pb2.GetServerResponse = self._call(self._admin.GetServer, admin_pb2.GetServerRequest(), timeout_s)
@@ -591,5 +659,18 @@ def _collection_info(message: admin_pb2.Collection) -> CollectionInfo:
         message.items,
         message.sequence,
         message.searchable_sequence,
+        message,
+    )
+
+
+def _operation_status(message: admin_pb2.Operation) -> OperationStatus:
+    return OperationStatus(
+        message.name,
+        message.kind,
+        message.collection,
+        message.done,
+        message.stage,
+        message.progress,
+        _status_error(message.error) if message.HasField("error") else None,
         message,
     )

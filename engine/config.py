@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )
+    compact_dead_share: Fraction = Field(
+        0.3, description="share of dead rows from which a collection's rows are written anew without them; 1 for never"
+    )
     coarse_codes: Literal["auto", "off"] = Field(
         "auto", description="int8 codes of all rows, for exact search in two passes: auto (where they pay) or off"
     )

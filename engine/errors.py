@@ -93,6 +93,13 @@ class ItemNotFound(NotFound):
         super().__init__(f"no item with id {item_id!r}", id=item_id)
 
 
+class OperationNotFound(NotFound):
+    reason = "OPERATION_NOT_FOUND"
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"no operation named {operation!r}, or it ended long ago", operation=operation)
+
+
 class CollectionExists(EngineError):
     code = "ALREADY_EXISTS"
     reason = "COLLECTION_EXISTS"
@@ -208,6 +215,12 @@ class TrainingFailed(EngineError):
     """The child that trains an index failed; searches go on as before."""
 
     reason = "TRAINING_FAILED"
+
+
+class OperationFailed(EngineError):
+    """A long-running operation raised what is no error of ours; everything is as it was before it."""
+
+    reason = "OPERATION_FAILED"
 
 
 class CorruptData(EngineError):

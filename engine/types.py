@@ -113,7 +113,8 @@ class VersionInfo:
     """An encoder and the index built with it, created and named as one.
 
     ``encoder_version`` is the fingerprint of the encoder's files and settings, empty without an encoder;
-    ``encoder_dtype`` is what it computes in.
+    ``encoder_dtype`` is what it computes in. ``generation``: how often its rows were
+    written anew without the dead ones.
     """
 
     id: str
@@ -123,6 +124,7 @@ class VersionInfo:
     dtype: VectorDtype
     created_micros: int
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

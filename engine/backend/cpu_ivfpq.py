@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.backend.protocol import Candidates, Rescored, TopK, Vectors
 from engine.errors import CorruptData
-from engine.types import Float32Array, Metric, Uint8Array
+from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cpu as kernels
 from kernels.packed_lists import CENTROIDS, PackedLists, ProbeLimits
 
@@ -105,6 +105,16 @@ class CpuIvfPq:
         codes = self._index.pq.compute_codes(padded if self._is_l2 else padded - self._centroids[numbers])
         rows = np.arange(self.n_rows, self.n_rows + len(padded), dtype=np.int64)
         self._lists.append(numbers, codes, rows, self._terms(codes))
+
+    def renumber(self, numbers: Int64Array) -> None:
+        """Row r becomes row ``numbers[r]``, those of -1 leave; the others keep their order and are rows 0 .. m."""
+        kept = PackedLists(self._lists.codebook, self._centroids, "l2" if self._is_l2 else "dot")
+        for number in range(self.nlist):
+            codes, rows, terms = self._lists.listed(number)
+            new = numbers[rows]
+            stays = new >= 0
+            kept.append(np.full(int(stays.sum()), number), codes[stays], new[stays], terms[stays])
+        self._lists = kept
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
         """What a reach and a slack of 1 mean for queries [B, d] whose k-th best quantised score is ``kth`` [B], as a

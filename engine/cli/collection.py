@@ -9,14 +9,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from engine.cli import output, session
+from engine.cli import operation, output, session
 from engine.schema_file import read_schema
 from engine.types import AttributeSpec, AttributeType, Schema
 
 if TYPE_CHECKING:
     from engine.client import CollectionInfo, VersionStatus
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create, list, show and delete collections.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Create, list, show, compact and delete collections."
+)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection.")]
 
@@ -81,6 +83,21 @@ def delete(
         output.print_json({"name": name, "items": info.items})
     else:
         session.out.print(Text(f"deleted {name} with {info.items:,} items"))
+
+
+@app.command()
+def compact(
+    name: NameArgument,
+    wait: operation.WaitOption = True,
+    as_json: session.JsonOption = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Write a collection's rows anew without the dead ones, which gives back their memory and disk.
+
+    Searches and writes go on meanwhile. A server also does this by itself (setting compact_dead_share).
+    """
+    with session.connect(target) as client:
+        operation.follow(client, client.compact_collection(name), wait=wait, as_json=as_json)
 
 
 @app.command("add-attribute")

@@ -18,7 +18,7 @@ import numpy as np
 import engine
 from engine.errors import TrainingFailed
 from engine.index.ivfpq import IvfPqImage, read_image, remove_image
-from engine.types import Float32Array, Metric, Uint8Array, VectorDtype
+from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
 
 _STOP_SECONDS = 5.0
 
@@ -28,7 +28,8 @@ class BuildJob:
     """What to build from rows [0, n_rows) of mapped segments, and where to put it.
 
     ``sequence`` is what the rows were read at. ``nlist`` and ``code_bytes`` are chosen by measurement unless given.
-    ``image``: an image that is only to be tuned anew, rather than another to be built.
+    ``image``: an image that is only to be tuned anew, rather than another to be built; with ``of``, the folder that it
+    lies in, it is to be renumbered for these rows instead.
     """
 
     id: str
@@ -46,6 +47,7 @@ class BuildJob:
     code_bytes: int | None = None
     priority: Literal["idle", "normal"] = "idle"
     image: str | None = None
+    of: Path | None = None
 
     @property
     def alive_path(self) -> Path:
@@ -58,6 +60,11 @@ class BuildJob:
         return self._own("queries")
 
     @property
+    def numbers_path(self) -> Path:
+        """What an image's rows become, -1 for those that leave it: a NumPy file, int64 [n]."""
+        return self._own("numbers")
+
+    @property
     def job_path(self) -> Path:
         return self._own("job")
 
@@ -67,13 +74,14 @@ class BuildJob:
         return self._own("errors")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"folder": str(self.folder), "segments": [str(path) for path in self.segments]}
+        paths = {"folder": str(self.folder), "segments": [str(path) for path in self.segments]}
+        return asdict(self) | paths | {"of": str(self.of) if self.of else None}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> BuildJob:
         """The inverse of ``to_json``."""
         paths = {"folder": Path(stored["folder"]), "segments": tuple(Path(one) for one in stored["segments"])}
-        return cls(**(stored | paths))
+        return cls(**(stored | paths | {"of": Path(stored["of"]) if stored["of"] else None}))
 
     def _own(self, suffix: str) -> Path:
         return self.folder / f"build-{self.id}.{suffix}"
@@ -125,7 +133,8 @@ class BuildProcess:
             remove_image(self.job.folder, self.job.id)
             why = said.splitlines()[-1] if said else f"it ended with {code} and without a word"
             raise TrainingFailed(f"building index image {self.job.id} failed: {why}", id=self.job.id, exit_code=code)
-        return read_image(self.job.folder, self.job.image or self.job.id)
+        is_tuned = self.job.image is not None and self.job.of is None
+        return read_image(self.job.folder, self.job.image if is_tuned and self.job.image else self.job.id)
 
     def cancel(self) -> None:
         """End the child, which blocks for a moment, and remove what it left; harmless once it has ended."""
@@ -161,6 +170,21 @@ def start(job: BuildJob, alive: Uint8Array, logged: Float32Array | None = None) 
     if logged is not None:
         with job.queries_path.open("wb") as file:
             np.save(file, logged)
+    return _spawn(job)
+
+
+def start_renumbering(job: BuildJob, numbers: Int64Array) -> BuildProcess:
+    """Start a child that gives an image's rows other numbers, and adds the rows that it lacks.
+
+    Raises:
+        OSError: the folder cannot be written or no process started.
+    """
+    with job.numbers_path.open("wb") as file:
+        np.save(file, numbers)
+    return _spawn(job)
+
+
+def _spawn(job: BuildJob) -> BuildProcess:
     job.job_path.write_text(json.dumps(job.to_json()), "utf-8")
     package_root = str(Path(engine.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
@@ -193,9 +217,10 @@ def main(arguments: list[str]) -> None:
     if job.priority == "idle":
         os.nice(19)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    from engine.index.building import build, tune_again
+    from engine.index.building import build, renumber, tune_again
 
-    (build if job.image is None else tune_again)(job, _Reporter())
+    work = build if job.image is None else tune_again if job.of is None else renumber
+    work(job, _Reporter())
 
 
 class _Reporter:

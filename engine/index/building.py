@@ -93,7 +93,7 @@ def build(job: BuildJob, report: Report) -> IvfPqImage:
     shape = _choose(work, trainer)
     report("training", 0.0)
     index = trainer.make(shape.nlist, shape.code_bytes)
-    _add_all(work, index)
+    _add_all(work.vectors, index, report)
     path = index_path(job.folder, job.id)
     index.save(path)
     tuning = _tune(work, index)
@@ -130,6 +130,26 @@ def tune_again(job: BuildJob, report: Report) -> IvfPqImage:
     tuned = replace(image, tuning=_tune(work, index))
     write_image(job.folder, tuned)
     return tuned
+
+
+def renumber(job: BuildJob, report: Report) -> IvfPqImage:
+    """An image for rows that were written anew: what it has of them gets their numbers, the others are added.
+
+    Raises:
+        CorruptData: there is no such image.
+    """
+    assert job.image is not None
+    assert job.of is not None
+    image = read_image(job.of, job.image)
+    index = CpuIvfPq.load(index_path(job.of, image.id), threads=job.threads)
+    report("renumbering", 0.0)
+    index.renumber(np.load(job.numbers_path, allow_pickle=False))
+    _add_all(map_vectors(job), index, report)
+    path = index_path(job.folder, job.id)
+    index.save(path)
+    renumbered = replace(image, id=job.id, n_rows=job.n_rows, sequence=job.sequence, index_sha256=file_sha256(path))
+    write_image(job.folder, renumbered)
+    return renumbered
 
 
 def map_vectors(job: BuildJob) -> Vectors:
@@ -188,12 +208,12 @@ def _choose(work: Work, trainer: Trainer) -> Shape:
     return Shape(scaled(shape.nlist, len(pilot.rows), len(work.live_rows)), shape.code_bytes)
 
 
-def _add_all(work: Work, index: IvfPqIndex) -> None:
-    """Rows [0, n_rows) in order, dead ones too, for row r of the index must be row r of the version."""
-    n_rows = work.job.n_rows
-    for first in range(0, n_rows, _ADD_ROWS):
-        index.add(take(work.vectors, np.arange(first, min(first + _ADD_ROWS, n_rows))))
-        work.report("adding", min(first + _ADD_ROWS, n_rows) / n_rows)
+def _add_all(vectors: Vectors, index: IvfPqIndex, report: Report) -> None:
+    """The rows it lacks, in order, dead ones too, for row r of the index must be row r of the version."""
+    n_rows = vectors.n_rows
+    for first in range(index.n_rows, n_rows, _ADD_ROWS):
+        index.add(take(vectors, np.arange(first, min(first + _ADD_ROWS, n_rows))))
+        report("adding", min(first + _ADD_ROWS, n_rows) / n_rows)
 
 
 def _tune(work: Work, index: IvfPqIndex) -> Tuning:

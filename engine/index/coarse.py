@@ -86,6 +86,11 @@ class Coarse:
         n_proven = int(proven.sum())
         self.depths.learn(depth_per_k, proven=n_proven, unproven=len(proven) - n_proven)
 
+    def follow(self, earlier: Coarse) -> None:
+        """Take the place of codes of the same items: what searches by those have shown holds for these."""
+        self.depths, self._learnt_at_rows = earlier.depths, self.n_rows
+        self.asked, self.unproven = earlier.asked, earlier.unproven
+
     def count(self, proven: npt.NDArray[np.bool_]) -> None:
         self.asked += len(proven)
         self.unproven += len(proven) - int(proven.sum())

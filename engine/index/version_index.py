@@ -134,6 +134,21 @@ class VersionIndex:
             self._least_rows = min_rows_to_train(self.version.dimension, self.costs)
         return self._least_rows
 
+    def beside(self, version: VersionInfo, segments: Segments) -> VersionIndex:
+        """An empty index for the same items in other rows, to be filled and then ``become``."""
+        other = VersionIndex(self.schema, version, segments, self.costs, costs_are_given=self._costs_are_given)
+        other.masks, other.query_log, other._least_rows = self.masks, self.query_log, self._least_rows
+        return other
+
+    def become(self, other: VersionIndex) -> None:
+        """Take over everything of an index made ``beside`` this one, which is not to be used any more."""
+        self.masks.forget(self.columns)
+        other.coarse.follow(self.coarse)
+        self.version = other.version
+        self.rows, self.columns, self.lists, self.coarse = other.rows, other.columns, other.lists, other.coarse
+        self.sequence = other.sequence
+        self._segments, self._vectors, self._fold_rows = other._segments, None, 1
+
     def switch_lists(self, lists: Lists) -> None:
         """Search with these from the next batch on."""
         self.lists = lists

@@ -184,6 +184,24 @@ class Lane(Generic[P, R]):
         self.post(act)
         return await future
 
+    async def call_idle(self, step: Callable[[], bool]) -> None:
+        """``post_idle`` a step and wait until it answers False; what it raises, if it does, ends it too."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def act() -> bool:
+            try:
+                more = not future.done() and step()
+            except Exception as error:
+                loop.call_soon_threadsafe(_fail, future, error)
+                return False
+            if not more:
+                loop.call_soon_threadsafe(_succeed, future, None)
+            return more
+
+        self.post_idle(act)
+        await future
+
     def drain(self) -> None:
         """Take no new work, finish what waits, end the thread; blocks until then."""
         with self._wake:

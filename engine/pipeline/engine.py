@@ -40,6 +40,8 @@ from engine.limits import Limits
 from engine.models.bundle import open_encoder
 from engine.models.protocol import Encoder
 from engine.pipeline.collection import Collection, Lanes
+from engine.pipeline.list_building import restore_lists
+from engine.pipeline.operations import Operations
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
 from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.upkeep import Upkeep
@@ -107,7 +109,8 @@ class Engine:
         )
         self.lanes = _open_lanes(settings, self.backend, self.recall_monitor)
         self._recall_task: asyncio.Task[None] | None = None
-        self.upkeep = Upkeep(settings, self.lanes, self.backend, self.recall_monitor.windows)
+        self.operations = Operations()
+        self.upkeep = Upkeep(settings, self.lanes, self.backend, self.recall_monitor.windows, self.operations)
 
     def collection(self, name: str) -> Collection:
         """The collection of that name.
@@ -183,6 +186,7 @@ class Engine:
         await asyncio.gather(*self._changes, return_exceptions=True)
         await self._stop_checking_recall()
         await self.upkeep.stop()
+        await self.operations.stop()
         await asyncio.to_thread(self.lanes.encode.drain)
         await asyncio.to_thread(self.lanes.commit.drain)
         await asyncio.to_thread(self.lanes.search.drain)
@@ -320,7 +324,7 @@ class Engine:
             index.query_log = QueryLog.load(log, version.dimension)
         else:
             log.unlink(missing_ok=True)
-        self.upkeep.restore_lists(store, index)
+        restore_lists(self.backend, store, index)
         _warm_up(self.backend, index, encoder)
         return Collection(
             store,

@@ -1,16 +1,19 @@
-"""AdminService: collections and what the server is. Versions, snapshots and operations are not implemented yet."""
+"""AdminService: collections, operations and what the server is. Versions and snapshots are not implemented yet."""
 
 from __future__ import annotations
 
 import resource
+from bisect import bisect_right
 from dataclasses import asdict, replace
 from importlib import metadata
 
 from engine import convert
-from engine.errors import LimitExceeded
+from engine.errors import InvalidArgument, LimitExceeded
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
+from engine.pipeline.operations import Operation
 from engine.rpc.methods import Call
+from engine.rpc.status import status_of
 from engine.types import VersionInfo
 from engine.v1 import admin_pb2, common_pb2
 
@@ -40,10 +43,7 @@ class AdminServicer:
     async def list_collections(
         self, request: admin_pb2.ListCollectionsRequest, call: Call
     ) -> admin_pb2.ListCollectionsResponse:
-        limit = self._engine.limits.page_size
-        size = request.page_size or limit
-        if size > limit:
-            raise LimitExceeded("page_size", value=size, limit=limit, unit="collections a page")
+        size = self._page_size(request.page_size, "collections")
         names = sorted(name for name in self._engine.collections if name > request.page_token)
         page = [_collection(self._engine.collections[name]) for name in names[:size]]
         return admin_pb2.ListCollectionsResponse(
@@ -61,6 +61,32 @@ class AdminServicer:
         await collection.add_attribute(convert.attribute_from(request.attribute, "attribute"))
         return admin_pb2.AddAttributeResponse(collection=_collection(collection))
 
+    async def compact_collection(
+        self, request: admin_pb2.CompactCollectionRequest, call: Call
+    ) -> admin_pb2.CompactCollectionResponse:
+        operation = self._engine.upkeep.compact(self._engine.collection(request.collection))
+        return admin_pb2.CompactCollectionResponse(operation=_operation(operation))
+
+    async def get_operation(self, request: admin_pb2.GetOperationRequest, call: Call) -> admin_pb2.GetOperationResponse:
+        return admin_pb2.GetOperationResponse(operation=_operation(self._engine.operations.get(request.name)))
+
+    async def list_operations(
+        self, request: admin_pb2.ListOperationsRequest, call: Call
+    ) -> admin_pb2.ListOperationsResponse:
+        size = self._page_size(request.page_size, "operations")
+        found = list(self._engine.operations)
+        first = _place_after(request.page_token, [one.number for one in found])
+        page = found[first : first + size]
+        return admin_pb2.ListOperationsResponse(
+            operations=[_operation(one) for one in page],
+            next_page_token=str(page[-1].number) if first + size < len(found) else "",
+        )
+
+    async def cancel_operation(
+        self, request: admin_pb2.CancelOperationRequest, call: Call
+    ) -> admin_pb2.CancelOperationResponse:
+        return admin_pb2.CancelOperationResponse(operation=_operation(self._engine.operations.cancel(request.name)))
+
     async def get_server(self, request: admin_pb2.GetServerRequest, call: Call) -> admin_pb2.GetServerResponse:
         engine = self._engine
         return admin_pb2.GetServerResponse(
@@ -74,6 +100,38 @@ class AdminServicer:
             started_at=convert.timestamp(engine.started_micros),
             start_seconds=engine.start_seconds,
         )
+
+    def _page_size(self, asked: int, unit: str) -> int:
+        limit = self._engine.limits.page_size
+        if asked > limit:
+            raise LimitExceeded("page_size", value=asked, limit=limit, unit=f"{unit} a page")
+        return asked or limit
+
+
+def _place_after(page_token: str, numbers: list[int]) -> int:
+    """Where to go on: numbers ascend."""
+    if not page_token:
+        return 0
+    if not page_token.isascii() or not page_token.isdigit():
+        raise InvalidArgument("page_token", "is none that this method gave", value=page_token)
+    return bisect_right(numbers, int(page_token))
+
+
+def _operation(operation: Operation) -> admin_pb2.Operation:
+    message = admin_pb2.Operation(
+        name=operation.name,
+        done=operation.is_done,
+        progress=operation.progress,
+        stage=operation.stage,
+        kind=operation.kind,
+        collection=operation.collection,
+        began_at=convert.timestamp(operation.began_micros),
+    )
+    if operation.ended_micros is not None:
+        message.ended_at.CopyFrom(convert.timestamp(operation.ended_micros))
+    if operation.error is not None:
+        message.error.CopyFrom(status_of(operation.error))
+    return message
 
 
 def _version_of(distribution: str) -> str:

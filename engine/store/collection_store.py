@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +18,17 @@ from engine.dtypes import to_float32
 from engine.errors import CorruptData, InvalidArgument, VersionNotFound
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_schema, encode_version
+from engine.store.compaction import CommittedGroup, Compaction
 from engine.store.faults import open_faults, write_faults
-from engine.store.folders import DATABASE_NAME, made_aside
+from engine.store.folders import DATABASE_NAME, made_aside, sync_folder
 from engine.store.planning import Counters
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments
-from engine.store.writes import LiveRow, LoggedChange, WriteOutcome, WriteRequest
+from engine.store.writes import Change, LiveRow, LoggedChange, WriteOutcome, WriteRequest
 from engine.store.writing import StoreLimits, StoreWriter, row_numbers
 from engine.types import AttributeSpec, ItemId, Schema, StoredItem, VersionInfo
+
+_log = logging.getLogger(__name__)
 
 _FIRST_VERSION = 1
 _DEFAULT_LIMITS = StoreLimits()
@@ -42,12 +49,16 @@ class CollectionStore:
         self._number, self._version, next_row = _read_version(connection)
         self._counters = replace(self._counters, next_row=next_row)
         self._codec = ItemCodec(schema)
-        self._segments = VectorSegments(
-            version_folder(folder, self._version), dimension=self._version.dimension, dtype=self._version.dtype
-        )
+        self._folder = folder
+        self._segments = _segments_of(folder, self._version)
         self._segments.verify(next_row)
         self._writer = StoreWriter(connection, self._segments, database=database, limits=limits, version=self._number)
+        self._writer.drop_staged()
+        _remove_other_generations(folder, self._version)
         self._reader = StoreReader(database, self._codec)
+        self._compaction: Compaction | None = None
+        # Held while rows are looked up and their vectors read, and while all items get other rows.
+        self._rows_stay = threading.Lock()
         self._is_closed = False
 
     @classmethod
@@ -125,8 +136,69 @@ class CollectionStore:
             if durable or not plan.is_empty:
                 self._writer.write(plan, durable=durable)
         self._counters = plan.counters
+        if self._compaction is not None and not plan.is_empty:
+            changes = [change for outcome in outcomes for change in outcome.changes]
+            self._compaction.note(CommittedGroup(changes, list(plan.moved_items()), plan.deleted_keys()))
         self._writer.checkpoint_if_due()
         return outcomes
+
+    def begin_compaction(self) -> Compaction:
+        """Take note of every write from now on; see ``Compaction`` for the steps. One at a time.
+
+        Raises:
+            ReadOnly: the disk refused.
+        """
+        assert self._compaction is None
+        segments = _segments_of(self._folder, _next_generation(self._version))
+        with write_faults("beginning a compaction"):
+            if segments.folder.exists():
+                shutil.rmtree(segments.folder)
+            segments.folder.mkdir()
+            sync_folder(segments.folder.parent)
+            self._compaction = self._writer.begin_compaction(segments)
+        return self._compaction
+
+    def finish_compaction(self) -> list[Change]:
+        """Do the last groups again and switch, all in one; what they changed, in terms of the new rows.
+
+        Writes plan over the new rows from now on. What lies in the old folder is the caller's to remove, with
+        ``remove_old_rows``, once nobody asks for it any more.
+
+        Raises:
+            ReadOnly: the disk refused; the compaction is still to be finished or given up.
+        """
+        compaction = self._compaction
+        assert compaction is not None
+        version = _next_generation(self._version)
+        with write_faults("switching to compacted rows"):
+            changes: list[Change] = []
+            while compaction.is_behind:
+                changes += compaction.catch_up()
+            with self._rows_stay:
+                self._writer.switch_to(compaction, encode_version(version))
+                old, self._segments, self._version = self._segments, compaction.segments, version
+        self._counters = replace(self._counters, next_row=compaction.n_rows)
+        self._compaction = None
+        old.close()
+        return changes
+
+    def give_up_compaction(self) -> None:
+        """Leave everything as it was; harmless where there is nothing to give up."""
+        compaction, self._compaction = self._compaction, None
+        if compaction is None:
+            return
+        compaction.segments.close()
+        with write_faults("giving up a compaction"):
+            self._writer.drop_staged()
+        shutil.rmtree(compaction.segments.folder, ignore_errors=True)
+
+    def remove_old_rows(self) -> None:
+        """Give back the disk that earlier generations of the rows take."""
+        _remove_other_generations(self._folder, self._version)
+
+    def live_rows_of(self, ids: Sequence[ItemId]) -> list[LiveRow]:
+        """Of the items that are there now, in no order."""
+        return self._reader.live_rows_of(ids, version=self._number)
 
     def add_attribute(self, spec: AttributeSpec) -> Schema:
         """Append an attribute to the schema; items written before have no value of it.
@@ -149,14 +221,16 @@ class CollectionStore:
 
     def get(self, ids: Sequence[ItemId], *, vectors: bool = False) -> list[StoredItem | None]:
         """In the order asked for, None for ids that do not exist."""
-        found = self._reader.items(ids, version=self._number)
-        items = {item.id: item for item in self._stored_items(found, vectors=vectors)}
+        with self._rows_stay if vectors else nullcontext():
+            found = self._reader.items(ids, version=self._number)
+            items = {item.id: item for item in self._stored_items(found, vectors=vectors)}
         return [items.get(item_id) for item_id in ids]
 
     def scroll(self, after: ItemId | None, *, limit: int, vectors: bool = False) -> list[StoredItem]:
         """The next items in ascending id: unsigned for ints, by UTF-8 bytes for strings."""
-        found = self._reader.scroll(after, limit=limit, version=self._number)
-        return self._stored_items(found, vectors=vectors)
+        with self._rows_stay if vectors else nullcontext():
+            found = self._reader.scroll(after, limit=limit, version=self._number)
+            return self._stored_items(found, vectors=vectors)
 
     def live_rows(self, version_id: str) -> Iterator[LiveRow]:
         """Ascending first row, as of one moment.
@@ -208,8 +282,28 @@ class CollectionStore:
 
 
 def version_folder(folder: Path, version: VersionInfo) -> Path:
-    """Where a collection keeps the files of a version."""
-    return folder / "versions" / version.id
+    """Where a collection keeps the files of a version, in its generation."""
+    name = f"{version.id}.{version.generation}" if version.generation else version.id
+    return folder / "versions" / name
+
+
+def _segments_of(folder: Path, version: VersionInfo) -> VectorSegments:
+    return VectorSegments(version_folder(folder, version), dimension=version.dimension, dtype=version.dtype)
+
+
+def _next_generation(version: VersionInfo) -> VersionInfo:
+    return replace(version, generation=version.generation + 1)
+
+
+def _remove_other_generations(folder: Path, version: VersionInfo) -> None:
+    """What compactions left behind; what the disk keeps all the same is tried again when the store is next opened."""
+    kept = version_folder(folder, version)
+    for found in kept.parent.glob(f"{version.id}*"):
+        if found != kept and found.name.split(".")[0] == version.id:
+            try:
+                shutil.rmtree(found)
+            except OSError as fault:
+                _log.warning("%s: rows that nobody needs could not be removed: %s", found, fault)
 
 
 def _create_database(path: Path, schema: Schema, version: VersionInfo) -> None:

@@ -78,6 +78,15 @@ class StoreReader:
             finally:
                 connection.close()
 
+    def live_rows_of(self, ids: Sequence[ItemId], *, version: int) -> list[LiveRow]:
+        """Those of the items that are there, in no order."""
+        rows = self._select_ids(schema_sql.READ_LIVE_BY_ID, ids, before=[version])
+        with open_faults("reading live rows"):
+            return [
+                LiveRow(from_stored_id(stored_id), first, n, sequence, self._codec.decode_attributes(attributes))
+                for stored_id, first, n, sequence, attributes in rows
+            ]
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()

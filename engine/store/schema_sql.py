@@ -40,13 +40,7 @@ CREATE TABLE items (
     attributes TEXT NOT NULL,
     text TEXT NOT NULL
 ) STRICT;
-CREATE TABLE embeddings (
-    version INTEGER NOT NULL,
-    item_key INTEGER NOT NULL,
-    first_row INTEGER NOT NULL,
-    n_rows INTEGER NOT NULL,
-    PRIMARY KEY (version, item_key)
-) STRICT, WITHOUT ROWID;
+CREATE TABLE embeddings {embeddings};
 CREATE TABLE changes (
     sequence INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -103,13 +97,35 @@ FROM items CROSS JOIN embeddings ON version = ? AND item_key = key
 SCROLL_FROM_START = _SCROLL + "ORDER BY id LIMIT ?"
 SCROLL_AFTER = _SCROLL + "WHERE id > ? ORDER BY id LIMIT ?"
 READ_EMBEDDINGS = "SELECT first_row, n_rows, item_key FROM embeddings WHERE version = ?"
+READ_EMBEDDINGS_AFTER = """
+SELECT item_key, first_row, n_rows FROM embeddings WHERE version = ? AND item_key > ? ORDER BY item_key LIMIT ?
+"""
 READ_LIVE = "SELECT key, id, sequence, attributes FROM items WHERE key IN ({marks})"
+READ_LIVE_BY_ID = """
+SELECT id, first_row, n_rows, sequence, attributes
+FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
+"""
 READ_CHANGES = "SELECT sequence, kind, id FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?"
+
+_EMBEDDINGS_COLUMNS = """(
+    version INTEGER NOT NULL,
+    item_key INTEGER NOT NULL,
+    first_row INTEGER NOT NULL,
+    n_rows INTEGER NOT NULL,
+    PRIMARY KEY (version, item_key)
+) STRICT, WITHOUT ROWID"""
+MAKE_STAGED = f"CREATE TABLE staged {_EMBEDDINGS_COLUMNS}"
+WRITE_STAGED = "INSERT OR REPLACE INTO staged (version, item_key, first_row, n_rows) VALUES (?, ?, ?, ?)"
+DELETE_STAGED = "DELETE FROM staged WHERE version = ? AND item_key = ?"
+DROP_STAGED = "DROP TABLE IF EXISTS staged"
+SWITCH_TO_STAGED = ("DROP TABLE embeddings", "ALTER TABLE staged RENAME TO embeddings")
+UPDATE_VERSION = "UPDATE versions SET version = ?, next_row = ? WHERE number = ?"
+"""``staged``: where a compaction notes the rows that items will have; a crash leaves it to be dropped."""
 
 
 def create_tables(connection: sqlite3.Connection, id_type: IdType) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.executescript(_TABLES.format(id_type=_ID_COLUMN_TYPE[id_type]))
+    connection.executescript(_TABLES.format(id_type=_ID_COLUMN_TYPE[id_type], embeddings=_EMBEDDINGS_COLUMNS))
     connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 

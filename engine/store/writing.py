@@ -15,6 +15,7 @@ from engine.dtypes import StoredArray, to_stored
 from engine.errors import EngineError
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, StoredId, to_stored_id
+from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
 from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
 from engine.store.segments import VectorSegments
@@ -83,6 +84,27 @@ class StoreWriter:
         with schema_sql.transaction(self._connection):
             self._write_items(plan)
             self._write_log(plan)
+
+    def begin_compaction(self, segments: VectorSegments) -> Compaction:
+        """``segments``: where the new rows go."""
+        self._connection.execute(schema_sql.DROP_STAGED)
+        self._connection.execute(schema_sql.MAKE_STAGED)
+        return Compaction(self._connection, self._segments, segments, version=self._version)
+
+    def switch_to(self, compaction: Compaction, encoded_version: str) -> None:
+        """From now on items have the rows that the compaction gave them."""
+        compaction.segments.sync()
+        self._set_synchronous("FULL")
+        with schema_sql.transaction(self._connection):
+            for statement in schema_sql.SWITCH_TO_STAGED:
+                self._connection.execute(statement)
+            self._connection.execute(schema_sql.UPDATE_VERSION, [encoded_version, compaction.n_rows, self._version])
+        self._segments = compaction.segments
+
+    def drop_staged(self) -> None:
+        """What a compaction that came to no end has left."""
+        schema_sql.roll_back(self._connection)
+        self._connection.execute(schema_sql.DROP_STAGED)
 
     def write_schema(self, encoded: str) -> None:
         self._set_synchronous("FULL")

@@ -60,6 +60,11 @@ class AdminServiceStub(object):
                 request_serializer=engine_dot_v1_dot_admin__pb2.AddAttributeRequest.SerializeToString,
                 response_deserializer=engine_dot_v1_dot_admin__pb2.AddAttributeResponse.FromString,
                 _registered_method=True)
+        self.CompactCollection = channel.unary_unary(
+                '/engine.v1.AdminService/CompactCollection',
+                request_serializer=engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_admin__pb2.CompactCollectionResponse.FromString,
+                _registered_method=True)
         self.CreateVersion = channel.unary_unary(
                 '/engine.v1.AdminService/CreateVersion',
                 request_serializer=engine_dot_v1_dot_admin__pb2.CreateVersionRequest.SerializeToString,
@@ -161,6 +166,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompactCollection(self, request, context):
+        """Rows written anew without the dead ones, which gives back their memory and disk; a server also does so by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateVersion(self, request, context):
         """Not implemented yet: a version beside the first.
         """
@@ -218,21 +230,21 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetOperation(self, request, context):
-        """Not implemented yet: how far a long-running operation has come.
+        """How far a long-running operation has come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOperations(self, request, context):
-        """Not implemented yet: operations that run or ended lately.
+        """Operations that run or ended since the server started, in the order they began; of those that ended the latest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOperation(self, request, context):
-        """Not implemented yet: the reply does not wait for the operation to end.
+        """Everything is left as it was before it. The reply does not wait for the operation to end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,6 +284,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.AddAttribute,
                     request_deserializer=engine_dot_v1_dot_admin__pb2.AddAttributeRequest.FromString,
                     response_serializer=engine_dot_v1_dot_admin__pb2.AddAttributeResponse.SerializeToString,
+            ),
+            'CompactCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompactCollection,
+                    request_deserializer=engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_admin__pb2.CompactCollectionResponse.SerializeToString,
             ),
             'CreateVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateVersion,
@@ -470,6 +487,33 @@ class AdminService(object):
             '/engine.v1.AdminService/AddAttribute',
             engine_dot_v1_dot_admin__pb2.AddAttributeRequest.SerializeToString,
             engine_dot_v1_dot_admin__pb2.AddAttributeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.AdminService/CompactCollection',
+            engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.SerializeToString,
+            engine_dot_v1_dot_admin__pb2.CompactCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

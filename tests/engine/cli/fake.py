@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine import convert
-from engine.client import CollectionInfo, DeleteResult, ItemRefusal, UpsertResult, VersionStatus
-from engine.errors import CollectionExists, CollectionNotFound, InvalidArgument, Loading, Unavailable
+from engine.client import CollectionInfo, DeleteResult, ItemRefusal, OperationStatus, UpsertResult, VersionStatus
+from engine.errors import (
+    Cancelled,
+    CollectionExists,
+    CollectionNotFound,
+    EngineError,
+    InvalidArgument,
+    Loading,
+    OperationNotFound,
+    Unavailable,
+)
 from engine.limits import Limits
 from engine.types import (
     AttributeSpec,
@@ -31,6 +41,7 @@ class FakeServer:
     """What outlives a client: collections and their items.
 
     ``fail_after``: batches of a stream that are acknowledged before the server is gone; None for all.
+    ``operation_error``: what operations that are waited for fail with.
     """
 
     def __init__(self) -> None:
@@ -43,6 +54,8 @@ class FakeServer:
         self.searches: list[tuple[Any, SearchParams]] = []
         self.is_reachable = True
         self.is_loading = False
+        self.operations: dict[str, OperationStatus] = {}
+        self.operation_error: EngineError | None = None
 
     def client(self, target: str) -> FakeClient:
         return FakeClient(self, target)
@@ -113,6 +126,40 @@ class FakeClient:
         fields = {one: getattr(schema, one) for one in schema.__dataclass_fields__}
         self._server.schemas[name] = Schema(**{**fields, "attributes": (*schema.attributes, spec)})
         return self.get_collection(name)
+
+    def compact_collection(self, name: str) -> OperationStatus:
+        self.get_collection(name)
+        return self._operation("compact", name)
+
+    def list_operations(self) -> list[OperationStatus]:
+        return list(self._server.operations.values())
+
+    def operation(self, name: str) -> OperationStatus:
+        if name not in self._server.operations:
+            raise OperationNotFound(name)
+        return self._server.operations[name]
+
+    def cancel_operation(self, name: str) -> OperationStatus:
+        cancelled = replace(self.operation(name), is_done=True, error=Cancelled("the operation was cancelled"))
+        self._server.operations[name] = cancelled
+        return cancelled
+
+    def wait_for_operation(
+        self, operation: OperationStatus, *, told: Callable[[OperationStatus], None]
+    ) -> OperationStatus:
+        told(operation)
+        if self._server.operation_error is not None:
+            raise self._server.operation_error
+        done = replace(operation, is_done=True, progress=1.0, stage="")
+        self._server.operations[operation.name] = done
+        return done
+
+    def _operation(self, kind: str, collection: str) -> OperationStatus:
+        name = f"{kind}-{len(self._server.operations) + 1}"
+        message = admin_pb2.Operation(name=name, kind=kind, collection=collection)
+        begun = OperationStatus(name, kind, collection, False, "copying", 0.25, None, message)
+        self._server.operations[name] = begun
+        return begun
 
     def upsert_stream(
         self, collection: str, batches: Iterable[Sequence[Item]], *, bulk: bool = False

@@ -1,0 +1,206 @@
+"""Giving back what dead rows take: a collection's rows written anew without them, an index for these made beside the
+one that serves, and both switched to between two batches.
+
+Copying runs in a thread of its own, lists are renumbered in a child process of idle priority, the new index is filled
+in slices of about 2 ms when the search lane has nothing else to do. Searches and writes wait for none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.backend.protocol import Backend
+from engine.errors import FailedPrecondition
+from engine.index.build import BuildJob, start_renumbering
+from engine.index.ivfpq import index_path
+from engine.index.version_index import Lists, VersionIndex
+from engine.pipeline.operations import Report, follow
+from engine.store import Change
+from engine.store.compaction import Compaction
+from engine.types import Int64Array
+from kernels.cpu import rows_of_mask
+
+if TYPE_CHECKING:
+    from engine.pipeline.collection import Collection
+
+_SLICE_SECONDS = 0.002
+_APPLIED_CHANGES = 128
+_FIRST_SLICE_ITEMS = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Moment:
+    """What lived at a sequence number: rows, ascending, and the place among them of each item's first, with its id."""
+
+    live: Int64Array
+    places: Int64Array
+    ids: list[object]
+    n_rows: int
+    sequence: int
+
+
+async def compact(collection: Collection, backend: Backend, *, threads: int, report: Report) -> None:
+    """Take the collection to rows of which all lived when this began.
+
+    Raises:
+        ReadOnly: the disk refused; everything is as it was.
+        FailedPrecondition: the schema changed meanwhile; everything is as it was.
+    """
+    commit, store = collection.lanes.commit, collection.store
+    schema = store.schema
+    compaction = await commit.call(store.begin_compaction)
+    try:
+        new = await _prepared(collection, compaction, backend, threads, report)
+        report("switching", 0.0)
+        if store.schema is not schema:
+            raise FailedPrecondition("an attribute was added while rows were compacted")
+        await commit.call(lambda: _finish(collection, new))
+    except BaseException:
+        # A switch that has happened leaves nothing to give up.
+        commit.post(store.give_up_compaction)
+        raise
+    await collection.lanes.search.call(lambda: None)
+    await asyncio.to_thread(store.remove_old_rows)
+
+
+async def _prepared(
+    collection: Collection, compaction: Compaction, backend: Backend, threads: int, report: Report
+) -> VersionIndex:
+    """The new index with all that was committed until a moment ago."""
+    commit, search, index, store = collection.lanes.commit, collection.lanes.search, collection.index, collection.store
+    await collection.visible(store.sequence, None)
+    moment = await search.call(lambda: _moment(index))
+    compaction.begin(moment.live, sequence=moment.sequence)
+    report("copying", 0.0)
+    while await asyncio.to_thread(compaction.copy):
+        report("copying", compaction.progress)
+    report("staging", 0.0)
+    while await commit.call(compaction.stage):
+        pass
+    new = index.beside(replace(index.version, generation=index.version.generation + 1), compaction.segments)
+    lists, has_codes = index.lists, index.coarse.n_rows > 0
+    if lists is not None:
+        report("renumbering", 0.0)
+        new.lists = await _renumbered(collection, compaction, backend, lists, moment, threads, report)
+    filling = _Filling(collection, new, moment, report)
+    await search.call_idle(filling.step)
+    await _caught_up(collection, compaction, new)
+    if lists is not None:
+        report("folding", 0.0)
+        await search.call_idle(new.fold)
+    if has_codes:
+        report("coding", 0.0)
+        await search.call_idle(lambda: new.add_codes(backend))
+    await _caught_up(collection, compaction, new)
+    return new
+
+
+def _moment(index: VersionIndex) -> _Moment:
+    """In the search lane's thread."""
+    rows = index.rows
+    live = rows_of_mask(rows.alive, end_row=rows.n_rows)
+    places = np.flatnonzero(rows.first_rows[live] == live)
+    return _Moment(live, places, rows.ids[live[places]].tolist(), rows.n_rows, index.sequence)
+
+
+class _Filling:
+    """Fills a new index with the rows that were copied, but for those that have died since."""
+
+    def __init__(self, collection: Collection, new: VersionIndex, moment: _Moment, report: Report) -> None:
+        self._store = collection.store
+        self._new = new
+        self._moment = moment
+        self._report = report
+        self._done = 0
+        self._slice_items = _FIRST_SLICE_ITEMS
+        self._loop = asyncio.get_running_loop()
+
+    def step(self) -> bool:
+        """In the search lane's thread; True while there is more to do."""
+        moment, first = self._moment, self._done
+        end = min(first + self._slice_items, len(moment.places))
+        began = time.perf_counter()
+        self._fill(first, end)
+        seconds = max(time.perf_counter() - began, 1e-6)
+        self._done = end
+        self._slice_items = max(1, min(2 * self._slice_items, int((end - first) * _SLICE_SECONDS / seconds)))
+        self._loop.call_soon_threadsafe(self._report, "filling", end / max(len(moment.places), 1))
+        return end < len(moment.places)
+
+    def _fill(self, first: int, end: int) -> None:
+        moment = self._moment
+        places = moment.places[first:end].tolist()
+        found = {row.id: row for row in self._store.live_rows_of(moment.ids[first:end])}  # type: ignore[arg-type]
+        live = []
+        for item_id, place in zip(moment.ids[first:end], places, strict=True):
+            row = found.get(item_id)  # type: ignore[call-overload]
+            # An item that has other rows by now gets them when its change is done again.
+            if row is not None and row.first_row == moment.live[place]:
+                live.append(replace(row, first_row=place))
+        next_row = int(moment.places[end]) if end < len(moment.places) else len(moment.live)
+        self._new.recover(live, n_rows=next_row, sequence=moment.sequence)
+
+
+async def _renumbered(
+    collection: Collection,
+    compaction: Compaction,
+    backend: Backend,
+    lists: Lists,
+    moment: _Moment,
+    threads: int,
+    report: Report,
+) -> Lists:
+    """The same lists over the copied rows, as an image beside these."""
+    version, folder = collection.version, compaction.segments.folder
+    job = BuildJob(
+        id=f"{moment.sequence:016d}",
+        folder=folder,
+        segments=tuple(compaction.segments.paths(len(moment.live))),
+        n_rows=len(moment.live),
+        dimension=version.dimension,
+        dtype=version.dtype,
+        metric=version.metric,
+        sequence=moment.sequence,
+        recall_target=collection.recall_target,
+        seed=version.created_micros % 2**31,
+        threads=threads,
+        image=lists.image_id,
+        of=collection.store.segments(version.id).folder,
+    )
+    numbers = np.full(moment.n_rows, -1, np.int64)
+    numbers[moment.live] = np.arange(len(moment.live))
+    process = await asyncio.to_thread(start_renumbering, job, numbers)
+    image = await follow(process, report)
+    ivfpq = await asyncio.to_thread(backend.load_ivfpq, index_path(folder, image.id))
+    return replace(lists, ivfpq=ivfpq, image_id=image.id)
+
+
+async def _caught_up(collection: Collection, compaction: Compaction, new: VersionIndex) -> None:
+    """Do again what was committed so far, until as good as nothing is left."""
+    sequence = new.sequence
+    while compaction.is_behind:
+        changes = await collection.lanes.commit.call(compaction.catch_up)
+        for first in range(0, len(changes), _APPLIED_CHANGES):
+            await _applied(collection, new, changes[first : first + _APPLIED_CHANGES], sequence)
+
+
+async def _applied(collection: Collection, new: VersionIndex, changes: list[Change], sequence: int) -> None:
+    await collection.lanes.search.call(lambda: new.apply(changes, sequence=sequence))
+
+
+def _finish(collection: Collection, new: VersionIndex) -> None:
+    """In the commit lane's thread: what is committed after this is applied after the switch."""
+    store = collection.store
+    changes = store.finish_compaction()
+    sequence = store.sequence
+
+    def switch() -> None:
+        new.apply(changes, sequence=sequence)
+        collection.index.become(new)
+
+    collection.lanes.search.post(switch)
