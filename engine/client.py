@@ -167,6 +167,12 @@ class OperationStatus:
     error: EngineError | None
     message: admin_pb2.Operation
 
+    @property
+    def snapshot(self) -> admin_pb2.Snapshot | None:
+        """What it has written or restored, once it has."""
+        told = admin_pb2.Snapshot()
+        return told if self.message.response.Unpack(told) else None
+
 
 class RetrievalClient:
     """A connection to a server.
@@ -464,6 +470,30 @@ class RetrievalClient:
         """Begin to write the collection's rows anew without the dead ones."""
         request = admin_pb2.CompactCollectionRequest(collection=collection)
         return _operation_status(self._call(self._admin.CompactCollection, request, timeout_s).operation)
+
+    def create_snapshot(self, collection: str, *, to: str = "", timeout_s: float | None = None) -> OperationStatus:
+        """Begin a consistent copy of the collection; ``to``: a folder or address that it is copied to as well."""
+        request = admin_pb2.CreateSnapshotRequest(collection=collection, to=to)
+        return _operation_status(self._call(self._admin.CreateSnapshot, request, timeout_s).operation)
+
+    def list_snapshots(self, collection: str, *, timeout_s: float | None = None) -> list[admin_pb2.Snapshot]:
+        """Those that the server keeps, the newest first."""
+        found: list[admin_pb2.Snapshot] = []
+        token = ""
+        while True:
+            request = admin_pb2.ListSnapshotsRequest(collection=collection, page_token=token)
+            reply = self._call(self._admin.ListSnapshots, request, timeout_s)
+            found.extend(reply.snapshots)
+            token = reply.next_page_token
+            if not token:
+                return found
+
+    def restore_snapshot(
+        self, collection: str, snapshot: str = "", *, url: str = "", into: str = "", timeout_s: float | None = None
+    ) -> OperationStatus:
+        """Begin to make a collection of a snapshot: of one that the server keeps, or of a copy at an address."""
+        request = admin_pb2.RestoreSnapshotRequest(collection=collection, snapshot=snapshot, url=url, into=into)
+        return _operation_status(self._call(self._admin.RestoreSnapshot, request, timeout_s).operation)
 
     def operation(self, name: str, *, timeout_s: float | None = None) -> OperationStatus:
         request = admin_pb2.GetOperationRequest(name=name)

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )
+    snapshot_dir: Path | None = Field(
+        None, description="folder of snapshots; `snapshots` in the data directory unless given"
+    )
+    snapshots_kept: Count = Field(3, description="snapshots of a collection that are kept, the newest ones")
     compact_dead_share: Fraction = Field(
         0.3, description="share of dead rows from which a collection's rows are written anew without them; 1 for never"
     )
@@ -107,6 +111,11 @@ class Settings(BaseSettings):
         if address is not None:
             parse_address(address)
         return address
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of snapshots."""
+        return self.snapshot_dir or self.data_dir / "snapshots"
 
     @property
     def limits(self) -> Limits:

@@ -100,6 +100,13 @@ class OperationNotFound(NotFound):
         super().__init__(f"no operation named {operation!r}, or it ended long ago", operation=operation)
 
 
+class SnapshotNotFound(NotFound):
+    reason = "SNAPSHOT_NOT_FOUND"
+
+    def __init__(self, snapshot: str) -> None:
+        super().__init__(f"no snapshot {snapshot!r}", snapshot=snapshot)
+
+
 class CollectionExists(EngineError):
     code = "ALREADY_EXISTS"
     reason = "COLLECTION_EXISTS"

@@ -114,6 +114,17 @@ def _check_keys(table: Mapping[str, Any], keys: Mapping[str, type], field: str) 
             raise InvalidArgument(f"{field}.{key}", f"is {value!r}, not of type {wanted.__name__}")
 
 
+def validate_name(name: str, field: str) -> str:
+    """The name, if a collection may have it.
+
+    Raises:
+        InvalidArgument: it may not.
+    """
+    if not _COLLECTION_NAME.fullmatch(name):
+        raise InvalidArgument(field, f"{name!r} is not 1 to 64 of a-z, 0-9, '_', '-' that begin with a letter")
+    return name
+
+
 def validate_schema(
     schema: Schema, limits: Limits = _DEFAULT_LIMITS, *, encoder_dimension: int | None = None
 ) -> Schema:
@@ -122,10 +133,7 @@ def validate_schema(
     Raises:
         InvalidArgument: with the path of the field that is wrong; LimitExceeded beyond a published limit.
     """
-    if not _COLLECTION_NAME.fullmatch(schema.name):
-        raise InvalidArgument(
-            "schema.name", f"{schema.name!r} is not 1 to 64 of a-z, 0-9, '_', '-' that begin with a letter"
-        )
+    validate_name(schema.name, "schema.name")
     for key, choices in _CHOICES.items():
         if getattr(schema, key) not in choices:
             raise InvalidArgument(f"schema.{key}", f"{getattr(schema, key)!r} is none of {', '.join(choices)}")

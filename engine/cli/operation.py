@@ -78,7 +78,9 @@ def _tell(operation: OperationStatus, *, as_json: bool) -> None:
 def _state(operation: OperationStatus) -> str:
     if operation.error is not None:
         return f"failed: {operation.error.message}"
-    return "done" if operation.is_done else f"{operation.stage} {operation.progress:.0%}"
+    if operation.is_done:
+        return f"done, {operation.snapshot.id}" if operation.snapshot is not None else "done"
+    return f"{operation.stage} {operation.progress:.0%}"
 
 
 def _record(operation: OperationStatus) -> dict[str, Any]:

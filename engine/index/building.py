@@ -16,10 +16,11 @@ from engine.backend.faiss_build import allowed_code_bytes, train_centroids, trai
 from engine.backend.protocol import SEGMENT_ROWS, Backend, IvfPqIndex, Vectors
 from engine.dtypes import StoredArray, numpy_dtype
 from engine.errors import FailedPrecondition
+from engine.files import file_sha256
 from engine.index.build import BuildJob
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs_on
-from engine.index.ivfpq import IvfPqImage, code_sizes, file_sha256, index_path, read_image, sample_rows, write_image
+from engine.index.ivfpq import IvfPqImage, code_sizes, index_path, read_image, sample_rows, write_image
 from engine.index.measuring import Subject, take, tune
 from engine.index.query_log import ENOUGH
 from engine.index.tuning import Tuning, aim

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CorruptData
+from engine.files import file_sha256
 from engine.index.tuning import Costs, Tuning
 from engine.types import Metric
 
@@ -198,11 +198,6 @@ def remove_image(folder: Path, image_id: str) -> None:
     """Remove the image if it is there, its JSON first."""
     image_path(folder, image_id).unlink(missing_ok=True)
     index_path(folder, image_id).unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sequence(folder: Path, image_id: str) -> int:

@@ -76,7 +76,6 @@ class Collection:
         self.limits = limits
         self.recall_target = recall_target
         self.truncated_items = 0
-        self.upkeep_stage = ""
         self._loop = loop
         self._changed = changed
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []

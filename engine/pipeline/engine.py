@@ -21,6 +21,7 @@ from engine.errors import (
     CollectionNotFound,
     CorruptData,
     EngineError,
+    InvalidArgument,
     Loading,
     ReadOnly,
     SearchFailed,
@@ -41,11 +42,12 @@ from engine.models.bundle import open_encoder
 from engine.models.protocol import Encoder
 from engine.pipeline.collection import Collection, Lanes
 from engine.pipeline.list_building import restore_lists
-from engine.pipeline.operations import Operations
+from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
 from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
+from engine.pipeline.snapshots import in_thread, restore
 from engine.pipeline.upkeep import Upkeep
-from engine.schema_file import validate_schema
+from engine.schema_file import validate_name, validate_schema
 from engine.store import CollectionStore, DirectoryLock, delete_collection_folder, list_collections, remove_leftovers
 from engine.types import Filter, Metric, Schema, SearchParams, VectorDtype, VersionInfo
 
@@ -175,6 +177,36 @@ class Engine:
         A caller that goes away does not stop it halfway.
         """
         await self._to_its_end(self._delete(name))
+
+    def restore(self, name: str, *, snapshot: str, url: str, into: str) -> Operation:
+        """Make a collection ``into`` of a snapshot of ``name``, by its id or its address, and serve it.
+
+        Raises:
+            InvalidArgument: neither an id nor an address is given, or both, or a name is none.
+            CollectionExists: there is one of that name.
+        """
+        if bool(snapshot) == bool(url):
+            raise InvalidArgument("snapshot", "the id of a snapshot is wanted, or its url, and not both")
+        validate_name(into, "into")
+        if into in self.collections or into in self._failed:
+            raise CollectionExists(into)
+        source = url or self.settings.snapshots / validate_name(name, "collection") / Path(snapshot).name
+        return self.operations.start("restore", into, partial(self._restore, source, into))
+
+    async def _restore(self, source: Path | str, into: str, operation: Operation) -> None:
+        async with self._creating:
+            if not self.is_loaded:
+                raise Loading("the server is loading its collections")
+            if into in self.collections or into in self._failed:
+                raise CollectionExists(into)
+            folder = self._root / into
+            operation.result = await in_thread(lambda told: restore(source, folder, report=told), operation.report)
+            opened = await asyncio.to_thread(self._open_or_say_why, into)
+            if isinstance(opened, EngineError):
+                # It is there, and can be deleted by its name.
+                self._failed[into] = opened
+                raise opened
+            self._serve(opened)
 
     def coarse_queries(self) -> tuple[int, int]:
         """Queries that coarse scans answered so far, and those whose answers were not proven, over all collections."""

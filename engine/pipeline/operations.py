@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import Cancelled, EngineError, OperationFailed, OperationNotFound
@@ -28,7 +28,9 @@ _POLL_SECONDS = 0.1
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """``kind`` is compact, snapshot, restore, train or tune. ``error`` is None until it has failed."""
+    """``kind`` is compact, snapshot, restore, train or tune. ``error`` is None until it has failed; ``result``: what
+    it has made, of one that makes something.
+    """
 
     number: int
     kind: str
@@ -38,7 +40,7 @@ class Operation:
     progress: float = 0.0
     ended_micros: int | None = None
     error: EngineError | None = None
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Any = None
     task: asyncio.Task[Any] | None = None
 
     @property

@@ -20,9 +20,10 @@ from engine.backend.protocol import Backend
 from engine.config import Settings
 from engine.index.query_log import ENOUGH
 from engine.index.version_index import VersionIndex
+from engine.pipeline import snapshots
 from engine.pipeline.compaction import compact
 from engine.pipeline.list_building import build, tune
-from engine.pipeline.operations import Operation, Operations, Report
+from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallWindows
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _TUNED_FOR_SECONDS = 600.0
 _LEAST_DEAD_ROWS = 10_000
 """Fewer take too little to be worth the work."""
 
-_Work = Callable[["Collection", Report], Coroutine[Any, Any, None]]
+_Work = Callable[["Collection", Operation], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -115,9 +116,28 @@ class Upkeep:
             watched.is_coding = True
             self._lanes.search.post_idle(lambda: self._code(collection, watched))
 
+    def stage(self, collection: Collection) -> str:
+        """What is under way for the collection, in words; empty where nothing is."""
+        watched = self._watched.get(collection.name)
+        if watched is None or not watched.is_busy:
+            return ""
+        operation = watched.operations[0]
+        return f"{operation.stage} {operation.progress:.0%}"
+
     def compact(self, collection: Collection) -> Operation:
         """Write the collection's rows anew without the dead ones, however few these are."""
         return self._begin(self._watched[collection.name], "compact", self._compact)
+
+    def snapshot(self, collection: Collection, *, to: str = "") -> Operation:
+        """Write a snapshot of what is committed when its turn comes; ``to``: an address that it is copied to."""
+
+        async def work(collection: Collection, operation: Operation) -> None:
+            root, kept = self._settings.snapshots, self._settings.snapshots_kept
+            manifest = await snapshots.create(collection, root, kept=kept, to=to, report=operation.report)
+            operation.result = manifest
+            logger.info("collection %s: snapshot %s of %d bytes", collection.name, manifest.id, manifest.n_bytes)
+
+        return self._begin(self._watched[collection.name], "snapshot", work)
 
     def _begin_heavy(self, watched: _Watched) -> None:
         index = watched.collection.index
@@ -190,15 +210,10 @@ class Upkeep:
     async def _run(self, watched: _Watched, work: _Work, operation: Operation) -> None:
         """One at a time: of a collection, and of all of them."""
         collection = watched.collection
-
-        def report(stage: str, progress: float) -> None:
-            operation.report(stage, progress)
-            collection.upkeep_stage = f"{stage} {progress:.0%}"
-
-        collection.upkeep_stage = operation.stage = f"waiting to {operation.kind}"
+        operation.stage = f"waiting to {operation.kind}"
         try:
             async with watched.turn, self._heavy:
-                await work(collection, report)
+                await work(collection, operation)
             watched.failures, watched.retry_at = 0, 0.0
         except Exception as error:
             watched.failures += 1
@@ -206,21 +221,20 @@ class Upkeep:
             logger.error("%s of %s failed, searches go on as before: %s", operation.kind, collection.name, error)
             raise
         finally:
-            collection.upkeep_stage = ""
             asyncio.get_running_loop().call_soon(self.consider, collection)
 
-    async def _build(self, collection: Collection, report: Report) -> None:
-        await build(collection, self._backend, self._settings, switched=self._recall.forget, report=report)
+    async def _build(self, collection: Collection, operation: Operation) -> None:
+        await build(collection, self._backend, self._settings, switched=self._recall.forget, report=operation.report)
         self._count_as_tuned(collection)
 
-    async def _tune(self, collection: Collection, report: Report) -> None:
-        await tune(collection, self._settings, switched=self._recall.forget, report=report)
+    async def _tune(self, collection: Collection, operation: Operation) -> None:
+        await tune(collection, self._settings, switched=self._recall.forget, report=operation.report)
         self._count_as_tuned(collection)
 
-    async def _compact(self, collection: Collection, report: Report) -> None:
+    async def _compact(self, collection: Collection, operation: Operation) -> None:
         before = collection.index.rows.n_rows
         began = time.perf_counter()
-        await compact(collection, self._backend, threads=self._settings.compute_threads, report=report)
+        await compact(collection, self._backend, threads=self._settings.compute_threads, report=operation.report)
         rows, seconds = collection.index.rows.n_rows, time.perf_counter() - began
         logger.info("collection %s: compacted from %d to %d rows in %.1f s", collection.name, before, rows, seconds)
 

@@ -1,7 +1,8 @@
-"""AdminService: collections, operations and what the server is. Versions and snapshots are not implemented yet."""
+"""AdminService: collections, snapshots, operations and what the server is. Versions are not implemented yet."""
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from bisect import bisect_right
 from dataclasses import asdict, replace
@@ -14,6 +15,8 @@ from engine.pipeline.engine import Engine
 from engine.pipeline.operations import Operation
 from engine.rpc.methods import Call
 from engine.rpc.status import status_of
+from engine.schema_file import validate_name
+from engine.store import Manifest, list_snapshots
 from engine.types import VersionInfo
 from engine.v1 import admin_pb2, common_pb2
 
@@ -33,19 +36,19 @@ class AdminServicer:
         if request.schema.metric == common_pb2.METRIC_UNSPECIFIED:
             schema = replace(schema, metric=await self._engine.own_metric(schema))
         collection = await self._engine.create(schema)
-        return admin_pb2.CreateCollectionResponse(collection=_collection(collection))
+        return admin_pb2.CreateCollectionResponse(collection=self._told(collection))
 
     async def get_collection(
         self, request: admin_pb2.GetCollectionRequest, call: Call
     ) -> admin_pb2.GetCollectionResponse:
-        return admin_pb2.GetCollectionResponse(collection=_collection(self._engine.collection(request.collection)))
+        return admin_pb2.GetCollectionResponse(collection=self._told(self._engine.collection(request.collection)))
 
     async def list_collections(
         self, request: admin_pb2.ListCollectionsRequest, call: Call
     ) -> admin_pb2.ListCollectionsResponse:
         size = self._page_size(request.page_size, "collections")
         names = sorted(name for name in self._engine.collections if name > request.page_token)
-        page = [_collection(self._engine.collections[name]) for name in names[:size]]
+        page = [self._told(self._engine.collections[name]) for name in names[:size]]
         return admin_pb2.ListCollectionsResponse(
             collections=page, next_page_token=names[size - 1] if len(names) > size else ""
         )
@@ -59,13 +62,45 @@ class AdminServicer:
     async def add_attribute(self, request: admin_pb2.AddAttributeRequest, call: Call) -> admin_pb2.AddAttributeResponse:
         collection = self._engine.collection(request.collection)
         await collection.add_attribute(convert.attribute_from(request.attribute, "attribute"))
-        return admin_pb2.AddAttributeResponse(collection=_collection(collection))
+        return admin_pb2.AddAttributeResponse(collection=self._told(collection))
 
     async def compact_collection(
         self, request: admin_pb2.CompactCollectionRequest, call: Call
     ) -> admin_pb2.CompactCollectionResponse:
         operation = self._engine.upkeep.compact(self._engine.collection(request.collection))
         return admin_pb2.CompactCollectionResponse(operation=_operation(operation))
+
+    async def create_snapshot(
+        self, request: admin_pb2.CreateSnapshotRequest, call: Call
+    ) -> admin_pb2.CreateSnapshotResponse:
+        collection = self._engine.collection(request.collection)
+        return admin_pb2.CreateSnapshotResponse(
+            operation=_operation(self._engine.upkeep.snapshot(collection, to=request.to))
+        )
+
+    async def list_snapshots(
+        self, request: admin_pb2.ListSnapshotsRequest, call: Call
+    ) -> admin_pb2.ListSnapshotsResponse:
+        size = self._page_size(request.page_size, "snapshots")
+        name = validate_name(request.collection, "collection")
+        found = await asyncio.to_thread(list_snapshots, self._engine.settings.snapshots, name)
+        ids = [one.id for one in found]
+        if request.page_token and request.page_token not in ids:
+            raise InvalidArgument("page_token", "is none that this method gave", value=request.page_token)
+        first = ids.index(request.page_token) + 1 if request.page_token else 0
+        page = found[first : first + size]
+        return admin_pb2.ListSnapshotsResponse(
+            snapshots=[_snapshot(one) for one in page],
+            next_page_token=page[-1].id if first + size < len(found) else "",
+        )
+
+    async def restore_snapshot(
+        self, request: admin_pb2.RestoreSnapshotRequest, call: Call
+    ) -> admin_pb2.RestoreSnapshotResponse:
+        operation = self._engine.restore(
+            request.collection, snapshot=request.snapshot, url=request.url, into=request.into or request.collection
+        )
+        return admin_pb2.RestoreSnapshotResponse(operation=_operation(operation))
 
     async def get_operation(self, request: admin_pb2.GetOperationRequest, call: Call) -> admin_pb2.GetOperationResponse:
         return admin_pb2.GetOperationResponse(operation=_operation(self._engine.operations.get(request.name)))
@@ -101,6 +136,9 @@ class AdminServicer:
             start_seconds=engine.start_seconds,
         )
 
+    def _told(self, collection: Collection) -> admin_pb2.Collection:
+        return _collection(collection, self._engine.upkeep.stage(collection))
+
     def _page_size(self, asked: int, unit: str) -> int:
         limit = self._engine.limits.page_size
         if asked > limit:
@@ -117,6 +155,17 @@ def _place_after(page_token: str, numbers: list[int]) -> int:
     return bisect_right(numbers, int(page_token))
 
 
+def _snapshot(manifest: Manifest) -> admin_pb2.Snapshot:
+    return admin_pb2.Snapshot(
+        id=manifest.id,
+        collection=manifest.collection,
+        sequence=manifest.sequence,
+        created_at=convert.timestamp(manifest.created_micros),
+        size_bytes=manifest.n_bytes,
+        items=manifest.items,
+    )
+
+
 def _operation(operation: Operation) -> admin_pb2.Operation:
     message = admin_pb2.Operation(
         name=operation.name,
@@ -129,6 +178,8 @@ def _operation(operation: Operation) -> admin_pb2.Operation:
     )
     if operation.ended_micros is not None:
         message.ended_at.CopyFrom(convert.timestamp(operation.ended_micros))
+    if isinstance(operation.result, Manifest):
+        message.response.Pack(_snapshot(operation.result))
     if operation.error is not None:
         message.error.CopyFrom(status_of(operation.error))
     return message
@@ -142,10 +193,10 @@ def _version_of(distribution: str) -> str:
         return ""
 
 
-def _collection(collection: Collection) -> admin_pb2.Collection:
+def _collection(collection: Collection, upkeep: str) -> admin_pb2.Collection:
     return admin_pb2.Collection(
         schema=convert.schema_to(collection.schema),
-        versions=[_version(collection, collection.version)],
+        versions=[_version(collection, collection.version, upkeep)],
         items=collection.store.item_count,
         sequence=collection.store.sequence,
         searchable_sequence=collection.index.sequence,
@@ -153,7 +204,7 @@ def _collection(collection: Collection) -> admin_pb2.Collection:
     )
 
 
-def _version(collection: Collection, version: VersionInfo) -> admin_pb2.Version:
+def _version(collection: Collection, version: VersionInfo, upkeep: str) -> admin_pb2.Version:
     index, memory = collection.index, collection.index.memory()
     message = admin_pb2.Version(
         id=version.id,
@@ -171,7 +222,7 @@ def _version(collection: Collection, version: VersionInfo) -> admin_pb2.Version:
             rows=memory.rows,
             row_count=memory.n_rows,
         ),
-        upkeep=collection.upkeep_stage,
+        upkeep=upkeep,
         max_tokens=collection.encoder.max_tokens if collection.encoder else 0,
     )
     if index.lists is not None:

@@ -4,6 +4,7 @@ from engine.store.collection_store import CollectionStore, version_folder
 from engine.store.folders import delete_collection_folder, list_collections, remove_leftovers
 from engine.store.lock import DirectoryLock
 from engine.store.segments import VectorSegments
+from engine.store.snapshots import Manifest, list_snapshots, read_manifest, verify_snapshot
 from engine.store.writes import (
     Change,
     ChangeKind,
@@ -24,6 +25,7 @@ __all__ = [
     "DirectoryLock",
     "LiveRow",
     "LoggedChange",
+    "Manifest",
     "StoreLimits",
     "UpsertOp",
     "VectorSegments",
@@ -31,6 +33,9 @@ __all__ = [
     "WriteRequest",
     "delete_collection_folder",
     "list_collections",
+    "list_snapshots",
+    "read_manifest",
     "remove_leftovers",
+    "verify_snapshot",
     "version_folder",
 ]

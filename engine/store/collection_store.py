@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.backend.protocol import SEGMENT_ROWS
 from engine.dtypes import to_float32
 from engine.errors import CorruptData, InvalidArgument, VersionNotFound
 from engine.store import schema_sql
@@ -24,6 +25,7 @@ from engine.store.folders import DATABASE_NAME, made_aside, sync_folder
 from engine.store.planning import Counters
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments
+from engine.store.snapshots import Moment
 from engine.store.writes import Change, LiveRow, LoggedChange, WriteOutcome, WriteRequest
 from engine.store.writing import StoreLimits, StoreWriter, row_numbers
 from engine.types import AttributeSpec, ItemId, Schema, StoredItem, VersionInfo
@@ -141,6 +143,31 @@ class CollectionStore:
             self._compaction.note(CommittedGroup(changes, list(plan.moved_items()), plan.deleted_keys()))
         self._writer.checkpoint_if_due()
         return outcomes
+
+    def hold_moment(self) -> Moment:
+        """What is committed now, to be written to a snapshot by any thread; the caller releases it.
+
+        Raises:
+            ReadOnly: the disk refused.
+        """
+        with write_faults("beginning a snapshot"):
+            connection = schema_sql.open_reader(self._folder / DATABASE_NAME)
+            # A transaction of a reader sees what it first read for as long as it lasts.
+            connection.execute("BEGIN")
+            connection.execute(schema_sql.READ_META).fetchone()
+        rows = self._counters.next_row
+        return Moment(
+            connection,
+            self.schema,
+            self._version,
+            self.sequence,
+            self.item_count,
+            rows,
+            self._segments.row_bytes,
+            SEGMENT_ROWS,
+            self._segments.paths(rows),
+            _images(self._segments.folder),
+        )
 
     def begin_compaction(self) -> Compaction:
         """Take note of every write from now on; see ``Compaction`` for the steps. One at a time.
@@ -285,6 +312,12 @@ def version_folder(folder: Path, version: VersionInfo) -> Path:
     """Where a collection keeps the files of a version, in its generation."""
     name = f"{version.id}.{version.generation}" if version.generation else version.id
     return folder / "versions" / name
+
+
+def _images(folder: Path) -> list[Path]:
+    """Files of the index images that are whole."""
+    told = sorted(folder.glob("ivfpq-*.json"))
+    return [path for one in told for path in (one, one.with_suffix(".faiss")) if path.exists()]
 
 
 def _segments_of(folder: Path, version: VersionInfo) -> VectorSegments:

@@ -27,8 +27,8 @@ class VectorSegments:
         self.dimension = dimension
         self.dtype: VectorDtype = dtype
         self._numpy_dtype = numpy_dtype(dtype)
-        self._row_bytes = dimension * self._numpy_dtype.itemsize
-        self._segment_bytes = SEGMENT_ROWS * self._row_bytes
+        self.row_bytes = dimension * self._numpy_dtype.itemsize
+        self._segment_bytes = SEGMENT_ROWS * self.row_bytes
         self._maps: list[StoredArray] = []
         self._maps_lock = threading.Lock()
         self._writable: dict[int, int] = {}
@@ -46,8 +46,8 @@ class VectorSegments:
         for segment, _, end in _runs(0, n_rows):
             path = self._path(segment)
             size = path.stat().st_size if path.exists() else 0
-            if size < end * self._row_bytes:
-                raise CorruptData(f"{path} has {size} bytes where {end} rows need {end * self._row_bytes}", path=path)
+            if size < end * self.row_bytes:
+                raise CorruptData(f"{path} has {size} bytes where {end} rows need {end * self.row_bytes}", path=path)
             os.truncate(path, max(size, self._segment_bytes))
             sync_file(path)
         if n_rows:
@@ -62,9 +62,9 @@ class VectorSegments:
         content = np.ascontiguousarray(rows, self._numpy_dtype).reshape(-1).view(np.uint8).data
         done = 0
         for segment, start, end in _runs(first_row, len(rows)):
-            size = (end - start) * self._row_bytes
+            size = (end - start) * self.row_bytes
             self._dirty.add(segment)
-            _write_all(self._descriptor(segment), content[done : done + size], start * self._row_bytes)
+            _write_all(self._descriptor(segment), content[done : done + size], start * self.row_bytes)
             done += size
 
     def take(self, rows: Int64Array) -> StoredArray:

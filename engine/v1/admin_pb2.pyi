@@ -327,24 +327,28 @@ class DeleteVersionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("id", "collection", "sequence", "created_at", "size_bytes")
+    __slots__ = ("id", "collection", "sequence", "created_at", "size_bytes", "items")
     ID_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
     id: str
     collection: str
     sequence: int
     created_at: _timestamp_pb2.Timestamp
     size_bytes: int
-    def __init__(self, id: _Optional[str] = ..., collection: _Optional[str] = ..., sequence: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    items: int
+    def __init__(self, id: _Optional[str] = ..., collection: _Optional[str] = ..., sequence: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., size_bytes: _Optional[int] = ..., items: _Optional[int] = ...) -> None: ...
 
 class CreateSnapshotRequest(_message.Message):
-    __slots__ = ("collection",)
+    __slots__ = ("collection", "to")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
     collection: str
-    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+    to: str
+    def __init__(self, collection: _Optional[str] = ..., to: _Optional[str] = ...) -> None: ...
 
 class CreateSnapshotResponse(_message.Message):
     __slots__ = ("operation",)
@@ -371,12 +375,16 @@ class ListSnapshotsResponse(_message.Message):
     def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RestoreSnapshotRequest(_message.Message):
-    __slots__ = ("collection", "snapshot")
+    __slots__ = ("collection", "snapshot", "into", "url")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    INTO_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot: str
-    def __init__(self, collection: _Optional[str] = ..., snapshot: _Optional[str] = ...) -> None: ...
+    into: str
+    url: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot: _Optional[str] = ..., into: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
 
 class RestoreSnapshotResponse(_message.Message):
     __slots__ = ("operation",)

@@ -209,21 +209,21 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateSnapshot(self, request, context):
-        """Not implemented yet: a consistent copy of a collection that searches go on beside.
+        """A consistent copy of a collection as it is when its turn comes; searches and writes go on beside it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSnapshots(self, request, context):
-        """Not implemented yet: the snapshots of a collection, the newest first.
+        """The snapshots of a collection that the server keeps, the newest first; of one that was deleted too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreSnapshot(self, request, context):
-        """Not implemented yet: the collection as it was at the snapshot's sequence number.
+        """A collection as it was at the snapshot's sequence number. ALREADY_EXISTS where there is one of that name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

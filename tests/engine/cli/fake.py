@@ -55,6 +55,8 @@ class FakeServer:
         self.is_reachable = True
         self.is_loading = False
         self.operations: dict[str, OperationStatus] = {}
+        self.snapshots: list[admin_pb2.Snapshot] = []
+        self.copied_to: list[str] = []
         self.operation_error: EngineError | None = None
 
     def client(self, target: str) -> FakeClient:
@@ -130,6 +132,19 @@ class FakeClient:
     def compact_collection(self, name: str) -> OperationStatus:
         self.get_collection(name)
         return self._operation("compact", name)
+
+    def create_snapshot(self, name: str, *, to: str = "") -> OperationStatus:
+        self.get_collection(name)
+        self._server.copied_to.append(to)
+        return self._operation("snapshot", name)
+
+    def list_snapshots(self, name: str) -> list[admin_pb2.Snapshot]:
+        return [one for one in self._server.snapshots if one.collection == name]
+
+    def restore_snapshot(self, name: str, snapshot: str = "", *, url: str = "", into: str = "") -> OperationStatus:
+        if bool(snapshot) == bool(url):
+            raise InvalidArgument("snapshot", "the id of a snapshot is wanted, or its url, and not both")
+        return self._operation("restore", into or name)
 
     def list_operations(self) -> list[OperationStatus]:
         return list(self._server.operations.values())
