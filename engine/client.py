@@ -26,6 +26,7 @@ from engine.types import (
     Float32Array,
     Item,
     ItemId,
+    ItemUpdate,
     Priority,
     Schema,
     SearchParams,
@@ -51,6 +52,7 @@ __all__ = [
     "OperationStatus",
     "RetrievalClient",
     "SimilarTo",
+    "UpdateResult",
     "UpsertResult",
     "VersionStatus",
 ]
@@ -121,6 +123,15 @@ class UpsertResult:
     truncated_items: int
     truncated_tokens: int
     unchanged_texts: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateResult:
+    """What became of a batch of updates."""
+
+    sequence: int
+    accepted: int
+    errors: tuple[ItemRefusal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +368,25 @@ class RetrievalClient:
         requests = (_upsert_request(collection, items, visibility, bulk, "") for items in batches)
         for reply in self._stream(self._ingest.UpsertStream, requests, timeout_s):
             yield _upsert_result(reply)
+
+    def update(
+        self,
+        collection: str,
+        updates: Sequence[ItemUpdate],
+        *,
+        visibility: Visibility = Visibility.COMMITTED,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> UpdateResult:
+        """Set and clear attributes of items that are there; those refused are told and lose no others."""
+        request = ingest_pb2.UpdateRequest(
+            collection=collection,
+            updates=[convert.update_to(update) for update in updates],
+            visibility=_VISIBILITIES[visibility],
+            request_id=request_id,
+        )
+        reply = self._call(self._ingest.Update, request, timeout_s)
+        return UpdateResult(reply.sequence, reply.accepted, tuple(_refusal(error) for error in reply.errors))
 
     def delete(
         self,

@@ -17,7 +17,7 @@ from engine import types
 from engine.dtypes import to_float32
 from engine.errors import InvalidArgument
 from engine.types import AttributeType, Float32Array, ItemId
-from engine.v1 import admin_pb2, common_pb2, retrieval_pb2
+from engine.v1 import admin_pb2, common_pb2, ingest_pb2, retrieval_pb2
 
 T = TypeVar("T")
 
@@ -217,7 +217,8 @@ def item_from(message: common_pb2.Item, field: str) -> types.Item:
         if (value := value_from(wire, f"{field}.attributes[{name}]")) is not None
     }
     vector = tensor_to_array(message.vectors, f"{field}.vectors") if message.HasField("vectors") else None
-    return types.Item(item_id_from(message.id, f"{field}.id"), dict(message.text), attributes, vector)
+    sequence = message.if_sequence if message.HasField("if_sequence") else None
+    return types.Item(item_id_from(message.id, f"{field}.id"), dict(message.text), attributes, vector, sequence)
 
 
 def item_to(item: types.Item) -> common_pb2.Item:
@@ -228,6 +229,30 @@ def item_to(item: types.Item) -> common_pb2.Item:
     )
     if item.vector is not None:
         message.vectors.CopyFrom(array_to_tensor(np.atleast_2d(item.vector)))
+    if item.if_sequence is not None:
+        message.if_sequence = item.if_sequence
+    return message
+
+
+def update_from(message: ingest_pb2.ItemUpdate, field: str) -> types.ItemUpdate:
+    """Values that are null are cleared."""
+    values = {name: value_from(wire, f"{field}.attributes[{name}]") for name, wire in message.attributes.items()}
+    return types.ItemUpdate(
+        item_id_from(message.id, f"{field}.id"),
+        {name: value for name, value in values.items() if value is not None},
+        (*message.clear, *(name for name, value in values.items() if value is None)),
+        message.if_sequence if message.HasField("if_sequence") else None,
+    )
+
+
+def update_to(update: types.ItemUpdate) -> ingest_pb2.ItemUpdate:
+    message = ingest_pb2.ItemUpdate(
+        id=item_id_to(update.id),
+        attributes={name: value_to(value) for name, value in update.attributes.items()},
+        clear=update.clear,
+    )
+    if update.if_sequence is not None:
+        message.if_sequence = update.if_sequence
     return message
 
 

@@ -115,6 +115,23 @@ class CollectionExists(EngineError):
         super().__init__(f"a collection named {collection!r} exists already", collection=collection)
 
 
+class SequenceMismatch(EngineError):
+    """Of one item: someone else wrote it meanwhile. ``found``: its sequence number, 0 where it is not there."""
+
+    code = "ABORTED"
+    reason = "SEQUENCE_MISMATCH"
+
+    def __init__(self, item_id: object, *, wanted: int, found: int) -> None:
+        told = f"is of sequence {found}" if found else "is not there"
+        super().__init__(
+            f"item {item_id!r} {told}, and was to be written only if "
+            + (f"of sequence {wanted}" if wanted else "not there"),
+            id=item_id,
+            wanted=wanted,
+            found=found,
+        )
+
+
 class FailedPrecondition(EngineError):
     """The request is well formed, but not for this collection as it is."""
 

@@ -18,6 +18,7 @@ from engine.types import (
     GeoPoint,
     Item,
     ItemId,
+    ItemUpdate,
     Schema,
     Timestamp,
 )
@@ -37,22 +38,61 @@ def validate_item(item: Item, schema: Schema, dimension: int, limits: Limits) ->
     validate_id(item.id, schema, "item.id")
     field = f"item[{_shown(item.id)}]"
     size = _check_text(item.text, schema, limits, field)
-    attributes: dict[str, AttributeValue] = {}
-    for name, value in item.attributes.items():
-        spec = schema.attribute(name)
-        if spec is None:
-            raise InvalidArgument(f"{field}.attributes[{_shown(name)}]", "the schema has no such attribute")
-        canonical = validate_value(value, spec, f"{field}.attributes[{name}]")
-        if canonical != ():
-            attributes[name] = canonical
-        size += _value_bytes(value)
+    attributes = validate_attributes(item.attributes, schema, field)
+    size += sum(map(_value_bytes, item.attributes.values()))
     vector = item.vector
     if vector is not None:
         vector = validate_vectors(vector, schema, dimension, f"{field}.vector")
         size += vector.nbytes
     if size > limits.item_bytes:
         raise LimitExceeded(field, value=size, limit=limits.item_bytes, unit="bytes an item")
-    return Item(item.id, item.text, attributes, vector)
+    if item.if_sequence is not None:
+        _check_sequence(item.if_sequence, field)
+    return Item(item.id, item.text, attributes, vector, item.if_sequence)
+
+
+def validate_update(update: ItemUpdate, schema: Schema) -> ItemUpdate:
+    """The update in canonical form: what is set to an empty list is cleared.
+
+    Raises:
+        InvalidArgument: the first thing wrong with it, with a path that names the item and the field.
+    """
+    validate_id(update.id, schema, "update.id")
+    field = f"update[{_shown(update.id)}]"
+    attributes = validate_attributes(update.attributes, schema, field)
+    for name in update.clear:
+        if schema.attribute(name) is None:
+            raise InvalidArgument(f"{field}.clear[{_shown(name)}]", "the schema has no such attribute")
+        if name in update.attributes:
+            raise InvalidArgument(f"{field}.clear[{_shown(name)}]", "is set and cleared at once")
+    emptied = [name for name in update.attributes if name not in attributes]
+    if not update.attributes and not update.clear:
+        raise InvalidArgument(field, "neither sets nor clears an attribute")
+    if update.if_sequence is not None:
+        _check_sequence(update.if_sequence, field)
+    return ItemUpdate(update.id, attributes, (*update.clear, *emptied), update.if_sequence)
+
+
+def validate_attributes(given: Mapping[str, AttributeValue], schema: Schema, field: str) -> dict[str, AttributeValue]:
+    """Canonical values; empty lists are left out.
+
+    Raises:
+        InvalidArgument: one that the schema lacks, or a value that does not fit it.
+    """
+    attributes: dict[str, AttributeValue] = {}
+    for name, value in given.items():
+        spec = schema.attribute(name)
+        if spec is None:
+            raise InvalidArgument(f"{field}.attributes[{_shown(name)}]", "the schema has no such attribute")
+        canonical = validate_value(value, spec, f"{field}.attributes[{name}]")
+        if canonical != ():
+            attributes[name] = canonical
+    return attributes
+
+
+def _check_sequence(sequence: int, field: str) -> None:
+    if not 0 <= sequence < 2**63:
+        raise InvalidArgument(f"{field}.if_sequence", f"{sequence} is not in [0, 2**63)")
 
 
 def validate_id(item_id: ItemId, schema: Schema, field: str) -> None:

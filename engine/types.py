@@ -129,12 +129,29 @@ class VersionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to be found. ``vector`` (float32 [d] or [chunks, d]) spares the encoder; ``text`` maps text fields."""
+    """One thing to be found. ``vector`` (float32 [d] or [chunks, d]) spares the encoder; ``text`` maps text fields.
+
+    ``if_sequence``: it is written only where the stored item has this sequence number; 0: only where there is none.
+    """
 
     id: ItemId
     text: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     vector: Float32Array | None = None
+    if_sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemUpdate:
+    """Attributes of an item that is there: those to set, and names of those to clear; all else stays as it is.
+
+    ``if_sequence``: as an ``Item`` has it.
+    """
+
+    id: ItemId
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    clear: tuple[str, ...] = ()
+    if_sequence: int | None = None
 
 
 # Filters: a typed tree.

@@ -31,6 +31,12 @@ class Written:
     truncated_tokens: int = 0
     unchanged_texts: int = 0
 
+    def refuse(self, refusal: Refusal) -> None:
+        """One that had counted as accepted."""
+        self.refusals.append(refusal)
+        self.refusals.sort(key=lambda one: one.index)
+        self.accepted -= 1
+
 
 _COUNTS = ("accepted", "truncated_items", "truncated_tokens", "unchanged_texts")
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from engine.errors import EngineError, InvalidArgument
+from engine.errors import EngineError, InvalidArgument, ItemNotFound, SequenceMismatch
 from engine.ingest.replies import Refusal, Written, decode_reply, encode_reply
 from engine.ingest.texts import normalised, text_hash, texts_of, weights_of
+from engine.items import validate_update
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Lane
 from engine.models.protocol import Encoder
-from engine.store import CollectionStore, DeleteOp, UpsertOp, WriteOutcome, WriteRequest
-from engine.types import Float32Array, Item, ItemId, Priority, Schema, Visibility
+from engine.store import CollectionStore, Conflict, DeleteOp, UpdateOp, UpsertOp, WriteOutcome, WriteRequest
+from engine.types import Float32Array, Item, ItemId, ItemUpdate, Priority, Schema, Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,39 @@ class Writer:
         drafts = [draft for draft in drafts if draft.place not in refused]
         written.unchanged_texts = sum(draft.vectors is None for draft in drafts)
         return await self._commit_drafts(drafts, written, visibility, request_id, priority, deadline)
+
+    async def update(
+        self,
+        updates: Sequence[ItemUpdate | Refusal],
+        *,
+        visibility: Visibility,
+        request_id: str = "",
+        deadline: float | None = None,
+    ) -> Written:
+        """Set and clear attributes; nothing is encoded. An update that is refused loses no others."""
+        written = Written()
+        valid = [(place, own) for place, given in enumerate(updates) if (own := self._valid(place, given, written))]
+        written.accepted = len(valid)
+        reply = encode_reply(written) if request_id else b""
+        ops = [UpdateOp(own) for _, own in valid]
+        request = WriteRequest(ops, visibility >= Visibility.DURABLE, request_id, reply)
+        outcome = await self._commit(request, deadline)
+        if outcome.replayed:
+            return _replayed(outcome, [op.id for op in ops])
+        written.sequence = outcome.sequence
+        for one in outcome.conflicts:
+            written.refuse(Refusal(valid[one.index][0], ops[one.index].id, _error_of(one, ops[one.index].id)))
+        return written
+
+    def _valid(self, place: int, update: ItemUpdate | Refusal, written: Written) -> ItemUpdate | None:
+        if isinstance(update, Refusal):
+            written.refusals.append(update)
+            return None
+        try:
+            return validate_update(update, self.store.schema)
+        except EngineError as error:
+            written.refusals.append(Refusal(place, update.id, error))
+            return None
 
     async def delete(
         self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
@@ -195,8 +229,10 @@ class Writer:
             reply = encode_reply(written) if request_id else b""
             outcome = await self._commit(WriteRequest(ops, durable, request_id, reply), deadline)
             if outcome.replayed:
-                return _replayed(outcome)
+                return _replayed(outcome, [draft.item.id for draft in drafts])
             written.sequence = max(written.sequence, outcome.sequence)
+            for one in outcome.conflicts:
+                written.refuse(Refusal(drafts[one.index].place, ops[one.index].id, _error_of(one, ops[one.index].id)))
             if not outcome.stale:
                 return written
             stale = [drafts[place] for place in outcome.stale]
@@ -204,6 +240,7 @@ class Writer:
             refused = {refusal.index for refusal in written.refusals}
             ids = {draft.item.id for draft in stale}
             again = drafts if request_id else [draft for draft in drafts if draft.item.id in ids]
+            _expect(again, {change.id: change.sequence for change in outcome.changes})
             drafts = [draft for draft in again if draft.place not in refused]
 
     async def _commit(self, request: WriteRequest, deadline: float | None) -> WriteOutcome:
@@ -214,10 +251,30 @@ class Writer:
         return done.result
 
 
-def _replayed(outcome: WriteOutcome) -> Written:
+def _expect(drafts: Sequence[_Draft], written: Mapping[ItemId, int]) -> None:
+    """An item that was written in the first round already is wanted as that has left it."""
+    for draft in drafts:
+        if draft.item.if_sequence is not None and draft.item.id in written:
+            draft.item = replace(draft.item, if_sequence=written[draft.item.id])
+
+
+def _replayed(outcome: WriteOutcome, ids: Sequence[ItemId]) -> Written:
+    """What the request was answered; ``ids`` of its operations."""
     if not outcome.reply:
         raise _other_kind("a delete")
-    return decode_reply(outcome.reply, sequence=outcome.sequence)
+    written = decode_reply(outcome.reply, sequence=outcome.sequence)
+    refused = {refusal.index for refusal in written.refusals}
+    places = [place for place in range(written.accepted + len(refused)) if place not in refused]
+    for one in outcome.conflicts:
+        item_id = ids[one.index] if one.index < len(ids) else ""
+        written.refuse(Refusal(places[one.index], item_id, _error_of(one, item_id)))
+    return written
+
+
+def _error_of(conflict: Conflict, item_id: ItemId) -> EngineError:
+    if conflict.wanted is None:
+        return ItemNotFound(item_id)
+    return SequenceMismatch(item_id, wanted=conflict.wanted, found=conflict.found)
 
 
 def _other_kind(of: str) -> InvalidArgument:

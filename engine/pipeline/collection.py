@@ -188,6 +188,26 @@ class Collection:
             await self.visible(written.sequence, deadline)
         return written
 
+    async def update(
+        self,
+        updates: Sequence[Any],
+        *,
+        visibility: Visibility,
+        request_id: str = "",
+        deadline: float | None = None,
+    ) -> Written:
+        """Updates (or refusals the caller made already); see ``Writer.update``."""
+        if len(updates) > self.limits.upsert_items:
+            raise LimitExceeded("updates", value=len(updates), limit=self.limits.upsert_items, unit="items a call")
+        validate_request_id(request_id)
+        with self._while_served():
+            written = await self._writer.update(
+                updates, visibility=visibility, request_id=request_id, deadline=deadline
+            )
+        if visibility is Visibility.SEARCHABLE:
+            await self.visible(written.sequence, deadline)
+        return written
+
     async def delete(
         self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
     ) -> Written:

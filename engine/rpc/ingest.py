@@ -17,7 +17,7 @@ from engine.pipeline.engine import Engine
 from engine.rpc.methods import Call
 from engine.rpc.status import status_of
 from engine.telemetry.metrics import Metrics
-from engine.types import Filter, Item, ItemId, Priority, StoredItem, Visibility
+from engine.types import Filter, Item, ItemId, ItemUpdate, Priority, StoredItem, Visibility
 from engine.v1 import common_pb2, ingest_pb2
 
 _DEFAULT_PAGE = 100
@@ -55,6 +55,19 @@ class IngestServicer:
     ) -> AsyncIterator[ingest_pb2.UpsertResponse]:
         async for request in requests:
             yield await self.upsert(request, call)
+
+    async def update(self, request: ingest_pb2.UpdateRequest, call: Call) -> ingest_pb2.UpdateResponse:
+        written = await self._engine.collection(request.collection).update(
+            [_update(message, place) for place, message in enumerate(request.updates)],
+            visibility=_visibility(request.visibility),
+            request_id=request.request_id,
+            deadline=call.deadline,
+        )
+        return ingest_pb2.UpdateResponse(
+            sequence=written.sequence,
+            accepted=written.accepted,
+            errors=[_item_error(refusal) for refusal in written.refusals],
+        )
 
     async def delete(self, request: ingest_pb2.DeleteRequest, call: Call) -> ingest_pb2.DeleteResponse:
         written = await self._engine.collection(request.collection).delete(
@@ -114,8 +127,19 @@ def _item(message: common_pb2.Item, place: int) -> Item | Refusal:
     try:
         return convert.item_from(message, f"items[{place}]")
     except EngineError as error:
-        kind = message.id.WhichOneof("kind")
-        return Refusal(place, getattr(message.id, kind) if kind else None, error)
+        return Refusal(place, _id_of(message.id), error)
+
+
+def _update(message: ingest_pb2.ItemUpdate, place: int) -> ItemUpdate | Refusal:
+    try:
+        return convert.update_from(message, f"updates[{place}]")
+    except EngineError as error:
+        return Refusal(place, _id_of(message.id), error)
+
+
+def _id_of(message: common_pb2.ItemId) -> ItemId | None:
+    kind = message.WhichOneof("kind")
+    return getattr(message, kind) if kind else None
 
 
 def _visibility(value: int) -> Visibility:

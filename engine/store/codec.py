@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from engine.errors import InvalidArgument
+from engine.store.writes import Conflict
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -26,6 +27,9 @@ StoredId: TypeAlias = int | str
 
 _UINT64_SHIFT = 1 << 63
 _UINT64_END = 1 << 64
+
+_CONFLICTS = b"\x00"
+"""In no JSON."""
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -111,6 +115,19 @@ class ItemCodec:
     def _filterable_part(self, encoded: str) -> str:
         # As text, for 0.0 equals -0.0 but is another value.
         return repr([entry for entry in json.loads(encoded).items() if entry[0] in self._filterable])
+
+
+def with_conflicts(reply: bytes, conflicts: Sequence[Conflict]) -> bytes:
+    """A reply to be kept, and beside it what of its request was not applied."""
+    if not conflicts:
+        return reply
+    return reply + _CONFLICTS + _to_json([(one.index, one.found, one.wanted) for one in conflicts]).encode()
+
+
+def split_conflicts(kept: bytes) -> tuple[bytes, tuple[Conflict, ...]]:
+    """The inverse of ``with_conflicts``."""
+    reply, mark, told = kept.partition(_CONFLICTS)
+    return reply, tuple(Conflict(*one) for one in json.loads(told)) if mark else ()
 
 
 def encode_schema(schema: Schema) -> str:

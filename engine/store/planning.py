@@ -8,8 +8,18 @@ from typing import TypeAlias
 
 from engine.errors import InvalidArgument
 from engine.store.codec import ItemCodec, StoredId, to_stored_id
-from engine.store.writes import Change, ChangeKind, DeleteOp, UpsertOp, WriteOutcome, WriteRequest
-from engine.types import Float32Array
+from engine.store.writes import (
+    Change,
+    ChangeKind,
+    Conflict,
+    DeleteOp,
+    UpdateOp,
+    UpsertOp,
+    WriteOp,
+    WriteOutcome,
+    WriteRequest,
+)
+from engine.types import AttributeValue, Float32Array, ItemId, ItemUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,7 @@ class Standing:
     """An item as it stands at some moment of the group: its key, encoded attributes and rows."""
 
     key: int
+    sequence: int
     text_hash: bytes
     attributes: str
     rows: RowRange
@@ -46,10 +57,21 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class ItemWrite:
-    """A row of ``items`` as the group leaves it."""
+    """A row of ``items`` as the group leaves it; ``text`` None where it stays as it is stored."""
 
     sequence: int
-    text: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemContent:
+    """What an item is to be, but for its rows; ``text`` encoded, None where it stays as it is stored."""
+
+    id: ItemId
+    text_hash: bytes
+    attributes: Mapping[str, AttributeValue]
+    encoded: str
+    text: str | None
 
 
 class GroupPlan:
@@ -96,7 +118,16 @@ class GroupPlan:
         for stored_id, write in self._writes.items():
             item = self._standing[stored_id]
             assert item is not None
-            yield item.key, stored_id, write.sequence, item.text_hash, item.attributes, write.text
+            if write.text is not None:
+                yield item.key, stored_id, write.sequence, item.text_hash, item.attributes, write.text
+
+    def updated_rows(self) -> Iterator[tuple[int, str, int]]:
+        """Rows of ``items`` whose text stays: sequence, attributes, key."""
+        for stored_id, write in self._writes.items():
+            item = self._standing[stored_id]
+            assert item is not None
+            if write.text is None:
+                yield write.sequence, item.attributes, item.key
 
     def moved_items(self) -> Iterator[tuple[int, RowRange]]:
         """Keys of the items whose rows are others than before, and those rows."""
@@ -126,43 +157,81 @@ class GroupPlan:
     def _apply(self, request: WriteRequest) -> WriteOutcome:
         changes: list[Change] = []
         stale: list[int] = []
+        conflicts: list[Conflict] = []
         for index, op in enumerate(request.ops):
-            change = self._delete(op) if isinstance(op, DeleteOp) else self._upsert(op)
+            conflict = self._conflict(index, op)
+            if conflict is not None:
+                conflicts.append(conflict)
+                continue
+            change = self._change(op)
             if change is not None:
                 changes.append(change)
             elif isinstance(op, UpsertOp):
                 stale.append(index)
         deleted = sum(not change.n_rows for change in changes)
-        return WriteOutcome(self._sequence, changes, tuple(stale), deleted, reply=request.reply)
+        return WriteOutcome(self._sequence, changes, tuple(stale), tuple(conflicts), deleted, reply=request.reply)
+
+    def _change(self, op: WriteOp) -> Change | None:
+        if isinstance(op, DeleteOp):
+            return self._delete(op)
+        return self._update(op.update) if isinstance(op, UpdateOp) else self._upsert(op)
+
+    def _conflict(self, index: int, op: WriteOp) -> Conflict | None:
+        if isinstance(op, DeleteOp):
+            return None
+        old = self._standing.get(to_stored_id(op.id, self._codec.id_type))
+        found = 0 if old is None else old.sequence
+        is_other = op.if_sequence is not None and op.if_sequence != found
+        is_missing = isinstance(op, UpdateOp) and not found
+        return Conflict(index, found, op.if_sequence) if is_other or is_missing else None
 
     def _upsert(self, op: UpsertOp) -> Change | None:
         """The one place that says what an upsert does; None where its vectors are neither given nor stored."""
         stored_id = to_stored_id(op.item.id, self._codec.id_type)
         attributes = self._codec.encode_attributes(op.item.attributes)
         old = self._standing.get(stored_id)
+        text = self._codec.encode_text(op.item.text)
+        content = ItemContent(op.id, op.text_hash, op.item.attributes, attributes, text)
         if op.vectors is not None:
-            return self._write(stored_id, op, attributes, self._new_rows(self._checked(op.vectors)))
+            return self._write(stored_id, content, self._new_rows(self._checked(op.vectors)))
         if old is None or old.text_hash != op.text_hash:
             return None
-        if self._codec.same_filterable(old.attributes, attributes):
-            return self._write(stored_id, op, attributes, old.rows)
-        return self._write(stored_id, op, attributes, self._copied_rows(old.rows))
+        return self._write(stored_id, content, self._rows_under(old, attributes))
 
-    def _write(self, stored_id: StoredId, op: UpsertOp, attributes: str, rows: RowRange) -> Change:
+    def _update(self, update: ItemUpdate) -> Change:
+        stored_id = to_stored_id(update.id, self._codec.id_type)
+        old, written = self._standing[stored_id], self._writes.get(stored_id)
+        assert old is not None
+        merged = self._codec.decode_attributes(old.attributes) | dict(update.attributes)
+        for name in update.clear:
+            merged.pop(name, None)
+        attributes = self._codec.encode_attributes(merged)
+        text = None if written is None else written.text
+        content = ItemContent(update.id, old.text_hash, merged, attributes, text)
+        return self._write(stored_id, content, self._rows_under(old, attributes))
+
+    def _rows_under(self, old: Standing, attributes: str) -> RowRange:
+        """The item's rows where filters see no difference, else copies of them."""
+        same = self._codec.same_filterable(old.attributes, attributes)
+        return old.rows if same else self._copied_rows(old.rows)
+
+    def _write(self, stored_id: StoredId, content: ItemContent, rows: RowRange) -> Change:
         old = self._standing.get(stored_id)
         in_place = old is not None and old.rows == rows
         dead = old.rows if old is not None and not in_place else _NO_ROWS
         sequence = self._log(ChangeKind.UPSERT, stored_id, added=old is None)
-        self._standing[stored_id] = Standing(self._key_of(stored_id, old), op.text_hash, attributes, rows)
-        self._writes[stored_id] = ItemWrite(sequence, self._codec.encode_text(op.item.text))
+        self._standing[stored_id] = Standing(
+            self._key_of(stored_id, old), sequence, content.text_hash, content.encoded, rows
+        )
+        self._writes[stored_id] = ItemWrite(sequence, content.text)
         return Change(
             sequence=sequence,
-            id=op.item.id,
+            id=content.id,
             first_row=rows.first_row,
             n_rows=rows.n_rows,
             dead_first_row=dead.first_row,
             dead_n_rows=dead.n_rows,
-            attributes=op.item.attributes,
+            attributes=content.attributes,
             in_place=in_place,
         )
 

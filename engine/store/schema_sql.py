@@ -74,6 +74,7 @@ WRITE_EMBEDDING = """
 INSERT INTO embeddings (version, item_key, first_row, n_rows) VALUES (?, ?, ?, ?)
 ON CONFLICT (version, item_key) DO UPDATE SET first_row = excluded.first_row, n_rows = excluded.n_rows
 """
+UPDATE_ITEM = "UPDATE items SET sequence = ?, attributes = ? WHERE key = ?"
 DELETE_ITEM = "DELETE FROM items WHERE key = ?"
 DELETE_EMBEDDING = "DELETE FROM embeddings WHERE version = ? AND item_key = ?"
 WRITE_CHANGE = "INSERT INTO changes (sequence, kind, id) VALUES (?, ?, ?)"
@@ -81,7 +82,7 @@ WRITE_REQUEST = "INSERT INTO requests (request_id, sequence, deleted, reply) VAL
 PRUNE_REQUESTS = "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?"
 
 READ_STANDING = """
-SELECT id, key, text_hash, attributes, first_row, n_rows
+SELECT id, key, sequence, text_hash, attributes, first_row, n_rows
 FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
 """
 READ_REQUESTS = "SELECT request_id, sequence, deleted, reply FROM requests WHERE request_id IN ({marks})"

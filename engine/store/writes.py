@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from engine.types import AttributeValue, Float32Array, Item, ItemId
+from engine.types import AttributeValue, Float32Array, Item, ItemId, ItemUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +22,54 @@ class UpsertOp:
     text_hash: bytes
     vectors: Float32Array | None
 
+    @property
+    def id(self) -> ItemId:
+        return self.item.id
+
+    @property
+    def if_sequence(self) -> int | None:
+        return self.item.if_sequence
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOp:
+    """Attributes of a stored item to be set or cleared; its text and its vectors stay."""
+
+    update: ItemUpdate
+
+    @property
+    def id(self) -> ItemId:
+        return self.update.id
+
+    @property
+    def if_sequence(self) -> int | None:
+        return self.update.if_sequence
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteOp:
     id: ItemId
 
 
+WriteOp: TypeAlias = UpsertOp | UpdateOp | DeleteOp
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An operation, by its place in the request, that was not applied: its item has another sequence number than was
+    ``wanted``, or is not there to be updated. ``found``: its sequence number, 0 where it is not there.
+    """
+
+    index: int
+    found: int
+    wanted: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
     """Operations of one caller, applied in order. ``reply`` is kept with ``request_id`` and handed back on a replay."""
 
-    ops: Sequence[UpsertOp | DeleteOp]
+    ops: Sequence[WriteOp]
     durable: bool = False
     request_id: str = ""
     reply: bytes = b""
@@ -62,13 +100,15 @@ class WriteOutcome:
 
     ``sequence``: of the store after the request's last operation. ``stale``: indices of operations that were not
     applied, because they bring no vectors and the item is not there with that text hash; the caller encodes them and
-    sends them again. ``deleted``: deletes that found an item. ``replayed``: the request id was seen before and nothing
-    was applied; sequence, deleted and reply are those of then.
+    sends them again. ``conflicts``: those not applied either, for good. ``deleted``: deletes that found an item.
+    ``replayed``: the request id was seen before and nothing was applied; sequence, conflicts, deleted and reply are
+    those of then.
     """
 
     sequence: int
     changes: Sequence[Change]
     stale: tuple[int, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
     deleted: int = 0
     replayed: bool = False
     reply: bytes = b""

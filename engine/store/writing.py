@@ -14,12 +14,12 @@ import numpy as np
 from engine.dtypes import StoredArray, to_stored
 from engine.errors import EngineError
 from engine.store import schema_sql
-from engine.store.codec import ItemCodec, StoredId, to_stored_id
+from engine.store.codec import ItemCodec, StoredId, split_conflicts, to_stored_id, with_conflicts
 from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
 from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
 from engine.store.segments import VectorSegments
-from engine.store.writes import DeleteOp, UpsertOp, WriteOutcome, WriteRequest
+from engine.store.writes import WriteOp, WriteOutcome, WriteRequest
 from engine.types import Int64Array
 
 _log = logging.getLogger(__name__)
@@ -146,16 +146,13 @@ class StoreWriter:
     def _read_standing(self, ids: Sequence[StoredId]) -> dict[StoredId, Standing]:
         rows = schema_sql.select_in(self._connection, schema_sql.READ_STANDING, ids, before=[self._version])
         return {
-            stored_id: Standing(key, text_hash, attributes, RowRange(first_row, n_rows))
-            for stored_id, key, text_hash, attributes, first_row, n_rows in rows
+            stored_id: Standing(key, sequence, text_hash, attributes, RowRange(first_row, n_rows))
+            for stored_id, key, sequence, text_hash, attributes, first_row, n_rows in rows
         }
 
     def _read_seen(self, request_ids: Sequence[str]) -> dict[str, WriteOutcome]:
         rows = schema_sql.select_in(self._connection, schema_sql.READ_REQUESTS, request_ids)
-        return {
-            request_id: WriteOutcome(sequence, (), deleted=deleted, replayed=True, reply=reply)
-            for request_id, sequence, deleted, reply in rows
-        }
+        return {request_id: _replayed(sequence, deleted, kept) for request_id, sequence, deleted, kept in rows}
 
     def _stored_vectors(self, sources: Sequence[VectorSource]) -> StoredArray:
         """[sum of lengths, d] of the stored dtype; copies are bit for bit."""
@@ -179,6 +176,7 @@ class StoreWriter:
         write(schema_sql.DELETE_EMBEDDING, [(version, key) for key in deleted])
         write(schema_sql.DELETE_ITEM, [(key,) for key in deleted])
         write(schema_sql.WRITE_ITEM, plan.item_rows())
+        write(schema_sql.UPDATE_ITEM, plan.updated_rows())
         write(
             schema_sql.WRITE_EMBEDDING,
             [(version, key, rows.first_row, rows.n_rows) for key, rows in plan.moved_items()],
@@ -198,7 +196,10 @@ class StoreWriter:
             return
         self._connection.executemany(
             schema_sql.WRITE_REQUEST,
-            [(request_id, outcome.sequence, outcome.deleted, outcome.reply) for request_id, outcome in requests],
+            [
+                (request_id, outcome.sequence, outcome.deleted, with_conflicts(outcome.reply, outcome.conflicts))
+                for request_id, outcome in requests
+            ],
         )
         self._connection.execute(schema_sql.PRUNE_REQUESTS, [self._limits.requests_kept])
 
@@ -221,5 +222,10 @@ def _length(source: VectorSource) -> int:
     return source.n_rows if isinstance(source, RowRange) else len(source)
 
 
-def _op_id(codec: ItemCodec, op: UpsertOp | DeleteOp) -> StoredId:
-    return to_stored_id(op.id if isinstance(op, DeleteOp) else op.item.id, codec.id_type)
+def _op_id(codec: ItemCodec, op: WriteOp) -> StoredId:
+    return to_stored_id(op.id, codec.id_type)
+
+
+def _replayed(sequence: int, deleted: int, kept: bytes) -> WriteOutcome:
+    reply, conflicts = split_conflicts(kept)
+    return WriteOutcome(sequence, (), conflicts=conflicts, deleted=deleted, replayed=True, reply=reply)

@@ -71,6 +71,47 @@ class UpsertResponse(_message.Message):
     request_id: str
     def __init__(self, sequence: _Optional[int] = ..., accepted: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., truncated_items: _Optional[int] = ..., truncated_tokens: _Optional[int] = ..., unchanged_texts: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
+class ItemUpdate(_message.Message):
+    __slots__ = ("id", "attributes", "clear", "if_sequence")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Value, _Mapping]] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
+    IF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    id: _common_pb2.ItemId
+    attributes: _containers.MessageMap[str, _common_pb2.Value]
+    clear: _containers.RepeatedScalarFieldContainer[str]
+    if_sequence: int
+    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., clear: _Optional[_Iterable[str]] = ..., if_sequence: _Optional[int] = ...) -> None: ...
+
+class UpdateRequest(_message.Message):
+    __slots__ = ("collection", "updates", "visibility", "request_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    updates: _containers.RepeatedCompositeFieldContainer[ItemUpdate]
+    visibility: Visibility
+    request_id: str
+    def __init__(self, collection: _Optional[str] = ..., updates: _Optional[_Iterable[_Union[ItemUpdate, _Mapping]]] = ..., visibility: _Optional[_Union[Visibility, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateResponse(_message.Message):
+    __slots__ = ("sequence", "accepted", "errors")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    accepted: int
+    errors: _containers.RepeatedCompositeFieldContainer[ItemError]
+    def __init__(self, sequence: _Optional[int] = ..., accepted: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ...) -> None: ...
+
 class DeleteRequest(_message.Message):
     __slots__ = ("collection", "ids", "visibility", "request_id")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]

@@ -45,6 +45,11 @@ class IngestServiceStub(object):
                 request_serializer=engine_dot_v1_dot_ingest__pb2.UpsertRequest.SerializeToString,
                 response_deserializer=engine_dot_v1_dot_ingest__pb2.UpsertResponse.FromString,
                 _registered_method=True)
+        self.Update = channel.unary_unary(
+                '/engine.v1.IngestService/Update',
+                request_serializer=engine_dot_v1_dot_ingest__pb2.UpdateRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_ingest__pb2.UpdateResponse.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/engine.v1.IngestService/Delete',
                 request_serializer=engine_dot_v1_dot_ingest__pb2.DeleteRequest.SerializeToString,
@@ -85,6 +90,14 @@ class IngestServiceServicer(object):
 
     def UpsertStream(self, request_iterator, context):
         """The same as a stream of batches, acknowledged batch by batch in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Update(self, request, context):
+        """Attributes of items that are there set or cleared; their text is not encoded again. One bad update does not lose the
+        others; an item that is not there is refused with NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +150,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.UpsertStream,
                     request_deserializer=engine_dot_v1_dot_ingest__pb2.UpsertRequest.FromString,
                     response_serializer=engine_dot_v1_dot_ingest__pb2.UpsertResponse.SerializeToString,
+            ),
+            'Update': grpc.unary_unary_rpc_method_handler(
+                    servicer.Update,
+                    request_deserializer=engine_dot_v1_dot_ingest__pb2.UpdateRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_ingest__pb2.UpdateResponse.SerializeToString,
             ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
@@ -219,6 +237,33 @@ class IngestService(object):
             '/engine.v1.IngestService/UpsertStream',
             engine_dot_v1_dot_ingest__pb2.UpsertRequest.SerializeToString,
             engine_dot_v1_dot_ingest__pb2.UpsertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Update(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.IngestService/Update',
+            engine_dot_v1_dot_ingest__pb2.UpdateRequest.SerializeToString,
+            engine_dot_v1_dot_ingest__pb2.UpdateResponse.FromString,
             options,
             channel_credentials,
             insecure,

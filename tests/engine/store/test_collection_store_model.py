@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from engine.dtypes import StoredArray, to_stored
-from engine.store import CollectionStore, DeleteOp, StoreLimits, UpsertOp, WriteOutcome, WriteRequest
-from engine.types import AttributeValue, GeoPoint, IdType, ItemId, Timestamp, VectorDtype
+from engine.store import (
+    CollectionStore,
+    Conflict,
+    DeleteOp,
+    StoreLimits,
+    UpdateOp,
+    UpsertOp,
+    WriteOp,
+    WriteOutcome,
+    WriteRequest,
+)
+from engine.types import AttributeValue, GeoPoint, IdType, ItemId, ItemUpdate, Timestamp, VectorDtype
 from tests.engine.store.stores import make_store, text_hash, upsert, vectors_of
 
 IDS: dict[IdType, list[ItemId]] = {
@@ -102,24 +112,36 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.check_items()
         self.check_rows()
 
-    def draw_op(self, content: st.DataObject) -> UpsertOp | DeleteOp:
+    def draw_op(self, content: st.DataObject) -> WriteOp:
         item_id = content.draw(st.sampled_from(IDS[self.id_type]))
-        kind = content.draw(st.sampled_from(["given", "given", "reuse", "reuse", "delete"]))
+        kind = content.draw(st.sampled_from(["given", "given", "reuse", "reuse", "delete", "update", "update"]))
         if kind == "delete":
             return DeleteOp(item_id)
+        known = self.items.get(item_id)
+        wanted = content.draw(st.sampled_from([None, None, 0, known.sequence if known else 7, self.sequence]))
+        if kind == "update":
+            clear = content.draw(st.lists(st.sampled_from(["color", "clicks", "year"]), max_size=2, unique=True))
+            values = {name: one for name, one in content.draw(few_attributes).items() if name not in clear}
+            return UpdateOp(ItemUpdate(item_id, values, tuple(clear), wanted))
         self.seed += 1
         vectors = vectors_of(self.seed, n_rows=1 + self.seed % 3) if kind == "given" else None
         title = content.draw(st.sampled_from(["one", "one", "two"]))
-        return upsert(item_id, title, content.draw(few_attributes), vectors=vectors)
+        op = upsert(item_id, title, content.draw(few_attributes), vectors=vectors)
+        return replace(op, item=replace(op.item, if_sequence=wanted))
 
     def check_outcome(self, request: WriteRequest, outcome: WriteOutcome) -> None:
         changes = iter(outcome.changes)
-        stale, deleted = [], 0
+        stale, deleted, conflicts = [], 0, []
         for index, op in enumerate(request.ops):
-            item_id = op.id if isinstance(op, DeleteOp) else op.item.id
+            item_id = op.id
             before = self.items.get(item_id)
+            found = before.sequence if before else 0
             if isinstance(op, DeleteOp):
                 deleted += self.expect_delete(item_id)
+            elif op.if_sequence not in (None, found) or (isinstance(op, UpdateOp) and not before):
+                conflicts.append(Conflict(index, found, op.if_sequence))
+            elif isinstance(op, UpdateOp):
+                self.expect_update(op.update)
             elif not self.expect_upsert(op):
                 stale.append(index)
             if self.items.get(item_id) is not before:
@@ -133,7 +155,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
                 assert change.attributes == (after.attributes if after else {})
                 assert change.in_place == bool(before and after and before.first_row == after.first_row)
         assert next(changes, None) is None
-        assert (outcome.stale, outcome.deleted) == (tuple(stale), deleted)
+        assert (outcome.stale, outcome.deleted, outcome.conflicts) == (tuple(stale), deleted, tuple(conflicts))
         assert outcome.sequence == self.sequence
 
     def expect_delete(self, item_id: ItemId) -> int:
@@ -141,6 +163,14 @@ class StoreAgainstDict(RuleBasedStateMachine):
             return 0
         self.sequence += 1
         return 1
+
+    def expect_update(self, update: ItemUpdate) -> None:
+        old = self.items[update.id]
+        merged = {**old.attributes, **update.attributes}
+        for name in update.clear:
+            merged.pop(name, None)
+        title = old.title
+        assert self.expect_upsert(upsert(update.id, title, merged))
 
     def expect_upsert(self, op: UpsertOp) -> bool:
         old = self.items.get(op.item.id)
