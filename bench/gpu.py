@@ -50,7 +50,7 @@ def _linr(bed: Bed, lines: Lines, rows: int, asked: argparse.Namespace) -> None:
 
 
 def _ivfpq(bed: Bed, lines: Lines, rows: int, asked: argparse.Namespace) -> None:
-    _module("ivfpq").measure(bed, lines, n_rows=rows)
+    _module("ivfpq").measure(bed, lines, n_rows=rows, rates=asked.rate)
 
 
 def _live(bed: Bed, lines: Lines, rows: int, asked: argparse.Namespace) -> None:
@@ -102,6 +102,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="append lines to this file; not on the host")
     parser.add_argument("--check-imports", action="store_true", help="only tell what each part needs and lacks")
     parser.add_argument("--json", action="store_true", help="with --check-imports")
+    parser.add_argument(
+        "--rate", type=float, action="append", help="of ivfpq, the share that passes; may be given again"
+    )
     parser.add_argument("--retrieve-checkout", type=Path, metavar="DIR", help="of rmnigm/retrieve, beside ours in linr")
     asked = parser.parse_args(argv)
     asked.part = asked.part or list(PARTS)

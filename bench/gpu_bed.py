@@ -23,7 +23,7 @@ from kernels.arrays import Float32Array, Int64Array
 _SCRUB_BYTES = 256 << 20
 """Written before each timed call: more than the second-level cache of any of these cards."""
 
-_MOST_ROUNDS, _FEWEST_ROUNDS = 30, 5
+_MOST_ROUNDS, _FEWEST_ROUNDS = 30, 3
 _WORKING_BYTES = 1 << 30
 """Of a device for one search, as the engine's backend has it: queries that would take more are searched in slices."""
 

@@ -27,6 +27,11 @@ class Lines:
     _commit: str = field(default_factory=commit)
     _began: float = field(default_factory=time.perf_counter)
 
+    @property
+    def seconds(self) -> float:
+        """Since the part began."""
+        return time.perf_counter() - self._began
+
     def tell(
         self, case: Mapping[str, object], figures: Mapping[str, object], targets: Mapping[str, Target] | None = None
     ) -> None:
@@ -42,7 +47,7 @@ class Lines:
             "case": plain(case),
             "figures": plain(figures),
             "targets": wanted,
-            "since_start_s": rounded(time.perf_counter() - self._began),
+            "since_start_s": rounded(self.seconds),
             "machine": {**self._watch.facts(), **self.facts},
         }
         print(json.dumps(line), flush=True)

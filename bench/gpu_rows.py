@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -67,6 +68,12 @@ def clustered(n_rows: int, dimension: int, where: str, *, clusters: int) -> Made
     return Made(n_rows, dimension, where, centres=torch.nn.functional.normalize(drawn))
 
 
+def first_rows(made: Made, n: int) -> Tensor:
+    """A sample: rows are drawn independently, so that the first are as random as any."""
+    chunks = [chunk for first, chunk in takewhile(lambda one: one[0] < n, made.chunks())]
+    return torch.cat(chunks)[:n]
+
+
 @dataclass(frozen=True)
 class Shuffled:
     """A filter of its own for each of B queries, at one pass rate: ranges of a column that has nothing to do with the
@@ -91,9 +98,13 @@ class Shuffled:
         low = self.lows[query]
         return ((self.column >= low) & (self.column < low + self.width)).nonzero().squeeze(1)
 
-    def first(self, n: int) -> Shuffled:
-        """Those of the first queries."""
-        return Shuffled(self.column, self.lows[:n], self.width)
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """Which of the rows int64 [B, m] pass: bool [B, m]."""
+        return self.those(self.column[rows])
+
+    def part(self, queries: slice) -> Shuffled:
+        """Those of some queries."""
+        return Shuffled(self.column, self.lows[queries], self.width)
 
 
 def shuffled(n_rows: int, n_queries: int, where: str, *, rate: float) -> Shuffled:

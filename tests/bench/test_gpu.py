@@ -78,6 +78,20 @@ def test_linr_s_case_has_its_searches_and_ours_and_what_the_planner_picks() -> N
         assert "retrieve" in line["figures"]["left_out"]
 
 
+@needs_compiler
+def test_filtered_lists_have_a_plan_and_others_beside_it() -> None:
+    found = lines_of("ivfpq")
+    assert [(line["case"]["rate"], line["case"]["batch"]) for line in found] == [(1, 1), (1, 4), (0.1, 1), (0.1, 4)]
+    for line in found:
+        filtered = line["case"]["rate"] < 1
+        others = ("ours.gather", "masked_gemm_topk", "survivors") if filtered else ("gemm_topk",)
+        is_measured(line, "ours.lists", "ours.scan", "faiss", *others)
+        figures = line["figures"]
+        assert figures["plan"].startswith("ours.")
+        assert figures["plan_over_best"] >= 1
+        assert figures["ours.scan"]["recall"] >= 0.9
+
+
 def test_what_is_missing_is_told_and_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     gone = gpu_imports.library("no_such_library")
     with pytest.MonkeyPatch.context() as patch:
