@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from kernels.arrays import SEGMENT_ROWS, Int64Array
 Passes = Callable[[int, int], Tensor]
 """Of rows [first, end) those that pass each query's filter: bool [B, end - first], or [1, ...] where all have one."""
 
-_QUERIES, _CENTRES = 1 << 40, 1 << 41
+_QUERIES, _CENTRES, _FRESH = 1 << 40, 1 << 41, 1 << 42
 """Beyond every chunk's own seed."""
 
 _SPREAD = 0.5
@@ -44,6 +45,10 @@ class Made:
     def queries(self, n: int) -> Tensor:
         """Float32 [n, d] from where the rows are from."""
         return self._drawn(_QUERIES, n)
+
+    def fresh(self, n: int) -> Tensor:
+        """Float32 [n, d], as the rows but none of them."""
+        return self._drawn(_FRESH, n)
 
     def stored(self, dtype: torch.dtype) -> Tensor:
         """All rows in one piece."""
@@ -115,7 +120,16 @@ def shuffled(n_rows: int, n_queries: int, where: str, *, rate: float) -> Shuffle
     return Shuffled(column, lows, width)
 
 
-def exact_top(made: Made, queries: Tensor, *, k: int, passes: Passes | None = None) -> Int64Array:
+class Chunked(Protocol):
+    """Rows float32 that come chunk by chunk, each with the number of its first."""
+
+    @property
+    def where(self) -> str: ...
+
+    def chunks(self) -> Iterator[tuple[int, Tensor]]: ...
+
+
+def exact_top(made: Chunked, queries: Tensor, *, k: int, passes: Passes | None = None) -> Int64Array:
     """The best rows that pass by float32 dot product, int64 [B, k], best first, padded with -1: in host memory."""
     n = len(queries)
     scores = torch.full((n, k), -torch.inf, device=made.where)

@@ -20,18 +20,35 @@ from bench.measured import Samples, Target
 from kernels.arrays import SEGMENT_ROWS
 from tests.kernels.host_device import COMPILER
 
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
+pytestmark = pytest.mark.timeout(300)  # the first run on a machine compiles the CPU's kernels, and the shim's
+
+CACHE = ROOT / ".numba-cache" / "bench"
+Line = dict[str, Any]
 
 
-def lines_of(part: str, *more: str) -> list[dict[str, Any]]:
+def lines_of(*parts: str) -> dict[str, list[Line]]:
     """In a process of its own: whether Triton interprets is settled when it is imported."""
-    command = [sys.executable, "-m", "bench.gpu", "--device", "host", "--part", part, *more]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    compiled = CACHE / "kernel-cache"
+    if not compiled.exists():
+        compiled.symlink_to(CACHE.parent, target_is_directory=True)  # what the other tests have compiled
+    command = [sys.executable, "-m", "bench.gpu", "--device", "host", *(f"--part={part}" for part in parts)]
+    environment = {**os.environ, "EBR_BENCH_CACHE": str(CACHE)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return {part: [line for line in found if line["part"] == part] for part in parts}
 
 
-def is_measured(line: dict[str, Any], *ways: str) -> None:
+@pytest.fixture(scope="module")
+def kernel_lines() -> dict[str, list[Line]]:
+    """Of every part but the server's, in one process: most of its time goes to imports."""
+    if COMPILER is None:
+        pytest.skip("no C++ compiler, g++ or clang++, is installed")
+    return lines_of("ceilings", "scan", "linr", "ivfpq", "live")
+
+
+def is_measured(line: Line, *ways: str) -> None:
     """Everything a line promises, and of each way a speed beside its recall."""
     assert list(line) == [
         *("bench", "part", "device", "commit", "seed", "case", "figures", "targets", "since_start_s", "machine"),
@@ -44,18 +61,16 @@ def is_measured(line: dict[str, Any], *ways: str) -> None:
         assert 0 <= told["recall"] <= 1
 
 
-@needs_compiler
-def test_ceilings_tell_memory_products_and_launches() -> None:
-    memory, square, scoring, launches = lines_of("ceilings")
+def test_ceilings_tell_memory_products_and_launches(kernel_lines: dict[str, list[Line]]) -> None:
+    memory, square, scoring, launches = kernel_lines["ceilings"]
     assert memory["figures"].keys() >= {"read_gb_per_s", "copy_gb_per_s"}
     for line in (square, scoring):
         assert line["figures"].keys() == {"bf16_tera_ops_per_s", "int8_tera_ops_per_s"}
     assert launches["figures"].keys() == {"torch_us", "ours_us", "answered_us"}
 
 
-@needs_compiler
-def test_a_scan_is_held_against_bandwidth_and_against_torch() -> None:
-    alone, *batches = lines_of("scan")
+def test_a_scan_is_held_against_bandwidth_and_against_torch(kernel_lines: dict[str, list[Line]]) -> None:
+    alone, *batches = kernel_lines["scan"]
     is_measured(alone, "scan", "keys")
     assert alone["figures"]["scan"]["recall"] >= 0.9
     assert alone["targets"].keys() == {"of_bandwidth"}
@@ -65,9 +80,8 @@ def test_a_scan_is_held_against_bandwidth_and_against_torch() -> None:
         assert line["targets"].keys() == {"times_gemm_topk"}
 
 
-@needs_compiler
-def test_linr_s_case_has_its_searches_and_ours_and_what_the_planner_picks() -> None:
-    found = lines_of("linr")
+def test_linr_s_case_has_its_searches_and_ours_and_what_the_planner_picks(kernel_lines: dict[str, list[Line]]) -> None:
+    found = kernel_lines["linr"]
     assert [line["case"]["clauses"] for line in found] == [2, 2, 3, 3]
     for line in found:
         is_measured(line, "ours.scan", "ours.scan_ready", "ours.gather_ready", "v1.torch", "v2.torch")
@@ -78,9 +92,8 @@ def test_linr_s_case_has_its_searches_and_ours_and_what_the_planner_picks() -> N
         assert "retrieve" in line["figures"]["left_out"]
 
 
-@needs_compiler
-def test_filtered_lists_have_a_plan_and_others_beside_it() -> None:
-    found = lines_of("ivfpq")
+def test_filtered_lists_have_a_plan_and_others_beside_it(kernel_lines: dict[str, list[Line]]) -> None:
+    found = kernel_lines["ivfpq"]
     assert [(line["case"]["rate"], line["case"]["batch"]) for line in found] == [(1, 1), (1, 4), (0.1, 1), (0.1, 4)]
     for line in found:
         filtered = line["case"]["rate"] < 1
@@ -90,6 +103,27 @@ def test_filtered_lists_have_a_plan_and_others_beside_it() -> None:
         assert figures["plan"].startswith("ours.")
         assert figures["plan_over_best"] >= 1
         assert figures["ours.scan"]["recall"] >= 0.9
+
+
+def test_live_rows_are_searched_while_they_change_and_deletes_are_honoured(kernel_lines: dict[str, list[Line]]) -> None:
+    rates, honoured = kernel_lines["live"]
+    is_measured(rates, "quiet", "live")
+    assert rates["targets"].keys() == {"live_over_quiet"}
+    assert rates["figures"]["upserts_per_s"] > 0
+    assert rates["figures"]["live"]["recall"] >= 0.9
+    assert honoured["figures"] == {"deleted_and_found": 0, "upserted_and_not_first": 0}
+
+
+def test_the_whole_server_is_asked_in_every_way_and_tells_its_stages() -> None:
+    found = {line["case"]["what"]: line for line in lines_of("e2e")["e2e"]}
+    assert list(found) == ["text", "vector", "text_batch", "vector_batch", "text_stream", "vector_stream"]
+    for what, line in found.items():
+        is_measured(line)
+        assert line["figures"].keys() >= {"qps", "p50_ms", "p99_ms", "recall"}
+        assert line["figures"]["recall"] == 1
+        assert "on the CPU" in line["case"]["encoder"]
+        if not what.endswith("stream"):
+            assert line["figures"]["stages_ms"].keys() == {"queue", "encode", "filter", "search", "fuse"}
 
 
 def test_what_is_missing_is_told_and_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
