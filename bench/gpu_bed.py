@@ -25,7 +25,7 @@ _SCRUB_BYTES = 256 << 20
 
 _MOST_ROUNDS, _FEWEST_ROUNDS = 30, 3
 _WORKING_BYTES = 1 << 30
-"""Of a device for one search, as the engine's backend has it: queries that would take more are searched in slices."""
+"""Of a device for one search, as much as the engine's backend takes: more queries are searched in slices."""
 
 _NUMPY = {torch.bfloat16: np.dtype(np.uint16), torch.float16: np.dtype(np.float16)}
 
@@ -132,7 +132,7 @@ class Bed:
     ) -> Int64Array:
         """A whole exact search by dot product, ``masks`` as for ``addresses``: rows [B, k] in host memory."""
         end = rows.n_rows if end_row is None else end_row
-        parts, size = [], self._at_once(len(queries), end, k)
+        parts, size = [], queries_at_once(len(queries), end, k=k)
         for first in range(0, len(queries), size):
             part = slice(first, first + size)
             how: dict[str, Any] = {"metric": "dot", "k": k, "first_row": 0, "end_row": end}
@@ -147,10 +147,13 @@ class Bed:
         keys = kernels.gather(self.device, rows, queries, listed, metric="dot", k=k, end_row=rows.n_rows)
         return self.found(keys)[0]
 
-    @staticmethod
-    def _at_once(n_queries: int, n_rows: int, k: int) -> int:
-        taken = kernels.scan_bytes(n_queries, n_rows, k=k)
-        return max(1, min(n_queries, n_queries * _WORKING_BYTES // max(taken, 1)))
+
+def queries_at_once(n_queries: int, n_rows: int, *, k: int) -> int:
+    """Of so many queries as many as fit the working memory: what one takes depends on how many there are."""
+    size = n_queries
+    while size > 1 and kernels.scan_bytes(size, n_rows, k=k) > _WORKING_BYTES:
+        size = -(-size // 2)
+    return max(1, size)
 
 
 def packed(passes: Tensor) -> Tensor:
@@ -170,7 +173,7 @@ def on_gpu(*, small: bool) -> Bed:
     device = kernels.open_device(cache_folder() / "cuda")
     external: Any = torch.cuda.ExternalStream
     torch.cuda.set_stream(external(device.stream))
-    torch.backends.cuda.matmul.allow_tf32 = False  # truth is float32
+    torch.set_float32_matmul_precision("highest")  # truth is float32
     return Bed(device, "cuda", short_name(torch.cuda.get_device_name()), EventClock(), small)
 
 

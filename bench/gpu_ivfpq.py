@@ -100,7 +100,8 @@ class _Rate:
         self.vectors = world.made.queries(n)
         self.queries: Float32Array = self.vectors.cpu().numpy()
         self.filters = None if rate == 1 else shuffled(world.made.n_rows, n, self.bed.where, rate=rate)
-        self.masks = self._masks()
+        self._masks = self._words()
+        self._addresses = [0] * n if self._masks is None else [mask.data_ptr() for mask in self._masks]
         passes = None if self.filters is None else self.filters.passes
         self.truth = exact_top(world.made, self.vectors, k=K, passes=passes)
         self.tuning = slice(most, n)
@@ -166,23 +167,16 @@ class _Rate:
             made["faiss"] = self._faiss(self.world.faiss)
         return made
 
-    def _masks(self) -> Tensor | None:
-        """Words [Q, w] of the device."""
+    def _words(self) -> Tensor | None:
+        """The filters' masks, words [Q, w] of the device."""
         if self.filters is None:
             return None
         whole = self.world.made.n_rows
-        words = [
-            packed(self.filters.part(slice(query, query + 1)).passes(0, whole)[0]) for query in range(len(self.queries))
-        ]
-        return torch.stack(words)
-
-    def _addresses(self, part: slice) -> list[int]:
-        if self.masks is None:
-            return [0] * len(self.queries[part])
-        return [mask.data_ptr() for mask in self.masks[part]]
+        alone = (self.filters.part(slice(query, query + 1)) for query in range(len(self.queries)))
+        return torch.stack([packed(one.passes(0, whole)[0]) for one in alone])
 
     def _scan(self, part: slice) -> Int64Array:
-        return self.bed.scan(self.world.rows, self.queries[part], self._addresses(part), k=K)
+        return self.bed.scan(self.world.rows, self.queries[part], self._addresses[part], k=K)
 
     def _gather(self, part: slice) -> Int64Array:
         listed = [self._on_host[query] for query in range(len(self.queries))[part]]
@@ -231,7 +225,7 @@ class _Rate:
         def search(part: slice) -> Int64Array:
             queries = self.queries[part]
             limits = fixed_limits(len(queries), k=K, nprobe=nprobe, depth=depth)
-            given = (bed.device, world.lists, world.rows, queries, queries, bed.addresses(self._addresses(part)))
+            given = (bed.device, world.lists, world.rows, queries, queries, bed.addresses(self._addresses[part]))
             keys, _ = kernels.search_lists(*given, limits=limits, metric="dot", k=K, end_row=world.made.n_rows)
             return bed.found(keys)[0]
 

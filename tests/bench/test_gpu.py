@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench import gpu, gpu_imports
-from bench.gpu_bed import packed, short_name
+from bench.gpu_bed import packed, queries_at_once, short_name
 from bench.gpu_report import Answered, Lines
 from bench.gpu_rows import Made, exact_top, shuffled
 from bench.machine import ROOT
@@ -185,3 +185,9 @@ def test_rows_are_made_the_same_each_time_and_truth_is_float32() -> None:
         own = filters.of(query).numpy()
         best = own[np.argsort(-(rows[own] @ queries[query].numpy()), kind="stable")][:10]
         assert found[query].tolist() == [*best.tolist(), *[-1] * (10 - len(best))]
+
+
+def test_as_many_queries_are_searched_at_once_as_there_is_memory_for() -> None:
+    assert queries_at_once(64, 1000, k=10) == 64
+    assert 1 < queries_at_once(1024, 10_000_000, k=100) < 1024
+    assert queries_at_once(8, 4_000_000_000, k=10) == 1
