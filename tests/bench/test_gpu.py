@@ -129,6 +129,7 @@ def test_the_whole_server_is_asked_in_every_way_and_tells_its_stages() -> None:
 def test_what_is_missing_is_told_and_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     gone = gpu_imports.library("no_such_library")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "0")  # which the host would set for whatever comes after
         patch.setitem(gpu_imports._OF_PARTS, "live", (gone,))
         assert gpu.main(["--check-imports", "--device", "host", "--part", "live", "--json"]) == gpu.CANNOT_RUN
         told = json.loads(capsys.readouterr().out)["live"]
