@@ -29,6 +29,9 @@ RECALL = 0.95
 _MARGIN = 0.005
 """By which the recall on the tuning queries must lie above the one wanted."""
 
+_CLUSTER_ROWS = 50_000
+"""Of some twenty lists: with clusters as small as a list every query would be answered by one."""
+
 _RATES = (1.0, 0.5, 0.1, 0.01, 0.001, 0.0001)
 _TUNING = 64
 _DEPTHS = (50, 100, 200, 400, 800)
@@ -37,24 +40,24 @@ _MOST_SURVIVORS = 300_000_000
 """Rows of all queries together: more would take seconds to list, or not fit."""
 
 _SCORES_BYTES = 1 << 30
-_LAST_START_S = 150.0
+_LAST_START_S = 130.0
 
 Search = Callable[[], Int64Array]
 
 
 def measure(bed: Bed, lines: Lines, *, n_rows: int, rates: Sequence[float] | None = None) -> None:
     """``rates``: 1 where nothing is filtered."""
-    d, clusters = bed.sized(128, 32), max(8, n_rows // 2500)
+    d, clusters = bed.sized(128, 32), max(8, n_rows // _CLUSTER_ROWS)
     world = _World(bed, clustered(n_rows, d, bed.where, clusters=clusters))
     batches = (1, 4) if bed.small else (1, 64, 1024)
     for rate in rates or ((1.0, 0.1) if bed.small else _RATES):
+        case = {"rows": n_rows, "dimension": d, "rate": rate, "k": K, "nlist": world.nlist, "clusters": clusters}
+        if lines.seconds > _LAST_START_S:
+            lines.tell(case, {"skipped": f"{_LAST_START_S:g} s are over: --rate {rate:g} measures it alone"})
+            continue
         cell = _Rate(world, rate, most=max(batches))
         for batch in batches:
-            case = {"rows": n_rows, "dimension": d, "rate": rate, "batch": batch, "k": K, "nlist": world.nlist}
-            if lines.seconds > _LAST_START_S:
-                lines.tell(case, {"skipped": f"{_LAST_START_S:g} s are over"})
-            else:
-                cell.tell(lines, case, batch)
+            cell.tell(lines, {**case, "batch": batch}, batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ Passes = Callable[[int, int], Tensor]
 _QUERIES, _CENTRES, _FRESH = 1 << 40, 1 << 41, 1 << 42
 """Beyond every chunk's own seed."""
 
-_SPREAD = 0.5
+_SPREAD = 0.7
 """Of rows around the centre of their cluster, whose own length is about 1."""
 
 _PRODUCTS_BYTES = 1 << 28
