@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.harness import progress
-
 
 def cache_folder() -> Path:
     """EBR_BENCH_CACHE, or the platform's folder for caches."""
@@ -53,6 +51,8 @@ def cached_array(name: str, key: str, make: Callable[[], npt.NDArray[Any]]) -> n
     """The array made before under this name and key, or made now and kept."""
     path = cache_folder() / f"{name}-{key}.npy"
     if not path.is_file():
+        from bench.harness import progress  # the folder alone is wanted where its library is not there too
+
         progress.print(f"  making {name}, which later runs find in the cache")
         _write(path, make())
     array: npt.NDArray[Any] = np.load(path, allow_pickle=False)

@@ -9,23 +9,48 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from bench.machine import ROOT, MachineWatch, commit
+from bench.measured import (
+    MISSED,
+    SEED,
+    Samples,
+    Target,
+    append_line,
+    interleaved,
+    percentiles,
+    plain,
+    rounded,
+    seconds_of,
+)
 
-SEED = 20_230_717
-MISSED = 3
-"""Exit status where a target was missed; Python's own for what failed is 1."""
+__all__ = [
+    "MISSED",
+    "NO_DATA",
+    "SEED",
+    "Options",
+    "Report",
+    "Samples",
+    "Target",
+    "append_line",
+    "default_data",
+    "interleaved",
+    "percentiles",
+    "progress",
+    "rounded",
+    "run",
+    "seconds_of",
+]
+
 NO_DATA = 4
 """Exit status where a data set is not there."""
 progress = Console(stderr=True, highlight=False)
@@ -41,49 +66,6 @@ class Options:
     extra: argparse.Namespace
 
 
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Repeated measurements of one thing, in the order they were taken."""
-
-    values: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def minimum(self) -> float:
-        return min(self.values)
-
-    @property
-    def maximum(self) -> float:
-        return max(self.values)
-
-    def figures(self) -> dict[str, float]:
-        """For a report: median with spread."""
-        return {"median": rounded(self.median), "min": rounded(self.minimum), "max": rounded(self.maximum)}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A figure held against its bound; ``is_floor`` says from which side."""
-
-    value: float
-    bound: float
-    is_floor: bool
-
-    @property
-    def ok(self) -> bool:
-        return self.value >= self.bound if self.is_floor else self.value <= self.bound
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "value": rounded(self.value),
-            "target": f"{'>=' if self.is_floor else '<='} {self.bound:g}",
-            "ok": self.ok,
-        }
-
-
 @dataclass(slots=True)
 class Report:
     """Figures in the order they were found, and the targets among them."""
@@ -94,12 +76,12 @@ class Report:
 
     def figure(self, name: str, value: object) -> None:
         """One number, word, list or mapping of them; told on stderr at once."""
-        self.figures[name] = _plain(value)
+        self.figures[name] = plain(value)
         progress.print(f"  [dim]{name}[/dim] {_shown(self.figures[name])}")
 
     def keep(self, name: str, value: object) -> None:
         """As ``figure``, for what is told in another way."""
-        self.figures[name] = _plain(value)
+        self.figures[name] = plain(value)
 
     def at_least(self, name: str, value: float, bound: float) -> None:
         self._target(name, Target(float(value), bound, is_floor=True))
@@ -181,66 +163,7 @@ def default_data() -> Path:
     return Path(os.environ.get("EBR_DATA", ROOT.parent / "shared" / "data"))
 
 
-def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(line) + "\n")
-
-
-# Timing
-
-
-def seconds_of(action: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
-
-
-def interleaved(
-    variants: Mapping[str, Callable[[], float]], *, rounds: int, warm_up_rounds: int = 1
-) -> dict[str, Samples]:
-    """Measure variants in turn, A B A B, so that a busy neighbour falls on all of them; each call gives its figure.
-
-    The warm-up rounds are measured too, and thrown away.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(warm_up_rounds + rounds):
-        for name, measure in variants.items():
-            value = measure()
-            if number >= warm_up_rounds:
-                taken[name].append(value)
-    return {name: Samples(tuple(values)) for name, values in taken.items()}
-
-
-def percentiles(values: Iterable[float], ranks: Sequence[float] = (50, 90, 99)) -> dict[str, float]:
-    """By the nearest rank, so that each is a value that was measured: {"p50": ..., ...}."""
-    ordered = np.sort(np.fromiter(values, np.float64))
-    at = np.percentile(ordered, ranks, method="inverted_cdf")
-    return {f"p{rank:g}": float(value) for rank, value in zip(ranks, at, strict=True)}
-
-
 # Printing
-
-
-def rounded(value: float) -> float:
-    """Five significant digits: more than any of these measurements carries."""
-    return float(f"{value:.5g}")
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types, floats rounded."""
-    if isinstance(value, Samples):
-        return value.figures()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(one) for one in value]
-    if isinstance(value, (bool, str)) or value is None:
-        return value
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    return rounded(float(value))
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-_LIBRARIES = ("numpy", "torch", "faiss-cpu", "numba", "onnxruntime", "grpcio", "protobuf")
+_LIBRARIES = (
+    *("numpy", "torch", "faiss-cpu", "numba", "onnxruntime", "grpcio", "protobuf"),
+    *("cupy-cuda13x", "cuda-bindings", "triton", "faiss-gpu"),
+)
 
 
 class MachineWatch:

@@ -34,6 +34,12 @@ class Device(Protocol):
         """Copy host memory over the array from its place ``first`` on, counted along its first axis."""
         ...
 
+    def copy(self, array: Any, first: int, address: int, n_bytes: int) -> None:
+        """Copy the device's own memory from an address on over the array from its place ``first`` on, as ``write``
+        counts it. What lies there may be changed once all that was started before has run.
+        """
+        ...
+
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy in host memory, once all that was started before has run."""
         ...

@@ -37,6 +37,11 @@ class CudaDevice:
         self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
 
     @property
+    def stream(self) -> int:
+        """The stream's address, for a library that is to work in the same one."""
+        return int(self._stream.ptr)
+
+    @property
     def free_bytes(self) -> int:
         """Of memory that nobody has."""
         return int(self._device.mem_info[0])
@@ -58,6 +63,13 @@ class CudaDevice:
         """Copy host memory over the array from its place ``first`` on, counted along its first axis."""
         if values.size:
             array[first : first + len(values)].set(np.ascontiguousarray(values), stream=self._stream)
+
+    def copy(self, array: Any, first: int, address: int, n_bytes: int) -> None:
+        """Copy the device's own memory from an address on over the array from its place ``first`` on."""
+        if n_bytes:
+            runtime = self._cupy.cuda.runtime
+            to, kind = self.address(array[first:]), runtime.memcpyDeviceToDevice
+            runtime.memcpyAsync(to, address, n_bytes, kind, self._stream.ptr)
 
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy in host memory, once all that was started before has run."""

@@ -40,13 +40,28 @@ class DeviceRows:
         """Rows [m, d] behind those there are."""
         done = 0
         while done < len(vectors):
-            segment, first = divmod(self.n_rows, SEGMENT_ROWS)
-            if segment == len(self._segments):
-                self._add_segment()
+            segment, first = self._free_place()
             taken = vectors[done : done + SEGMENT_ROWS - first]
-            self._device.write(self._segments[segment], first, padded(taken, self.width))
+            self._device.write(segment, first, padded(taken, self.width))
             done += len(taken)
             self.n_rows += len(taken)
+
+    def append_on_device(self, address: int, n_rows: int) -> None:
+        """Rows [m, width], of the dtype and C-contiguous, that the device has from an address on."""
+        row_bytes, done = self.width * self.dtype.itemsize, 0
+        while done < n_rows:
+            segment, first = self._free_place()
+            taken = min(n_rows - done, SEGMENT_ROWS - first)
+            self._device.copy(segment, first, address + done * row_bytes, taken * row_bytes)
+            done += taken
+            self.n_rows += taken
+
+    def _free_place(self) -> tuple[Any, int]:
+        """(segment, place in it) of the next row."""
+        segment, first = divmod(self.n_rows, SEGMENT_ROWS)
+        if segment == len(self._segments):
+            self._add_segment()
+        return self._segments[segment], first
 
     def arguments(self) -> StoredArguments:
         row_chunks = self.width * self.dtype.itemsize // CHUNK_BYTES

@@ -47,6 +47,9 @@ class HostDevice:
     def write(self, array: Any, first: int, values: np.ndarray[Any, np.dtype[Any]]) -> None:
         array[first : first + len(values)] = values
 
+    def copy(self, array: Any, first: int, address: int, n_bytes: int) -> None:
+        ctypes.memmove(self.address(array[first:]), address, n_bytes)
+
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
         return np.array(array)
 

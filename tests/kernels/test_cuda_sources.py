@@ -155,6 +155,16 @@ def test_where_every_row_passes_no_mask_is_needed(host: HostDevice) -> None:
 
 
 @needs_compiler
+def test_rows_that_the_device_has_are_appended_as_those_of_the_host(host: HostDevice) -> None:
+    world = World(host, "float16", n=150, d=8)
+    given = host.put(world.vectors)
+    world.rows = DeviceRows(host, dtype=world.vectors.dtype, dimension=8, most_rows=150)
+    for first, n_rows in ((0, 100), (100, 0), (100, 50)):
+        world.rows.append_on_device(host.address(given[first:]), n_rows)
+    world.scan(metric="dot", k=10)
+
+
+@needs_compiler
 @pytest.mark.parametrize("metric", ["dot", "l2"])
 def test_a_gather_equals_the_reference(host: HostDevice, metric: Metric) -> None:
     world = World(host, "bfloat16", n=200)
