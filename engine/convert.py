@@ -240,7 +240,7 @@ def update_from(message: ingest_pb2.ItemUpdate, field: str) -> types.ItemUpdate:
     return types.ItemUpdate(
         item_id_from(message.id, f"{field}.id"),
         {name: value for name, value in values.items() if value is not None},
-        (*message.clear, *(name for name, value in values.items() if value is None)),
+        (*message.clear_attributes, *(name for name, value in values.items() if value is None)),
         message.if_sequence if message.HasField("if_sequence") else None,
     )
 
@@ -249,7 +249,7 @@ def update_to(update: types.ItemUpdate) -> ingest_pb2.ItemUpdate:
     message = ingest_pb2.ItemUpdate(
         id=item_id_to(update.id),
         attributes={name: value_to(value) for name, value in update.attributes.items()},
-        clear=update.clear,
+        clear_attributes=update.clear,
     )
     if update.if_sequence is not None:
         message.if_sequence = update.if_sequence

@@ -72,7 +72,7 @@ class UpsertResponse(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., accepted: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., truncated_items: _Optional[int] = ..., truncated_tokens: _Optional[int] = ..., unchanged_texts: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ItemUpdate(_message.Message):
-    __slots__ = ("id", "attributes", "clear", "if_sequence")
+    __slots__ = ("id", "attributes", "clear_attributes", "if_sequence")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -82,13 +82,13 @@ class ItemUpdate(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Value, _Mapping]] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
-    CLEAR_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     IF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     id: _common_pb2.ItemId
     attributes: _containers.MessageMap[str, _common_pb2.Value]
-    clear: _containers.RepeatedScalarFieldContainer[str]
+    clear_attributes: _containers.RepeatedScalarFieldContainer[str]
     if_sequence: int
-    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., clear: _Optional[_Iterable[str]] = ..., if_sequence: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., clear_attributes: _Optional[_Iterable[str]] = ..., if_sequence: _Optional[int] = ...) -> None: ...
 
 class UpdateRequest(_message.Message):
     __slots__ = ("collection", "updates", "visibility", "request_id")
