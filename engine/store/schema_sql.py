@@ -11,8 +11,8 @@ from typing import Any
 from engine.errors import CorruptData
 from engine.types import IdType
 
-FORMAT = 1
-"""Kept as the database's user_version; a store of another format is refused."""
+FORMAT = 2
+"""Kept as the database's user_version; a store of another format is refused. 1 had no fresh_rows."""
 
 IDS_PER_STATEMENT = 512
 
@@ -25,7 +25,8 @@ CREATE TABLE meta (
     schema TEXT NOT NULL,
     sequence INTEGER NOT NULL,
     item_count INTEGER NOT NULL,
-    next_key INTEGER NOT NULL
+    next_key INTEGER NOT NULL,
+    settled INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE versions (
     number INTEGER PRIMARY KEY,
@@ -52,6 +53,10 @@ CREATE TABLE changes (
     kind INTEGER NOT NULL,
     id {id_type} NOT NULL
 ) STRICT;
+CREATE TABLE fresh_rows (
+    first_row INTEGER PRIMARY KEY,
+    vectors BLOB NOT NULL
+) STRICT;
 CREATE TABLE requests (
     number INTEGER PRIMARY KEY,
     request_id TEXT NOT NULL UNIQUE,
@@ -61,7 +66,7 @@ CREATE TABLE requests (
 ) STRICT;
 """
 
-INSERT_META = "INSERT INTO meta VALUES (1, ?, 0, 0, 1)"
+INSERT_META = "INSERT INTO meta VALUES (1, ?, 0, 0, 1, 0)"
 INSERT_VERSION = "INSERT INTO versions (number, version, next_row) VALUES (?, ?, 0)"
 READ_META = "SELECT schema, sequence, item_count, next_key FROM meta"
 READ_VERSIONS = "SELECT number, version, next_row FROM versions ORDER BY number"
@@ -69,6 +74,7 @@ READ_NEXT_ROW = "SELECT next_row FROM versions WHERE number = ?"
 READ_LAST_CHANGE = "SELECT coalesce(max(sequence), 0) FROM changes"
 UPDATE_SCHEMA = "UPDATE meta SET schema = ?"
 UPDATE_COUNTERS = "UPDATE meta SET sequence = ?, item_count = ?, next_key = ?"
+SETTLE = "UPDATE meta SET settled = settled + 1"
 UPDATE_NEXT_ROW = "UPDATE versions SET next_row = ? WHERE number = ?"
 
 WRITE_ITEM = """
@@ -83,6 +89,8 @@ ON CONFLICT (version, item_key) DO UPDATE SET first_row = excluded.first_row, n_
 DELETE_ITEM = "DELETE FROM items WHERE key = ?"
 DELETE_EMBEDDING = "DELETE FROM embeddings WHERE version = ? AND item_key = ?"
 WRITE_CHANGE = "INSERT INTO changes (sequence, kind, id) VALUES (?, ?, ?)"
+WRITE_FRESH = "INSERT OR REPLACE INTO fresh_rows (first_row, vectors) VALUES (?, ?)"
+FORGET_FRESH = "DELETE FROM fresh_rows"
 WRITE_REQUEST = "INSERT INTO requests (request_id, sequence, deleted, reply) VALUES (?, ?, ?, ?)"
 PRUNE_REQUESTS = "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?"
 
@@ -103,6 +111,7 @@ FROM items CROSS JOIN embeddings ON version = ? AND item_key = key
 SCROLL_FROM_START = _SCROLL + "ORDER BY id LIMIT ?"
 SCROLL_AFTER = _SCROLL + "WHERE id > ? ORDER BY id LIMIT ?"
 READ_EMBEDDINGS = "SELECT first_row, n_rows, item_key FROM embeddings WHERE version = ?"
+READ_FRESH = "SELECT first_row, vectors FROM fresh_rows ORDER BY first_row"
 READ_LIVE = "SELECT key, id, sequence, attributes FROM items WHERE key IN ({marks})"
 READ_CHANGES = "SELECT sequence, kind, id FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?"
 
@@ -119,6 +128,19 @@ def open_writer(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection
+
+
+def require_writable(connection: sqlite3.Connection) -> None:
+    """What cannot be opened for writing SQLite opens for reading alone, without a word and for as long as it is open.
+
+    Raises:
+        sqlite3.OperationalError: that has happened.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(SETTLE)
+    finally:
+        roll_back(connection)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
