@@ -39,7 +39,11 @@ run: $(RUN)  ## serve the demo corpus and search it (ARGS=--once: one round, the
 
 .PHONY: test
 test: $(DEV) $(PROTO)  ## every test that needs no GPU
-	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -m "not gpu and not crash" $(ARGS)
+
+.PHONY: test-crash
+test-crash: $(DEV)  ## what is acknowledged is not lost: kills, failing disks, power cuts, at length (ARGS="--seed=7 --kills=1000")
+	@$(BIN)/python -m pytest -m crash -s $(ARGS) tests/recovery
 
 .PHONY: check
 check: $(DEV) $(PROTO)  ## lint, format, types, import contracts, proto conventions, stub drift

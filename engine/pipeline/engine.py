@@ -253,7 +253,13 @@ class Engine:
                 raise Loading("the server is loading its collections")
             if schema.name in self.collections or schema.name in self._failed:
                 raise CollectionExists(schema.name)
-            collection = await asyncio.to_thread(self._create, schema)
+            try:
+                collection = await asyncio.to_thread(self._create, schema)
+            except EngineError as refusal:
+                if (self._root / schema.name).exists():
+                    # The disk kept it from being taken back: named, so that it can be deleted.
+                    self._failed[schema.name] = refusal
+                raise
             self._serve(collection)
             return collection
 

@@ -21,7 +21,7 @@ from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_schema, encode_version
 from engine.store.compaction import CommittedGroup, Compaction
 from engine.store.faults import open_faults, write_faults
-from engine.store.folders import DATABASE_NAME, made_aside, sync_folder
+from engine.store.folders import DATABASE_NAME, made_aside, sync_folder, withdraw
 from engine.store.planning import Counters
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments
@@ -39,13 +39,19 @@ _DEFAULT_LIMITS = StoreLimits()
 class CollectionStore:
     """One collection's folder. commit, add_attribute, close and abandon belong to one thread; all else to any.
 
-    A group with a durable request syncs vectors and log; any other leaves both to the kernel, which keeps them when
-    the process dies.
+    The vectors of a small group are in the log beside the items that name them, until the segments are synced; those of
+    a large one are synced before they are named. A group with a durable request syncs the log; any other leaves it to
+    the kernel, which keeps it when the process dies. So a power cut takes whole groups, the last ones, and none that
+    was durable.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, limits: StoreLimits) -> None:
         """Use ``open`` or ``create``."""
+        schema_sql.upgrade(connection)
         schema_sql.check_format(connection)
+        schema_sql.require_writable(connection)
+        # The name of a log that a process left which died before it synced anything.
+        sync_folder(folder)
         database = folder / DATABASE_NAME
         schema, self._counters = _read_meta(connection)
         self._number, self._version, next_row = _read_version(connection)
@@ -53,9 +59,10 @@ class CollectionStore:
         self._codec = ItemCodec(schema)
         self._folder = folder
         self._segments = _segments_of(folder, self._version)
-        self._segments.verify(next_row)
         self._writer = StoreWriter(connection, self._segments, database=database, limits=limits, version=self._number)
         self._writer.drop_staged()
+        self._writer.restore_fresh()
+        self._segments.verify(next_row)
         _remove_other_generations(folder, self._version)
         self._reader = StoreReader(database, self._codec)
         self._compaction: Compaction | None = None
@@ -71,12 +78,16 @@ class CollectionStore:
 
         Raises:
             CollectionExists: the folder is there already.
-            ReadOnly: the disk refused.
+            ReadOnly, Unavailable: the disk refused.
         """
         with write_faults(f"creating {folder.name}"), made_aside(folder) as aside:
             version_folder(aside, version).mkdir(parents=True)
             _create_database(aside / DATABASE_NAME, schema, version)
-        return cls.open(folder, limits=limits)
+        try:
+            return cls.open(folder, limits=limits)
+        except BaseException:
+            withdraw(folder)
+            raise
 
     @classmethod
     def open(cls, folder: Path, *, limits: StoreLimits = _DEFAULT_LIMITS) -> CollectionStore:

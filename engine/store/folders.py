@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import CollectionExists, CollectionNotFound
@@ -58,17 +58,37 @@ def made_aside(folder: Path) -> Iterator[Path]:
     if folder.exists():
         raise CollectionExists(folder.name)
     aside = _aside(folder, _MAKING)
+    make_folder(folder.parent)
     _remove_if_there(aside)
-    aside.mkdir(parents=True)
+    aside.mkdir()
     try:
         yield aside
         _sync_tree(aside)
         aside.rename(folder)
+        sync_folder(folder.parent)
     except Exception:
-        # A full disk must not be kept full by what could not be made.
-        shutil.rmtree(aside, ignore_errors=True)
+        withdraw(folder)
         raise
-    sync_folder(folder.parent)
+
+
+def withdraw(folder: Path) -> None:
+    """Take back what was being made: a full disk must not be kept full by it, nor the name be taken.
+
+    Where the disk refuses even this, the folder is left as it is.
+    """
+    aside = _aside(folder, _MAKING)
+    with suppress(OSError):
+        if folder.exists():
+            folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that survives power loss, and those above it."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

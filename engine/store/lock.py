@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from engine.errors import ConfigError
+from engine.store.folders import make_folder
 
 LOCK_NAME = "server.lock"
 
@@ -22,7 +23,7 @@ class DirectoryLock:
     def __init__(self, directory: Path) -> None:
         self._path = directory / LOCK_NAME
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_folder(directory)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as fault:
             raise ConfigError(f"data directory {directory} cannot be locked: {fault}", directory=directory) from fault

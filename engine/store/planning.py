@@ -78,6 +78,7 @@ class GroupPlan:
     """Takes requests one after the other and holds what the store is to write for all of them.
 
     ``standing`` are the items named by the group as they are stored; ``seen`` the outcomes of request ids seen before.
+    The group's new rows begin at ``first_row``.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class GroupPlan:
         self._item_count = counters.item_count
         self._next_key = counters.next_key
         self._next_row = counters.next_row
+        self.first_row = counters.next_row
         self.sources: list[VectorSource] = []
         self.log: list[tuple[int, ChangeKind, StoredId]] = []
         self.new_requests: list[tuple[str, WriteOutcome]] = []

@@ -11,13 +11,20 @@ from typing import Any
 from engine.errors import CorruptData
 from engine.types import IdType
 
-FORMAT = 1
-"""Kept as the database's user_version; a store of another format is refused."""
+FORMAT = 2
+"""Kept as the database's user_version; a store of another format is refused, but for 1, which is brought to this one:
+it had no fresh_rows and no ``settled``."""
 
 IDS_PER_STATEMENT = 512
 
 _CACHE_KIB = 32 * 1024
 _ID_COLUMN_TYPE: dict[IdType, str] = {"uint64": "INTEGER", "string": "TEXT"}
+
+_FRESH_ROWS = """CREATE TABLE fresh_rows (
+    first_row INTEGER PRIMARY KEY,
+    vectors BLOB NOT NULL
+) STRICT"""
+_FROM_1_TO_2 = ("ALTER TABLE meta ADD COLUMN settled INTEGER NOT NULL DEFAULT 0", _FRESH_ROWS)
 
 _TABLES = """
 CREATE TABLE meta (
@@ -25,7 +32,8 @@ CREATE TABLE meta (
     schema TEXT NOT NULL,
     sequence INTEGER NOT NULL,
     item_count INTEGER NOT NULL,
-    next_key INTEGER NOT NULL
+    next_key INTEGER NOT NULL,
+    settled INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE versions (
     number INTEGER PRIMARY KEY,
@@ -46,6 +54,7 @@ CREATE TABLE changes (
     kind INTEGER NOT NULL,
     id {id_type} NOT NULL
 ) STRICT;
+{fresh_rows};
 CREATE TABLE requests (
     number INTEGER PRIMARY KEY,
     request_id TEXT NOT NULL UNIQUE,
@@ -55,7 +64,7 @@ CREATE TABLE requests (
 ) STRICT;
 """
 
-INSERT_META = "INSERT INTO meta VALUES (1, ?, 0, 0, 1)"
+INSERT_META = "INSERT INTO meta VALUES (1, ?, 0, 0, 1, 0)"
 INSERT_VERSION = "INSERT INTO versions (number, version, next_row) VALUES (?, ?, 0)"
 READ_META = "SELECT schema, sequence, item_count, next_key FROM meta"
 READ_VERSIONS = "SELECT number, version, next_row FROM versions ORDER BY number"
@@ -63,6 +72,7 @@ READ_NEXT_ROW = "SELECT next_row FROM versions WHERE number = ?"
 READ_LAST_CHANGE = "SELECT coalesce(max(sequence), 0) FROM changes"
 UPDATE_SCHEMA = "UPDATE meta SET schema = ?"
 UPDATE_COUNTERS = "UPDATE meta SET sequence = ?, item_count = ?, next_key = ?"
+SETTLE = "UPDATE meta SET settled = settled + 1"
 UPDATE_NEXT_ROW = "UPDATE versions SET next_row = ? WHERE number = ?"
 
 WRITE_ITEM = """
@@ -78,6 +88,8 @@ UPDATE_ITEM = "UPDATE items SET sequence = ?, attributes = ? WHERE key = ?"
 DELETE_ITEM = "DELETE FROM items WHERE key = ?"
 DELETE_EMBEDDING = "DELETE FROM embeddings WHERE version = ? AND item_key = ?"
 WRITE_CHANGE = "INSERT INTO changes (sequence, kind, id) VALUES (?, ?, ?)"
+WRITE_FRESH = "INSERT OR REPLACE INTO fresh_rows (first_row, vectors) VALUES (?, ?)"
+FORGET_FRESH = "DELETE FROM fresh_rows"
 WRITE_REQUEST = "INSERT INTO requests (request_id, sequence, deleted, reply) VALUES (?, ?, ?, ?)"
 PRUNE_REQUESTS = "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?"
 
@@ -101,6 +113,7 @@ READ_EMBEDDINGS = "SELECT first_row, n_rows, item_key FROM embeddings WHERE vers
 READ_EMBEDDINGS_AFTER = """
 SELECT item_key, first_row, n_rows FROM embeddings WHERE version = ? AND item_key > ? ORDER BY item_key LIMIT ?
 """
+READ_FRESH = "SELECT first_row, vectors FROM fresh_rows ORDER BY first_row"
 READ_LIVE = "SELECT key, id, sequence, attributes FROM items WHERE key IN ({marks})"
 READ_LIVE_BY_ID = """
 SELECT id, first_row, n_rows, sequence, attributes
@@ -126,7 +139,8 @@ UPDATE_VERSION = "UPDATE versions SET version = ?, next_row = ? WHERE number = ?
 
 def create_tables(connection: sqlite3.Connection, id_type: IdType) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.executescript(_TABLES.format(id_type=_ID_COLUMN_TYPE[id_type], embeddings=_EMBEDDINGS_COLUMNS))
+    parts = {"embeddings": _EMBEDDINGS_COLUMNS, "fresh_rows": _FRESH_ROWS}
+    connection.executescript(_TABLES.format(id_type=_ID_COLUMN_TYPE[id_type], **parts))
     connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
@@ -138,10 +152,34 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def require_writable(connection: sqlite3.Connection) -> None:
+    """What cannot be opened for writing SQLite opens for reading alone, without a word and for as long as it is open.
+
+    Raises:
+        sqlite3.OperationalError: that has happened.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(SETTLE)
+    finally:
+        roll_back(connection)
+
+
 def open_reader(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a database of an earlier format to this one, all of it or nothing; others are left as they are."""
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found != 1:
+        return
+    with transaction(connection):
+        for statement in _FROM_1_TO_2:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def check_format(connection: sqlite3.Connection) -> None:

@@ -59,9 +59,12 @@ class VectorSegments:
         Raises:
             OSError: the disk is full or failing.
         """
-        content = np.ascontiguousarray(rows, self._numpy_dtype).reshape(-1).view(np.uint8).data
-        done = 0
-        for segment, start, end in _runs(first_row, len(rows)):
+        self.write_bytes(first_row, np.ascontiguousarray(rows, self._numpy_dtype).reshape(-1).view(np.uint8).data)
+
+    def write_bytes(self, first_row: int, content: memoryview | bytes) -> None:
+        """The same of rows as they are stored."""
+        content, done = memoryview(content), 0
+        for segment, start, end in _runs(first_row, len(content) // self.row_bytes):
             size = (end - start) * self.row_bytes
             self._dirty.add(segment)
             _write_all(self._descriptor(segment), content[done : done + size], start * self.row_bytes)

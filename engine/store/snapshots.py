@@ -295,10 +295,13 @@ def _is_last_segment(file: SnapshotFile, files: Sequence[SnapshotFile]) -> bool:
 def _rename_collection(database: Path, name: str) -> None:
     connection = schema_sql.open_writer(database)
     try:
+        schema_sql.upgrade(connection)
         schema_sql.check_format(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         schema = decode_schema(connection.execute(schema_sql.READ_META).fetchone()[0])
         connection.execute(schema_sql.UPDATE_SCHEMA, [encode_schema(replace(schema, name=name))])
+        # The vectors are in files that were verified.
+        connection.execute(schema_sql.FORGET_FRESH)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         connection.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,9 @@ from engine.types import Int64Array
 
 _log = logging.getLogger(__name__)
 _WAL_SUFFIX = "-wal"
+_LOGGED_BYTES = 1 << 20
+"""Vectors of a larger group are synced before they are named, those of a smaller one are in the log too: writing this
+much twice takes less time than a sync."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class StoreWriter:
         self._limits = limits
         self._version = version
         self._synchronous = ""
+        self._has_fresh = False
+        self._may_have_left_a_commit = False
         self._checkpoint_at_bytes = limits.wal_bytes
 
     def plan(self, codec: ItemCodec, counters: Counters, requests: Sequence[WriteRequest]) -> GroupPlan:
@@ -69,21 +75,35 @@ class StoreWriter:
             seen=self._read_seen([request.request_id for request in requests if request.request_id]),
         )
 
+    def restore_fresh(self) -> None:
+        """Write rows to the segments that the log has and that the segments may have lost in a power cut.
+
+        Raises:
+            sqlite3.Error, OSError: not all were written.
+        """
+        for first_row, content in self._connection.execute(schema_sql.READ_FRESH):
+            self._segments.write_bytes(first_row, content)
+            self._has_fresh = True
+
     def write(self, plan: GroupPlan, *, durable: bool) -> None:
         """Vectors first: rows that no transaction names are written again by the next group.
 
         Raises:
             sqlite3.Error, OSError: nothing of the plan is stored.
         """
-        if plan.sources:
-            first_row = plan.counters.next_row - sum(map(_length, plan.sources))
-            self._segments.write(first_row, self._stored_vectors(plan.sources))
-        if durable:
+        self._settle()
+        vectors = self._stored_vectors(plan.sources) if plan.sources else None
+        is_logged = vectors is not None and vectors.nbytes <= _LOGGED_BYTES
+        if vectors is not None:
+            self._segments.write(plan.first_row, vectors)
+        if vectors is not None and not is_logged:
             self._segments.sync()
-        self._set_synchronous("FULL" if durable else "NORMAL")
-        with schema_sql.transaction(self._connection):
+        with self._transaction(durable=durable):
             self._write_items(plan)
             self._write_log(plan)
+            if vectors is not None and is_logged:
+                self._connection.execute(schema_sql.WRITE_FRESH, [plan.first_row, vectors.view(np.uint8).data])
+        self._has_fresh |= is_logged
 
     def begin_compaction(self, segments: VectorSegments) -> Compaction:
         """``segments``: where the new rows go."""
@@ -94,12 +114,14 @@ class StoreWriter:
     def switch_to(self, compaction: Compaction, encoded_version: str) -> None:
         """From now on items have the rows that the compaction gave them."""
         compaction.segments.sync()
-        self._set_synchronous("FULL")
-        with schema_sql.transaction(self._connection):
+        self._settle()
+        with self._transaction(durable=True):
             for statement in schema_sql.SWITCH_TO_STAGED:
                 self._connection.execute(statement)
+            # Those are rows of before; the new ones are on disk.
+            self._connection.execute(schema_sql.FORGET_FRESH)
             self._connection.execute(schema_sql.UPDATE_VERSION, [encoded_version, compaction.n_rows, self._version])
-        self._segments = compaction.segments
+        self._segments, self._has_fresh = compaction.segments, False
 
     def drop_staged(self) -> None:
         """What a compaction that came to no end has left."""
@@ -107,8 +129,8 @@ class StoreWriter:
         self._connection.execute(schema_sql.DROP_STAGED)
 
     def write_schema(self, encoded: str) -> None:
-        self._set_synchronous("FULL")
-        with schema_sql.transaction(self._connection):
+        self._settle()
+        with self._transaction(durable=True):
             self._connection.execute(schema_sql.UPDATE_SCHEMA, [encoded])
 
     def checkpoint_if_due(self) -> None:
@@ -125,11 +147,15 @@ class StoreWriter:
         self._checkpoint_at_bytes = self._limits.wal_bytes + (0 if done else size)
 
     def checkpoint(self) -> bool:
-        """Sync the vectors, then fold the log into the database, so that no row in it names unsynced vectors.
+        """Sync the vectors, so that the log need not have them, then fold it into the database.
 
         False where a reader of an older moment kept part of the log.
         """
         self._segments.sync()
+        if self._has_fresh:
+            with self._transaction(durable=False):
+                self._connection.execute(schema_sql.FORGET_FRESH)
+            self._has_fresh = False
         busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
@@ -202,6 +228,28 @@ class StoreWriter:
             ],
         )
         self._connection.execute(schema_sql.PRUNE_REQUESTS, [self._limits.requests_kept])
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[None]:
+        self._set_synchronous("FULL" if durable else "NORMAL")
+        try:
+            with schema_sql.transaction(self._connection):
+                yield
+        except sqlite3.Error:
+            self._may_have_left_a_commit = True
+            raise
+
+    def _settle(self) -> None:
+        """Make sure that a transaction which was refused does not come back.
+
+        Where the log could not be synced, it may hold the whole of it: invisible now, found again after a crash, naming
+        rows that others have been given since. What is written next takes its place in the log; it has to change
+        something, for SQLite writes no page that is as it was.
+        """
+        if self._may_have_left_a_commit:
+            with self._transaction(durable=True):
+                self._connection.execute(schema_sql.SETTLE)
+            self._may_have_left_a_commit = False
 
     def _set_synchronous(self, level: Literal["FULL", "NORMAL"]) -> None:
         if level != self._synchronous:

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from engine.errors import CollectionExists, CorruptData, InvalidArgument, VersionNotFound
-from engine.store import ChangeKind, CollectionStore, DeleteOp, LiveRow, StoreLimits, UpsertOp, WriteRequest, schema_sql
+from engine.store import (
+    ChangeKind,
+    CollectionStore,
+    DeleteOp,
+    LiveRow,
+    StoreLimits,
+    UpsertOp,
+    WriteRequest,
+    schema_sql,
+    writing,
+)
 from engine.types import AttributeSpec, AttributeType, AttributeValue, GeoPoint, StoredItem, Timestamp
 from tests.engine.store.stores import (
     DIMENSION,
@@ -282,12 +292,11 @@ def test_the_log_is_folded_into_the_database_beyond_its_budget(folder: Path) -> 
 
 def test_a_durable_repetition_reaches_the_disk(store: CollectionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.commit([WriteRequest([upsert("x", vectors=vectors_of(1))], request_id="r1")])
-    synced: list[bool] = []
-    monkeypatch.setattr(store._segments, "sync", lambda: synced.append(True))
+    events = recorded(store, monkeypatch)
     before = store._writer._connection.total_changes
     (outcome,) = store.commit([WriteRequest([], request_id="r1", durable=True)])
     assert outcome.replayed
-    assert synced == [True]
+    assert of_interest(events) == ["PRAGMA synchronous = FULL", "BEGIN IMMEDIATE", "COMMIT"]
     assert store._writer._connection.total_changes > before
 
 
@@ -317,8 +326,27 @@ def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 0, 3])
+def test_vectors_of_a_small_group_are_in_the_log_until_they_are_synced(
+    store: CollectionStore, folder: Path, size: int | None
+) -> None:
+    commit_one(store, upsert("x", vectors=vectors_of(1, n_rows=3)))
+    commit_one(store, upsert("y", vectors=vectors_of(2)))
+    segment = folder / "versions" / "v1" / "segment-000000.vec"
+    segment.unlink()
+    if size is not None:
+        segment.write_bytes(b"x" * size)
+    reopened = CollectionStore.open(folder)
+    found = [item.vectors for item in reopened.get(["x", "y"], vectors=True) if item]
+    np.testing.assert_array_equal(np.concatenate(found), as_stored(np.vstack([vectors_of(1, n_rows=3), vectors_of(2)])))
+    reopened._writer.checkpoint()
+    assert list(reopened._writer._connection.execute("SELECT * FROM fresh_rows")) == []
+    reopened.close()
+
+
+@pytest.mark.parametrize("size", [None, 0, 3])
 def test_missing_vectors_are_found_at_open(store: CollectionStore, folder: Path, size: int | None) -> None:
     commit_one(store, upsert("x", vectors=vectors_of(1)))
+    store._writer.checkpoint()
     segment = folder / "versions" / "v1" / "segment-000000.vec"
     segment.unlink()
     if size is not None:
@@ -371,7 +399,11 @@ def test_vectors_are_written_before_the_transaction_that_names_them(
     assert of_interest(events) == ["write", "PRAGMA synchronous = NORMAL", "BEGIN IMMEDIATE", "COMMIT"]
     events.clear()
     commit_one(store, upsert("x", vectors=vectors_of(2)), durable=True)
-    assert of_interest(events) == ["write", "sync", "PRAGMA synchronous = FULL", "BEGIN IMMEDIATE", "COMMIT"]
+    assert of_interest(events) == ["write", "PRAGMA synchronous = FULL", "BEGIN IMMEDIATE", "COMMIT"]
+    events.clear()
+    monkeypatch.setattr(writing, "_LOGGED_BYTES", 0)
+    commit_one(store, upsert("x", vectors=vectors_of(3)))
+    assert of_interest(events) == ["write", "sync", "PRAGMA synchronous = NORMAL", "BEGIN IMMEDIATE", "COMMIT"]
     assert all(event.startswith("SELECT") for event in events[: events.index("write")])
     assert events[-1] == "COMMIT"
 
@@ -380,7 +412,8 @@ def test_vectors_are_synced_before_a_checkpoint(folder: Path, monkeypatch: pytes
     store = make_store(folder, limits=StoreLimits(wal_bytes=1))
     events = recorded(store, monkeypatch)
     commit_one(store, upsert("x", vectors=vectors_of(1)))
-    assert of_interest(events)[-3:] == ["COMMIT", "sync", "PRAGMA wal_checkpoint(TRUNCATE)"]
+    forgets = ["BEGIN IMMEDIATE", "COMMIT"]
+    assert of_interest(events)[-5:] == ["COMMIT", "sync", *forgets, "PRAGMA wal_checkpoint(TRUNCATE)"]
     events.clear()
     store.close()
     assert of_interest(events)[:2] == ["sync", "PRAGMA wal_checkpoint(TRUNCATE)"]

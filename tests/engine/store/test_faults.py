@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ReadOnly, Unavailable
-from engine.store import CollectionStore, StoreLimits, WriteRequest
+from engine.store import CollectionStore, StoreLimits, WriteRequest, writing
 from engine.types import AttributeSpec, AttributeType
 from tests.engine.store.stores import commit_one, make_store, upsert, vectors_of
 
@@ -61,7 +61,8 @@ def refused_vectors(_: CollectionStore) -> Iterator[None]:
 
 @contextmanager
 def refused_sync(_: CollectionStore) -> Iterator[None]:
-    with refusing("fsync"):
+    with refusing("fsync"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "_LOGGED_BYTES", 100)
         yield
 
 

@@ -1,0 +1,216 @@
+"""What is swept with faults: short histories of acknowledged steps on a store, each one a line of ``SCENARIOS``.
+
+Snapshot, compaction and restore are to be added to the table as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from engine.backend.protocol import SEGMENT_ROWS
+from engine.store import (
+    CollectionStore,
+    DeleteOp,
+    StoreLimits,
+    UpsertOp,
+    WriteRequest,
+    delete_collection_folder,
+    list_collections,
+    remove_leftovers,
+)
+from engine.types import AttributeSpec, AttributeType
+from tests.engine.store.stores import schema, upsert, vectors_of, version
+
+_DEFAULT_LIMITS = StoreLimits()
+
+State: TypeAlias = Any
+"""All that can be read of what is stored, as a value that can be compared; None where there is no collection."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """A folder of collections with one store that may be open."""
+
+    collections: Path
+    limits: StoreLimits
+    store: CollectionStore | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.collections / "books"
+
+    def open(self) -> None:
+        """As a server does: leftovers go, then what is there is opened."""
+        remove_leftovers(self.collections)
+        if list_collections(self.collections):
+            self.store = CollectionStore.open(self.folder, limits=self.limits)
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+
+    def look(self) -> State:
+        return None if self.store is None else state_of(self.store)
+
+    @property
+    def opened(self) -> CollectionStore:
+        assert self.store is not None
+        return self.store
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``is_durable``: once it is acknowledged it survives power loss. ``acts`` raises where it is refused."""
+
+    acts: Callable[[Stage], None]
+    is_durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``before`` are acknowledged, then comes ``act`` with its faults.
+
+    ``restarts``: the process dies between the two, and the next one opens what it left as part of ``act``.
+    ``stays_open``: whether the store can be read once the act was refused. ``ghost``: a write between ``before`` and
+    ``act`` that is refused because the disk would not sync it; until the next is acknowledged, a crash may bring it
+    back, alone and whole. ``clears``: what a caller does before trying again, where the disk kept the act from cleaning
+    up.
+    ``is_large``: groups are written as large ones are, whose vectors are not in the log.
+    """
+
+    act: Step
+    before: Sequence[Step] = ()
+    seed: Sequence[Step] = ()
+    restarts: bool = False
+    stays_open: bool = True
+    ghost: Step | None = None
+    clears: Callable[[Stage], None] = lambda stage: None
+    limits: StoreLimits = _DEFAULT_LIMITS
+    is_large: bool = False
+    least_calls: int = 3
+
+
+def state_of(store: CollectionStore) -> State:
+    """Everything but segments' unnamed rows."""
+    items = store.scroll(None, limit=1000, vectors=True)
+    ids = [item.id for item in items]
+    assert store.get(ids, vectors=False) == store.scroll(None, limit=1000)
+    return (
+        (store.sequence, store.item_count, store.row_count("v1"), len(store.schema.attributes)),
+        [(i.id, i.sequence, i.text, i.attributes, _bits(i.vectors)) for i in items],
+        store.text_hashes(ids),
+        [(row.id, row.first_row, row.n_rows, row.sequence, row.attributes) for row in store.live_rows("v1")],
+        store.changes_after(0, limit=1000),
+    )
+
+
+def _bits(vectors: Any) -> bytes:
+    content: bytes = vectors.tobytes()
+    return content
+
+
+def commit(*ops: UpsertOp | DeleteOp, durable: bool, request_id: str = "") -> Step:
+    def act(stage: Stage) -> None:
+        stage.opened.commit([WriteRequest(ops[:2]), WriteRequest(ops[2:], durable=durable, request_id=request_id)])
+
+    return Step(act, durable)
+
+
+def _create(stage: Stage) -> None:
+    stage.store = CollectionStore.create(stage.folder, schema(), version(), limits=stage.limits)
+
+
+def _drop(stage: Stage) -> None:
+    """As a server does: closed first, and closed it stays."""
+    if stage.store is not None:
+        stage.store.abandon()
+        stage.store = None
+    if stage.folder.exists():
+        delete_collection_folder(stage.folder)
+
+
+def _checkpoint(stage: Stage) -> None:
+    from engine.store.faults import write_faults
+
+    with write_faults("checkpoint"):
+        stage.opened._writer.checkpoint()
+
+
+def _add_attribute(stage: Stage) -> None:
+    if stage.opened.schema.attribute("size") is None:
+        stage.opened.add_attribute(AttributeSpec("size", AttributeType.INT))
+
+
+def _nothing(_: Stage) -> None:
+    """Opening and closing are what is swept."""
+
+
+CREATE = Step(_create, is_durable=True)
+SEED = (
+    CREATE,
+    commit(
+        upsert("a", "one", {"year": 1, "color": "red"}, vectors=vectors_of(1)),
+        upsert("b", "two", {"year": 2}, vectors=vectors_of(2, n_rows=2)),
+        upsert("c", "three", {"clicks": 3}, vectors=vectors_of(3)),
+        upsert("d", "four", {"tags": ("x",)}, vectors=vectors_of(4)),
+        durable=True,
+    ),
+    Step(_checkpoint, is_durable=True),
+)
+NEARLY_FULL = (
+    *SEED,
+    commit(upsert("z", "many", vectors=vectors_of(5, n_rows=SEGMENT_ROWS - 7)), durable=True),
+    Step(_checkpoint, is_durable=True),
+)
+EARLIER = commit(
+    upsert("f", "six", {"year": 6}, vectors=vectors_of(6, n_rows=3)),
+    upsert("a", "one again", {"year": 7}, vectors=vectors_of(7)),
+    DeleteOp("d"),
+    durable=False,
+)
+EARLIER_DURABLE = commit(
+    upsert("g", "seven", {"sold": True}, vectors=vectors_of(8)),
+    upsert("c", "three", {"clicks": 4}),
+    durable=True,
+)
+
+
+def mixed(*, durable: bool) -> Step:
+    """New, new vectors, copied rows, in place, deleted; two requests of one group."""
+    return commit(
+        upsert("e", "five", {"year": 9, "note": "n" * 5000}, vectors=vectors_of(9, n_rows=2)),
+        upsert("b", "two", {"year": 10}),
+        upsert("c", "three", {"clicks": 11}),
+        upsert("a", "another", {"year": 12}, vectors=vectors_of(12, n_rows=3)),
+        DeleteOp("f"),
+        durable=durable,
+        request_id="r",
+    )
+
+
+DELETE = commit(DeleteOp("a"), DeleteOp("b"), DeleteOp("nobody"), durable=True)
+FOLDS_SOON = StoreLimits(wal_bytes=1)
+
+SCENARIOS: dict[str, Scenario] = {
+    "upsert-committed": Scenario(mixed(durable=False), [EARLIER, EARLIER_DURABLE], SEED),
+    "upsert-durable": Scenario(mixed(durable=True), [EARLIER_DURABLE, EARLIER], SEED),
+    "upsert-into-a-new-segment": Scenario(mixed(durable=True), [EARLIER], NEARLY_FULL),
+    "upsert-and-checkpoint": Scenario(mixed(durable=False), [EARLIER], SEED, limits=FOLDS_SOON),
+    "upsert-after-a-crash": Scenario(mixed(durable=True), [EARLIER], SEED, restarts=True, least_calls=10),
+    "large-upsert": Scenario(mixed(durable=False), [EARLIER], SEED, is_large=True),
+    "large-upsert-after-a-refused-one": Scenario(
+        mixed(durable=False), [EARLIER], SEED, ghost=EARLIER_DURABLE, is_large=True
+    ),
+    "upsert-after-a-refused-one": Scenario(mixed(durable=True), [EARLIER], SEED, ghost=EARLIER_DURABLE),
+    "delete": Scenario(DELETE, [EARLIER], SEED),
+    "add-attribute": Scenario(Step(_add_attribute, is_durable=True), [EARLIER], SEED),
+    "checkpoint": Scenario(Step(_checkpoint, is_durable=True), [EARLIER_DURABLE, EARLIER], SEED),
+    "open-after-a-crash": Scenario(Step(_nothing, is_durable=False), [EARLIER_DURABLE, EARLIER], SEED, restarts=True),
+    "close": Scenario(Step(Stage.close, is_durable=True), [EARLIER_DURABLE, EARLIER], SEED, stays_open=False),
+    "create": Scenario(CREATE, clears=_drop, least_calls=30),
+    "drop": Scenario(Step(_drop, is_durable=True), [EARLIER], SEED),
+}
