@@ -42,11 +42,19 @@ struct Barrier {
     std::uint64_t phase = 0;
 };
 
+constexpr std::size_t MOST_LEFT_BYTES = 32;
+
 // One warp's exchange: every lane leaves a value, then all read; the next one uses the other half.
 struct Warp {
     explicit Warp(unsigned lanes) : all(lanes) {}
     Barrier all;
-    std::uint64_t left[2][WARP] = {};
+    alignas(16) char left[2][WARP * MOST_LEFT_BYTES] = {};
+};
+
+// 16 bytes on their way to shared memory.
+struct Copy {
+    uint4* to;
+    const uint4* from;
 };
 
 struct Thread {
@@ -55,6 +63,7 @@ struct Thread {
     const Barrier* waits_at = nullptr;
     std::uint64_t waits_for = 0;
     bool is_done = false;
+    std::vector<Copy> copies;
 
     bool may_run() const { return !is_done && (waits_at == nullptr || waits_at->phase >= waits_for); }
 };
@@ -89,21 +98,33 @@ inline void wait(Barrier& barrier) {
     swapcontext(&own.context, &scheduler);
 }
 
+// What each lane of the warp gives, until the caller's next exchange.
+template <typename T>
+const T* exchange_all(const T& mine) {
+    static_assert(sizeof(T) <= MOST_LEFT_BYTES);
+    Warp& own = warp();
+    T* left = reinterpret_cast<T*>(own.left[own.all.phase % 2]);
+    left[thread_idx.x % WARP] = mine;
+    wait(own.all);
+    return left;
+}
+
 template <typename T>
 T exchange(T mine, unsigned lane) {
-    static_assert(sizeof(T) <= 8);
-    Warp& own = warp();
-    std::uint64_t* left = own.left[own.all.phase % 2];
-    std::uint64_t bits = 0;
-    std::memcpy(&bits, &mine, sizeof(T));
-    left[thread_idx.x % WARP] = bits;
-    wait(own.all);
-    T theirs;
-    std::memcpy(&theirs, &left[lane % WARP], sizeof(T));
-    return theirs;
+    return exchange_all(mine)[lane % WARP];
+}
+
+// As asynchronous copies may: nothing arrives before it is waited for.
+inline void copy_later(uint4* to, const uint4* from) { block->threads[thread_idx.x].copies.push_back({to, from}); }
+
+inline void wait_for_copies() {
+    std::vector<Copy>& copies = block->threads[thread_idx.x].copies;
+    for (const Copy& one : copies) *one.to = *one.from;
+    copies.clear();
 }
 
 inline void start() {
+    block->threads[thread_idx.x].copies.clear();
     body(body_arguments);
     block->threads[thread_idx.x].is_done = true;
 }

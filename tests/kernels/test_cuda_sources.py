@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from kernels import _cuda_compile, _cuda_exact, _cuda_filters, _cuda_lists, reference, reference_filters
 from kernels._cuda_compile import CompileFailed, compiled
 from kernels._cuda_device import Device
-from kernels._cuda_exact import Scan, by_keys, by_tiles
+from kernels._cuda_exact import by_keys, by_tiles
 from kernels._cuda_rows import DeviceRows, padded
+from kernels._cuda_scan import Scan
 from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
 from kernels.cuda import NoDevice, open_device
 from kernels.filters import AtLeast, Inverse
@@ -37,6 +38,7 @@ BUILDS = {
     "filters.cu": [_cuda_filters.DEFINES],
     "lists.cu": [_cuda_lists.DEFINES],
     "select.cu": [()],
+    "tensor.cu": [("KIND=0", "STEPS=4", "SLABS=1"), ("KIND=1", "STEPS=4", "SLABS=3")],
 }
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
@@ -221,7 +223,7 @@ MUTATIONS = [
     ("common.cuh", "? ~bits : bits", "? bits : bits", "scan_from_the_first_that_passes"),
     ("common.cuh", "static_cast<unsigned>(~row)", "row", "scan_from_the_first_that_passes"),
     ("exact.cu", "key > best[q] ? key", "key < best[q] ? key", "scan_from_the_first_that_passes"),
-    ("exact.cu", "word_row + 32 > given.end_row", "word_row + 32 < given.end_row", "scan_short_of_the_best"),
+    ("stored.cuh", "word_row + 32 > end_row", "word_row + 32 < end_row", "scan_short_of_the_best"),
     ("exact.cu", "values[i] - asked", "values[i] + asked", "scan_from_the_first_that_passes"),
     ("exact.cu", "row >= given.first_row", "row > given.first_row", "scan_from_the_first_that_passes"),
     ("exact.cu", "at < end ? given.rows[at]", "at > end ? given.rows[at]", "gather_beyond_the_end"),
@@ -275,7 +277,7 @@ def test_what_was_compiled_is_kept_and_told_from_other_builds(tmp_path: Path, mo
 
 
 def test_a_source_that_does_not_compile_is_told_with_what_the_compiler_says() -> None:
-    with pytest.raises(CompileFailed, match=r"exact\.cu for sm_90: .*LANES"):
+    with pytest.raises(CompileFailed, match=r"exact\.cu for sm_90: .*KIND"):
         compiled("exact.cu", (), architecture="sm_90")
 
 
