@@ -27,7 +27,7 @@ from kernels._cuda_device import (
 )
 from kernels._cuda_rows import DeviceRows, padded
 from kernels._cuda_scan import THREADS, TILE_ROWS, Scan, shape_for
-from kernels._cuda_tensor import near_tiles, suits_tensors
+from kernels._cuda_tensor import PART_QUERIES, near_tiles, suits_tensors
 from kernels.arrays import Float32Array, Int64Array, Metric
 
 _SELECT_THREADS = 1024
@@ -54,13 +54,20 @@ def masked_scan(
         return select_best(device, device.empty((0,), KEY), even_starts(n_queries, 0), k=k)
     asked = device.put(padded(queries, rows.width))
     scan = Scan(device, rows, asked, masks, n_queries, first_row, end_row, metric)
-    return by_tiles(scan, k) if k * TILE_ROWS * n_queries < n_rows else by_keys(scan, k)
+    return by_tiles(scan, k) if _is_by_tiles(n_rows, k) else by_keys(scan, k)
+
+
+def _is_by_tiles(n_rows: int, k: int) -> bool:
+    """Where a query's tiles have less than half of the rows: those cost no more than to write and select every key."""
+    return 2 * k * TILE_ROWS < n_rows
 
 
 def working_bytes(n_queries: int, n_rows: int, *, k: int) -> int:
     """What a dense scan takes of a device, masks of its own for each query included."""
-    n_keys = -(-n_rows // TILE_ROWS) + 2 * k * TILE_ROWS if k * TILE_ROWS * n_queries < n_rows else n_rows
-    return n_queries * (KEY.itemsize * (n_keys + 3 * k) + n_rows // 8)
+    n_tiles = -(-n_rows // TILE_ROWS)
+    n_keys = n_tiles + 2 * k * TILE_ROWS if _is_by_tiles(n_rows, k) else n_rows
+    lengths = -(-n_queries // PART_QUERIES) * n_tiles * 4
+    return n_queries * (KEY.itemsize * (n_keys + 3 * k) + n_rows // 8) + lengths
 
 
 def by_tiles(scan: Scan, k: int) -> Any:
