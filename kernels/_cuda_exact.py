@@ -31,6 +31,13 @@ from kernels._cuda_tensor import PART_QUERIES, near_tiles, suits_tensors
 from kernels.arrays import Float32Array, Int64Array, Metric
 
 _SELECT_THREADS = 1024
+_SELECT_BLOCKS = 128
+"""About as many as a card has multiprocessors."""
+
+_FEWEST_KEYS = 4096
+_KEYS_OF_BEST = 8
+"""Of a block that selects: four for each thread, and so many for each that it keeps."""
+
 _GATHER_BLOCKS = 64
 
 
@@ -174,9 +181,20 @@ def select_best(device: Device, keys: Any, starts: np.ndarray[Any, np.dtype[np.u
     n_queries = len(starts) - 1
     if not (n_queries and k):
         return device.empty((n_queries, k), KEY)
+    pieces = _pieces(starts, k)
+    if pieces > 1:
+        cuts = np.arange(pieces, dtype=np.uint64) * np.diff(starts)[:, None] // np.uint64(pieces) + starts[:-1, None]
+        keys = select_best(device, keys, np.append(cuts, starts[-1]), k=k)
+        starts = even_starts(n_queries, pieces * k)
     given = device.put(starts)
     first = device.address(given)
     return _select(device, keys, (first, first + starts.itemsize), n_queries=n_queries, k=k)
+
+
+def _pieces(starts: np.ndarray[Any, np.dtype[np.uint64]], k: int) -> int:
+    """Into how many each query's keys are cut, a block of threads for each: several where few queries have many."""
+    most_keys = int(np.diff(starts).max())
+    return min(_SELECT_BLOCKS // (len(starts) - 1), most_keys // max(_FEWEST_KEYS, _KEYS_OF_BEST * k))
 
 
 def _select(device: Device, keys: Any, ends: tuple[int, int], *, n_queries: int, k: int) -> Any:

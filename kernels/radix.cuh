@@ -1,5 +1,5 @@
 // The k-th largest of many keys, by all threads of a block: its digits one after another, each counted over the keys that
-// share those before it.
+// share those before it, until one alone does.
 #pragma once
 
 #include "common.cuh"
@@ -12,7 +12,7 @@ template <int LOW>
 __device__ __forceinline__ Key kth_largest(const Key* keys, unsigned long long n, unsigned k) {
     __shared__ unsigned counts[DIGITS];
     __shared__ Key found;
-    __shared__ unsigned wanted;
+    __shared__ unsigned wanted, n_alike;
     if (threadIdx.x == 0) {
         found = NOTHING;
         wanted = k;
@@ -41,9 +41,18 @@ __device__ __forceinline__ Key kth_largest(const Key* keys, unsigned long long n
                 for (unsigned i = 1; i < DIGITS_PER_LANE && counts[digit] < left; ++i) left -= counts[digit--];
                 found |= static_cast<Key>(digit) << shift;
                 wanted = left;
+                n_alike = counts[digit];
             }
         }
         __syncthreads();
+        if (n_alike == 1 && wanted == 1 && shift > LOW) {
+            const Key digits = found >> shift;
+            __syncthreads();
+            for (unsigned long long i = threadIdx.x; i < n; i += blockDim.x)
+                if (keys[i] >> shift == digits) found = keys[i] >> LOW << LOW;
+            __syncthreads();
+            break;
+        }
     }
     const Key result = found;
     __syncthreads();

@@ -187,6 +187,17 @@ def test_the_largest_keys_come_first_and_nothing_comes_last(host: HostDevice, k:
 
 
 @needs_compiler
+@pytest.mark.parametrize("starts", [[0, 17000], [0, 9000, 9005, 9005, 26000]])
+def test_the_many_keys_of_few_queries_are_selected_in_pieces(host: HostDevice, starts: list[int]) -> None:
+    rng = np.random.default_rng(9)
+    keys = rng.permutation(np.arange(1, starts[-1] + 1, dtype=np.uint64) << np.uint64(20))
+    found = _cuda_exact.select_best(host, host.put(keys), np.array(starts, np.uint64), k=7)
+    for one, first, end in zip(found, starts[:-1], starts[1:], strict=True):
+        own = np.sort(keys[first:end])[::-1][:7]
+        assert one.tolist() == [*own.tolist(), *[0] * (7 - len(own))]
+
+
+@needs_compiler
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 200), st.integers(0, 99), st.lists(TREES, min_size=1, max_size=3))
 def test_filter_programs_equal_the_reference(host: HostDevice, n_rows: int, seed: int, drawn: list[object]) -> None:
@@ -220,6 +231,7 @@ def by_nvrtc(source: str, defines: Sequence[str], architecture: str) -> str | No
 MUTATIONS = [
     ("radix.cuh", "upto - own < still &&", "upto - own > still &&", "largest"),
     ("radix.cuh", "counts[digit] < left", "counts[digit] > left", "largest"),
+    ("radix.cuh", "keys[i] >> shift == digits", "keys[i] >> shift != digits", "largest"),
     ("common.cuh", "? ~bits : bits", "? bits : bits", "scan_from_the_first_that_passes"),
     ("common.cuh", "static_cast<unsigned>(~row)", "row", "scan_from_the_first_that_passes"),
     ("exact.cu", "key > best[q] ? key", "key < best[q] ? key", "scan_from_the_first_that_passes"),
