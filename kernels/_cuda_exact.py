@@ -2,8 +2,8 @@
 
 A dense scan has two passes: the best key of each tile of 128 rows, then every row of the k best tiles. All of the true
 best k lie in those: a tile with one of them has a best key no worse than the k-th. Of many queries, tensor cores find
-first which tiles may be among those. Where the second pass would score as many rows as there are, the first one writes
-every key instead, and they are selected from.
+first which tiles may be among those. Where the second pass would score half of the rows, the first one writes every key
+instead, and they are selected from.
 """
 
 from __future__ import annotations

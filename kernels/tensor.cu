@@ -163,10 +163,12 @@ struct Sums {
             for (unsigned eight = 0; eight < EIGHTS; ++eight) {
                 const uint4 asked = staged[(eight * STEPS + step) * WARP_LANES + threadIdx.x % WARP_LANES];
 #pragma unroll
-                for (unsigned half = 0; half < HALVES; ++half) {
+                for (unsigned i = 0; i < 2 * HALVES; ++i) {
+                    // Both halves by turns: a multiplication need not wait for the one before it.
+                    const unsigned half = i % HALVES;
                     const uint4 one = rows.chunks[half][0][step], other = rows.chunks[half][1][step];
-                    multiply_add(of[half][eight], {one.x, other.x, one.y, other.y}, {asked.x, asked.y});
-                    multiply_add(of[half][eight], {one.z, other.z, one.w, other.w}, {asked.z, asked.w});
+                    if (i < HALVES) multiply_add(of[half][eight], {one.x, other.x, one.y, other.y}, {asked.x, asked.y});
+                    else multiply_add(of[half][eight], {one.z, other.z, one.w, other.w}, {asked.z, asked.w});
                 }
             }
     }
