@@ -44,8 +44,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) select_best(const SelectBe
     if (threadIdx.x == 0) n_kept = 0;
     for (unsigned i = threadIdx.x; i < given.width; i += blockDim.x) kept[i] = NOTHING;
     __syncthreads();
-    for (unsigned long long i = threadIdx.x; i < n; i += blockDim.x)
-        if (keys[i] >= least) kept[atomicAdd(&n_kept, 1u)] = keys[i];
+    visit_keys(keys, n, [&](Key key) {
+        if (key >= least) kept[atomicAdd(&n_kept, 1u)] = key;
+    });
     __syncthreads();
     sort_keys(kept, given.width);
     for (unsigned i = threadIdx.x; i < given.k; i += blockDim.x)
@@ -76,18 +77,21 @@ extern "C" __global__ void __launch_bounds__(THREADS) near_tiles(const NearTiles
     const float twice = 2 * given.slacks[query];
     const Key kth = kth_largest<0>(keys, given.n_tiles, given.k);
     if (threadIdx.x == 0) n_near = 0;
-    for (unsigned first = 0; first < given.n_tiles; first += blockDim.x) {
-        const unsigned tile = first + threadIdx.x;
-        const Key key = tile < given.n_tiles ? keys[tile] : NOTHING;
-        bool is_near = key != NOTHING;
-        if (is_near) {
-            const float most = score_of(key) + twice * lengths[tile];
-            // Where nothing is known, which is where sums have no bounds, it is near.
-            is_near = most != most || key_of(most, row_of(key)) >= kth;
+    for (unsigned first = threadIdx.x; first - threadIdx.x < given.n_tiles; first += KEYS_AT_ONCE * blockDim.x) {
+        Key near[KEYS_AT_ONCE];
+#pragma unroll
+        for (unsigned i = 0; i < KEYS_AT_ONCE; ++i) {
+            const unsigned tile = first + i * blockDim.x;
+            const Key key = tile < given.n_tiles ? keys[tile] : NOTHING;
+            const float most = key == NOTHING ? 0.0f : score_of(key) + twice * lengths[tile];
+            // Where nothing is known, which is where sums have no bounds, a tile is near.
+            near[i] = most != most || key_of(most, row_of(key)) >= kth ? key : NOTHING;
         }
         // All have read theirs: one that is near moves to the front of these or further.
         __syncthreads();
-        if (is_near) keys[atomicAdd(&n_near, 1u)] = key;
+#pragma unroll
+        for (unsigned i = 0; i < KEYS_AT_ONCE; ++i)
+            if (near[i] != NOTHING) keys[atomicAdd(&n_near, 1u)] = near[i];
     }
     __syncthreads();
     if (threadIdx.x == 0) given.ends[query] = static_cast<unsigned long long>(query) * given.n_tiles + n_near;

@@ -39,17 +39,8 @@ struct RoundQueries {
     unsigned width;
 };
 
-__device__ __forceinline__ unsigned to_kind(float value) {
-    return KIND == FLOAT16 ? to_float16(value) : to_bfloat16(value);
-}
-
-__device__ __forceinline__ float from_kind(unsigned bits) {
-    return KIND == FLOAT16 ? from_float16(bits) : from_bfloat16(bits);
-}
-
 __device__ __forceinline__ float sum_of_warp(float mine) {
-    for (unsigned distance = WARP_LANES / 2; distance > 0; distance /= 2)
-        mine += __shfl_xor_sync(ALL_LANES, mine, distance);
+    for (unsigned distance = WARP_LANES / 2; distance > 0; distance /= 2) mine += __shfl_xor_sync(ALL_LANES, mine, distance);
     return mine;
 }
 
@@ -77,8 +68,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) round_queries(c
         unsigned words[4] = {0, 0, 0, 0};
         for (unsigned i = 0; i < VALUES; ++i) {
             const float value = chunk * VALUES + i < width ? values[chunk * VALUES + i] * inverse : 0.0f;
-            const unsigned bits = to_kind(value);
-            const float error = value - from_kind(bits);
+            const unsigned bits = KIND == FLOAT16 ? to_float16(value) : to_bfloat16(value);
+            const float error = value - (KIND == FLOAT16 ? from_float16(bits) : from_bfloat16(bits));
             words[i / 2] |= bits << i % 2 * 16;
             squared_error += error * error;
             squares += value * value;

@@ -231,7 +231,7 @@ def by_nvrtc(source: str, defines: Sequence[str], architecture: str) -> str | No
 MUTATIONS = [
     ("radix.cuh", "upto - own < still &&", "upto - own > still &&", "largest"),
     ("radix.cuh", "counts[digit] < left", "counts[digit] > left", "largest"),
-    ("radix.cuh", "keys[i] >> shift == digits", "keys[i] >> shift != digits", "largest"),
+    ("radix.cuh", "key >> shift == digits", "key >> shift != digits", "largest"),
     ("common.cuh", "? ~bits : bits", "? bits : bits", "scan_from_the_first_that_passes"),
     ("common.cuh", "static_cast<unsigned>(~row)", "row", "scan_from_the_first_that_passes"),
     ("exact.cu", "key > best[q] ? key", "key < best[q] ? key", "scan_from_the_first_that_passes"),
@@ -239,7 +239,7 @@ MUTATIONS = [
     ("exact.cu", "values[i] - asked", "values[i] + asked", "scan_from_the_first_that_passes"),
     ("exact.cu", "row >= given.first_row", "row > given.first_row", "scan_from_the_first_that_passes"),
     ("exact.cu", "at < end ? given.rows[at]", "at > end ? given.rows[at]", "gather_beyond_the_end"),
-    ("select.cu", "keys[i] >= least", "keys[i] > least", "scan_from_the_first_that_passes"),
+    ("select.cu", "key >= least", "key > least", "scan_from_the_first_that_passes"),
     ("select.cu", "? mine > theirs", "? mine < theirs", "scan_from_the_first_that_passes"),
     ("select.cu", "key == NOTHING ? -1", "key != NOTHING ? -1", "scan_from_the_first_that_passes"),
     (
