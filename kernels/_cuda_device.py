@@ -103,6 +103,60 @@ class ScoreTiles(ctypes.Structure):
     ]
 
 
+class BestOfTiles(ctypes.Structure):
+    _fields_ = [
+        ("stored", StoredArguments),
+        ("queries", ADDRESS),
+        ("masks", ADDRESS),
+        ("keys", ADDRESS),
+        ("starts", ADDRESS),
+        ("ends", ADDRESS),
+        ("first_row", COUNT),
+        ("end_row", COUNT),
+    ]
+
+
+class RoundQueries(ctypes.Structure):
+    _fields_ = [
+        ("queries", ADDRESS),
+        ("rounded", ADDRESS),
+        ("units", ADDRESS),
+        ("slacks", ADDRESS),
+        ("n_queries", COUNT),
+        ("width", COUNT),
+    ]
+
+
+class TensorBest(ctypes.Structure):
+    _fields_ = [
+        ("stored", StoredArguments),
+        ("rounded", ADDRESS),
+        ("units", ADDRESS),
+        ("slacks", ADDRESS),
+        ("masks", ADDRESS),
+        ("best", ADDRESS),
+        ("lengths", ADDRESS),
+        ("n_queries", COUNT),
+        ("n_parts", COUNT),
+        ("first_row", COUNT),
+        ("end_row", COUNT),
+        ("first_tile", COUNT),
+        ("n_tiles", COUNT),
+    ]
+
+
+class NearTiles(ctypes.Structure):
+    _fields_ = [
+        ("keys", ADDRESS),
+        ("slacks", ADDRESS),
+        ("lengths", ADDRESS),
+        ("ends", ADDRESS),
+        ("n_tiles", COUNT),
+        ("k", COUNT),
+        ("part_queries", COUNT),
+    ]
+
+
 class ScoreRows(ctypes.Structure):
     _fields_ = [
         ("stored", StoredArguments),
@@ -128,6 +182,7 @@ class SelectBest(ctypes.Structure):
     _fields_ = [
         ("keys", ADDRESS),
         ("starts", ADDRESS),
+        ("ends", ADDRESS),
         ("kept", ADDRESS),
         ("best", ADDRESS),
         ("k", COUNT),

@@ -1,20 +1,21 @@
 """Exact searches as launches of ``exact.cu`` and ``select.cu``: rows in, keys out, in a device's memory.
 
 A dense scan has two passes: the best key of each tile of 128 rows, then every row of the k best tiles. All of the true
-best k lie in those: a tile with one of them has a best key no worse than the k-th. Where the second pass would score as
-many rows as there are, the first one writes every key instead, and they are selected from.
+best k lie in those: a tile with one of them has a best key no worse than the k-th. Of many queries, tensor cores find
+first which tiles may be among those. Where the second pass would score half of the rows, the first one writes every key
+instead, and they are selected from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kernels._cuda_device import (
     KEY,
+    BestOfTiles,
     Device,
     HitsOfKeys,
     ScoreAll,
@@ -24,74 +25,20 @@ from kernels._cuda_device import (
     SelectBest,
     TileBest,
 )
-from kernels._cuda_rows import CHUNK_BYTES, DeviceRows, padded
+from kernels._cuda_rows import DeviceRows, padded
+from kernels._cuda_scan import THREADS, TILE_ROWS, Scan, shape_for
+from kernels._cuda_tensor import PART_QUERIES, near_tiles, suits_tensors
 from kernels.arrays import Float32Array, Int64Array, Metric
 
-TILE_ROWS = 128
-"""As in ``exact.cu``: four words of a mask."""
-
-_THREADS = 128
 _SELECT_THREADS = 1024
-_LANES = (32, 16, 8)
-_VALUES_IN_REGISTERS = 64
-"""Of all queries that one lane holds, so that enough warps fit beside each other to keep the memory busy."""
+_SELECT_BLOCKS = 128
+"""About as many as a card has multiprocessors."""
 
-_MOST_QUERIES = 8
+_FEWEST_KEYS = 4096
+_KEYS_OF_BEST = 8
+"""Of a block that selects: four for each thread, and so many for each that it keeps."""
+
 _GATHER_BLOCKS = 64
-_KINDS = {np.dtype(np.float16): 0, np.dtype(np.uint16): 1, np.dtype(np.float32): 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One build of ``exact.cu``: a row is read by ``lanes`` lanes, ``chunks`` times 16 bytes each."""
-
-    kind: int
-    is_l2: bool
-    lanes: int
-    chunks: int
-    queries: int
-
-    @property
-    def defines(self) -> tuple[str, ...]:
-        values = (self.kind, int(self.is_l2), self.lanes, self.chunks, self.queries)
-        names = ("KIND", "IS_L2", "LANES", "CHUNKS", "QUERIES")
-        return tuple(f"{name}={value}" for name, value in zip(names, values, strict=True))
-
-
-def shape_for(rows: DeviceRows, *, metric: Metric, n_queries: int) -> Shape:
-    """As many lanes as leave the fewest idle, and as many queries at a time as fit in registers."""
-    values = CHUNK_BYTES // rows.dtype.itemsize
-    row_chunks = rows.width // values
-    lanes = min(_LANES, key=lambda count: -(-row_chunks // count) * count)
-    chunks = -(-row_chunks // lanes)
-    fitting = max(1, min(_MOST_QUERIES, _VALUES_IN_REGISTERS // (chunks * values)))
-    queries = 1
-    while 2 * queries <= fitting and queries < n_queries:
-        queries *= 2
-    return Shape(_KINDS[rows.dtype], metric == "l2", lanes, chunks, queries)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scan:
-    """What the launches of one dense scan share."""
-
-    device: Device
-    rows: DeviceRows
-    queries: Any
-    masks: Any
-    n_queries: int
-    first_row: int
-    end_row: int
-    metric: Metric
-
-    def start(self, kernel: str, arguments: Any, *, together: int, grid_x: int) -> None:
-        """``together``: for how many queries a block reads a row once."""
-        shape = shape_for(self.rows, metric=self.metric, n_queries=together)
-        grid = (grid_x, -(-self.n_queries // shape.queries))
-        self.device.launch(kernel, arguments, source="exact.cu", defines=shape.defines, grid=grid, threads=_THREADS)
-
-    def addresses(self, *arrays: Any) -> list[int]:
-        return [self.device.address(array) for array in (self.queries, self.masks, *arrays)]
 
 
 def masked_scan(
@@ -114,30 +61,49 @@ def masked_scan(
         return select_best(device, device.empty((0,), KEY), even_starts(n_queries, 0), k=k)
     asked = device.put(padded(queries, rows.width))
     scan = Scan(device, rows, asked, masks, n_queries, first_row, end_row, metric)
-    return by_tiles(scan, k) if k * TILE_ROWS * n_queries < n_rows else by_keys(scan, k)
+    return by_tiles(scan, k) if _is_by_tiles(n_rows, k) else by_keys(scan, k)
+
+
+def _is_by_tiles(n_rows: int, k: int) -> bool:
+    """Where a query's tiles have less than half of the rows: those cost no more than to write and select every key."""
+    return 2 * k * TILE_ROWS < n_rows
 
 
 def working_bytes(n_queries: int, n_rows: int, *, k: int) -> int:
     """What a dense scan takes of a device, masks of its own for each query included."""
-    n_keys = -(-n_rows // TILE_ROWS) + 2 * k * TILE_ROWS if k * TILE_ROWS * n_queries < n_rows else n_rows
-    return n_queries * (KEY.itemsize * (n_keys + 3 * k) + n_rows // 8)
+    n_tiles = -(-n_rows // TILE_ROWS)
+    n_keys = n_tiles + 2 * k * TILE_ROWS if _is_by_tiles(n_rows, k) else n_rows
+    lengths = -(-n_queries // PART_QUERIES) * n_tiles * 4
+    return n_queries * (KEY.itemsize * (n_keys + 3 * k) + n_rows // 8) + lengths
 
 
 def by_tiles(scan: Scan, k: int) -> Any:
     """The best key of each tile, then every row of the k best tiles."""
-    device, n = scan.device, scan.n_queries
-    first_tile = scan.first_row // TILE_ROWS
-    n_tiles = -(-scan.end_row // TILE_ROWS) - first_tile
-    best = device.empty((n, n_tiles), KEY)
-    ends = (scan.first_row, scan.end_row)
-    arguments = TileBest(scan.rows.arguments(), *scan.addresses(best), n, *ends, first_tile, n_tiles)
-    scan.start("tile_best", arguments, together=n, grid_x=n_tiles)
-    n_chosen = min(k, n_tiles)
-    tiles = select_best(device, best, even_starts(n, n_tiles), k=n_chosen)
+    device, n, n_chosen = scan.device, scan.n_queries, min(k, scan.n_tiles)
+    tiles = _tiles_by_tensors(scan, n_chosen) if suits_tensors(scan) else _tiles(scan, n_chosen)
     keys = device.empty((n, n_chosen * TILE_ROWS), KEY)
-    chosen = ScoreTiles(scan.rows.arguments(), *scan.addresses(tiles, keys), n_chosen, *ends)
+    chosen = ScoreTiles(scan.rows.arguments(), *scan.addresses(tiles, keys), n_chosen, scan.first_row, scan.end_row)
     scan.start("score_tiles", chosen, together=1, grid_x=n_chosen)
     return select_best(device, keys, even_starts(n, n_chosen * TILE_ROWS), k=k)
+
+
+def _tiles(scan: Scan, k: int) -> Any:
+    """Keys [B, k] of the best rows of the k best tiles."""
+    best = scan.device.empty((scan.n_queries, scan.n_tiles), KEY)
+    ends = (scan.first_row, scan.end_row, scan.first_tile, scan.n_tiles)
+    arguments = TileBest(scan.rows.arguments(), *scan.addresses(best), scan.n_queries, *ends)
+    scan.start("tile_best", arguments, together=scan.n_queries, grid_x=scan.n_tiles)
+    return select_best(scan.device, best, even_starts(scan.n_queries, scan.n_tiles), k=k)
+
+
+def _tiles_by_tensors(scan: Scan, k: int) -> Any:
+    """As ``_tiles``, which is asked of those tiles alone that may be among the best."""
+    device, n = scan.device, scan.n_queries
+    starts = device.put(even_starts(n, scan.n_tiles))
+    keys, ends = near_tiles(scan, k=k)
+    arguments = BestOfTiles(scan.rows.arguments(), *scan.addresses(keys, starts, ends), scan.first_row, scan.end_row)
+    scan.start("best_of_tiles", arguments, together=1, grid_x=min(_GATHER_BLOCKS, scan.n_tiles))
+    return _select(device, keys, (device.address(starts), device.address(ends)), n_queries=n, k=k)
 
 
 def by_keys(scan: Scan, k: int) -> Any:
@@ -174,7 +140,7 @@ def rescored(
             source="exact.cu",
             defines=shape_for(rows, metric=metric, n_queries=1).defines,
             grid=(_GATHER_BLOCKS, n_queries),
-            threads=_THREADS,
+            threads=THREADS,
         )
     return select_best(device, keys, even_starts(n_queries, width), k=k)
 
@@ -205,7 +171,7 @@ def gather(
             source="exact.cu",
             defines=shape_for(rows, metric=metric, n_queries=1).defines,
             grid=(_GATHER_BLOCKS, n_queries),
-            threads=_THREADS,
+            threads=THREADS,
         )
     return select_best(device, keys, starts, k=k)
 
@@ -213,15 +179,32 @@ def gather(
 def select_best(device: Device, keys: Any, starts: np.ndarray[Any, np.dtype[np.uint64]], *, k: int) -> Any:
     """The best k of each query's keys[starts[b]:starts[b + 1]], best first and padded with 0: [B, k]."""
     n_queries = len(starts) - 1
-    best = device.empty((n_queries, k), KEY)
     if not (n_queries and k):
-        return best
+        return device.empty((n_queries, k), KEY)
+    pieces = _pieces(starts, k)
+    if pieces > 1:
+        cuts = np.arange(pieces, dtype=np.uint64) * np.diff(starts)[:, None] // np.uint64(pieces) + starts[:-1, None]
+        keys = select_best(device, keys, np.append(cuts, starts[-1]), k=k)
+        starts = even_starts(n_queries, pieces * k)
+    given = device.put(starts)
+    first = device.address(given)
+    return _select(device, keys, (first, first + starts.itemsize), n_queries=n_queries, k=k)
+
+
+def _pieces(starts: np.ndarray[Any, np.dtype[np.uint64]], k: int) -> int:
+    """Into how many each query's keys are cut, a block of threads for each: several where few queries have many."""
+    most_keys = int(np.diff(starts).max())
+    return min(_SELECT_BLOCKS // (len(starts) - 1), most_keys // max(_FEWEST_KEYS, _KEYS_OF_BEST * k))
+
+
+def _select(device: Device, keys: Any, ends: tuple[int, int], *, n_queries: int, k: int) -> Any:
+    """``ends``: addresses of where each query's keys start, and of where they end."""
     width = 1 << (k - 1).bit_length()
-    kept, given = device.empty((n_queries, width), KEY), device.put(starts)
-    addresses = [device.address(array) for array in (keys, given, kept, best)]
+    kept, best = device.empty((n_queries, width), KEY), device.empty((n_queries, k), KEY)
+    ours, found = device.address(kept), device.address(best)
     device.launch(
         "select_best",
-        SelectBest(*addresses, k, width),
+        SelectBest(device.address(keys), *ends, ours, found, k, width),
         source="select.cu",
         grid=(n_queries, 1),
         threads=_SELECT_THREADS,

@@ -5,37 +5,10 @@
 // that no query of these wants are not read.
 //
 // Compiled for one shape at a time, by these macros: KIND (of Kind), IS_L2, LANES (a power of two to 32), CHUNKS, QUERIES.
-#include "common.cuh"
+#include "stored.cuh"
 
-constexpr unsigned SEGMENT_ROWS = 65536;
-constexpr unsigned TILE_ROWS = 128;
 constexpr unsigned WARPS = 4;
 constexpr unsigned ROWS_AT_ONCE = WARP_LANES / LANES;
-constexpr unsigned VALUES = KIND == FLOAT32 ? 4 : 8;
-
-// Rows in segments of SEGMENT_ROWS, of ``row_chunks`` * 16 bytes each: vectors are padded to whole chunks with zeros, and
-// queries float32 likewise to ``width`` values, which are those of LANES * CHUNKS chunks or fewer.
-struct Stored {
-    const uint4* const* segments;
-    unsigned row_chunks;
-    unsigned width;
-};
-
-__device__ __forceinline__ void widen(const uint4 chunk, float* values) {
-    const unsigned words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
-#pragma unroll
-    for (unsigned i = 0; i < 4; ++i) {
-        if (KIND == FLOAT32) {
-            values[i] = __uint_as_float(words[i]);
-        } else if (KIND == FLOAT16) {
-            values[2 * i] = from_float16(words[i] & 0xffffu);
-            values[2 * i + 1] = from_float16(words[i] >> 16);
-        } else {
-            values[2 * i] = from_bfloat16(words[i] & 0xffffu);
-            values[2 * i + 1] = from_bfloat16(words[i] >> 16);
-        }
-    }
-}
 
 // What this lane holds of the queries from ``first`` on: zeros beyond the last.
 struct Queries {
@@ -116,14 +89,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) tile_best(const
         unsigned wanted[QUERIES], any = 0;
 #pragma unroll
         for (unsigned q = 0; q < QUERIES; ++q) {
-            wanted[q] = 0;
-            if (first + q < given.n_queries && word_row < given.end_row) {
-                const unsigned* mask = given.masks[first + q];
-                wanted[q] = mask == nullptr ? ALL_LANES : __ldg(mask + word_row / 32);
-                if (word_row + 32 > given.end_row) wanted[q] &= ALL_LANES >> (word_row + 32 - given.end_row);
-                if (word_row < given.first_row)
-                    wanted[q] &= given.first_row - word_row < 32 ? ALL_LANES << (given.first_row - word_row) : 0;
-            }
+            wanted[q] = first + q < given.n_queries
+                ? wanted_rows(given.masks[first + q], word_row, given.first_row, given.end_row) : 0;
             any |= wanted[q];
         }
         if (any == 0) continue;
@@ -223,6 +190,50 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_tiles(con
     }
 }
 HOST_ENTRY(score_tiles, ScoreTiles)
+
+struct BestOfTiles {
+    Stored stored;
+    const float* queries;
+    const unsigned* const* masks;
+    Key* keys;                        // query b's are keys[starts[b]] to keys[ends[b]]: of any row of a tile, overwritten
+    const unsigned long long* starts;
+    const unsigned long long* ends;
+    unsigned first_row;
+    unsigned end_row;
+};
+
+// The best key of each tile that a query names: grid (blocks, n_queries), of which a block takes every gridDim.x-th tile.
+// QUERIES is 1.
+extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) best_of_tiles(const BestOfTiles given) {
+    __shared__ Key of_warps[WARPS];
+    const unsigned warp = threadIdx.x / WARP_LANES, query = blockIdx.y;
+    const unsigned long long first = given.starts[query] + blockIdx.x, end = given.ends[query];
+    if (first >= end) return;
+    Queries queries;
+    queries.load(given.stored, given.queries, query, query + 1);
+    const unsigned* mask = given.masks[query];
+    for (unsigned long long at = first; at < end; at += gridDim.x) {
+        const unsigned word_row = row_of(given.keys[at]) / TILE_ROWS * TILE_ROWS + 32 * warp;
+        const unsigned wanted = wanted_rows(mask, word_row, given.first_row, given.end_row);
+        Key best = NOTHING;
+        for (unsigned i = 0; i < 32; i += ROWS_AT_ONCE) {
+            const unsigned bit = i + threadIdx.x % WARP_LANES / LANES;
+            float scores[QUERIES];
+            score_row(given.stored, queries, word_row + bit, wanted >> bit & 1u, scores);
+            const Key key = wanted >> bit & 1u ? key_of(scores[0], word_row + bit) : NOTHING;
+            best = key > best ? key : best;
+        }
+        best = largest_of_warp(best);
+        if (threadIdx.x % WARP_LANES == 0) of_warps[warp] = best;
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            for (unsigned w = 0; w < WARPS; ++w) best = of_warps[w] > best ? of_warps[w] : best;
+            given.keys[at] = best;
+        }
+        __syncthreads();
+    }
+}
+HOST_ENTRY(best_of_tiles, BestOfTiles)
 
 struct ScoreRows {
     Stored stored;

@@ -4,6 +4,10 @@
 // A kernel must not return in some threads of a block alone, nor may a warp's threads part before a warp-wide exchange.
 #pragma once
 
+// Whose check of jumps does not know of stacks other than the system's.
+#undef _FORTIFY_SOURCE
+
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -42,19 +46,30 @@ struct Barrier {
     std::uint64_t phase = 0;
 };
 
+constexpr std::size_t MOST_LEFT_BYTES = 32;
+
 // One warp's exchange: every lane leaves a value, then all read; the next one uses the other half.
 struct Warp {
     explicit Warp(unsigned lanes) : all(lanes) {}
     Barrier all;
-    std::uint64_t left[2][WARP] = {};
+    alignas(16) char left[2][WARP * MOST_LEFT_BYTES] = {};
+};
+
+// 16 bytes on their way to shared memory.
+struct Copy {
+    uint4* to;
+    const uint4* from;
 };
 
 struct Thread {
     ucontext_t context = {};
+    jmp_buf place = {};
+    bool has_begun = false;
     std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
     const Barrier* waits_at = nullptr;
     std::uint64_t waits_for = 0;
     bool is_done = false;
+    std::vector<Copy> copies;
 
     bool may_run() const { return !is_done && (waits_at == nullptr || waits_at->phase >= waits_for); }
 };
@@ -71,11 +86,24 @@ struct Block {
 
 inline dim3 thread_idx, block_idx, block_dim, grid_dim;
 inline Block* block = nullptr;
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline void (*body)(const void*) = nullptr;
 inline const void* body_arguments = nullptr;
 
 inline Warp& warp() { return *block->warps[thread_idx.x / WARP]; }
+
+// On with a thread until it waits or ends. Contexts begin threads; what changes between them later are jumps, which do
+// not ask the system for the signals that are blocked.
+inline void go_on(Thread& thread) {
+    if (_setjmp(scheduler) != 0) return;
+    if (thread.has_begun) _longjmp(thread.place, 1);
+    thread.has_begun = true;
+    setcontext(&thread.context);
+}
+
+inline void give_way(Thread& own) {
+    if (_setjmp(own.place) == 0) _longjmp(scheduler, 1);
+}
 
 inline void wait(Barrier& barrier) {
     if (++barrier.arrived == barrier.size) {
@@ -86,26 +114,39 @@ inline void wait(Barrier& barrier) {
     Thread& own = block->threads[thread_idx.x];
     own.waits_at = &barrier;
     own.waits_for = barrier.phase + 1;
-    swapcontext(&own.context, &scheduler);
+    give_way(own);
+}
+
+// What each lane of the warp gives, until the caller's next exchange.
+template <typename T>
+const T* exchange_all(const T& mine) {
+    static_assert(sizeof(T) <= MOST_LEFT_BYTES);
+    Warp& own = warp();
+    T* left = reinterpret_cast<T*>(own.left[own.all.phase % 2]);
+    left[thread_idx.x % WARP] = mine;
+    wait(own.all);
+    return left;
 }
 
 template <typename T>
 T exchange(T mine, unsigned lane) {
-    static_assert(sizeof(T) <= 8);
-    Warp& own = warp();
-    std::uint64_t* left = own.left[own.all.phase % 2];
-    std::uint64_t bits = 0;
-    std::memcpy(&bits, &mine, sizeof(T));
-    left[thread_idx.x % WARP] = bits;
-    wait(own.all);
-    T theirs;
-    std::memcpy(&theirs, &left[lane % WARP], sizeof(T));
-    return theirs;
+    return exchange_all(mine)[lane % WARP];
+}
+
+// As asynchronous copies may: nothing arrives before it is waited for.
+inline void copy_later(uint4* to, const uint4* from) { block->threads[thread_idx.x].copies.push_back({to, from}); }
+
+inline void wait_for_copies() {
+    std::vector<Copy>& copies = block->threads[thread_idx.x].copies;
+    for (const Copy& one : copies) *one.to = *one.from;
+    copies.clear();
 }
 
 inline void start() {
+    block->threads[thread_idx.x].copies.clear();
     body(body_arguments);
     block->threads[thread_idx.x].is_done = true;
+    _longjmp(scheduler, 1);
 }
 
 // Threads [first, end) as far as they get by themselves; false where none could run. How many are left is counted down.
@@ -119,7 +160,7 @@ inline bool run_warp(unsigned first, unsigned end, unsigned& left) {
             if (!next.may_run()) continue;
             goes_on = has_run = true;
             thread_idx = {thread, 0, 0};
-            swapcontext(&scheduler, &next.context);
+            go_on(next);
             left -= next.is_done;
         }
     }
@@ -134,7 +175,7 @@ inline void run_block(unsigned n_threads) {
         getcontext(&own.context);
         own.context.uc_stack.ss_sp = own.stack.get();
         own.context.uc_stack.ss_size = STACK_BYTES;
-        own.context.uc_link = &scheduler;
+        own.has_begun = false;
         own.waits_at = nullptr;
         own.is_done = false;
         makecontext(&own.context, start, 0);

@@ -12,6 +12,10 @@ from kernels import reference
 from kernels.packed_lists import PackedLists, fixed_limits
 
 _ROWS, _D = 300, 8
+_MANY = 16
+"""Queries, for which a scan takes tensor cores."""
+
+_TINY = 2.0**-15
 
 
 def check(device: kernels.Device) -> None:
@@ -44,6 +48,7 @@ def _wrong(device: kernels.Device) -> list[str]:
             kernels.masked_scan(device, rows, queries[:n], at, **how),
             reference.masked_scan([stored], queries[:n], masks[:n], **how),
         )
+    found["a scan on tensor cores"] = _on_tensor_cores(device, stored)
     listed = [np.arange(0, _ROWS, 3), np.arange(7)]
     how = {"metric": "dot", "k": 5, "end_row": _ROWS}
     found["a gather"] = (
@@ -60,6 +65,23 @@ def _wrong(device: kernels.Device) -> list[str]:
     wrong = [name for name, (keys, expected) in found.items() if not _same(device, keys, expected)]
     del kept  # until here the device may have read them
     return wrong
+
+
+def _on_tensor_cores(device: kernels.Device, stored: Any) -> tuple[Any, Any]:
+    """What is found and what should be. Bounds of such a scan hold where subnormal values are not taken for zeros,
+    which PTX leaves open: some of these rows' values are subnormal, others are not.
+    """
+    tiny = (stored * np.float16(_TINY)).astype(np.float16)
+    queries = np.random.default_rng(1).integers(-3, 4, (_MANY, _D)).astype(np.float32)
+    rows = kernels.DeviceRows(device, dtype=tiny.dtype, dimension=_D, most_rows=_ROWS)
+    rows.append(tiny)
+    at, kept = kernels.put_masks(device, [None] * _MANY, end_row=_ROWS)
+    how: dict[str, Any] = {"metric": "dot", "k": 1, "first_row": 0, "end_row": _ROWS}
+    keys = kernels.masked_scan(device, rows, queries, at, **how)
+    device.get(keys)  # until here the device may read the masks
+    del kept
+    every = [np.packbits(np.ones(_ROWS, np.bool_), bitorder="little")] * _MANY
+    return keys, reference.masked_scan([tiny], queries, every, **how)
 
 
 def _lists(rng: np.random.Generator) -> PackedLists:

@@ -12,6 +12,7 @@ from engine.backend.protocol import SEGMENT_ROWS, Vectors
 from engine.dtypes import to_stored
 from kernels._cuda_driver import CudaDevice
 from kernels.cuda import open_device
+from tests.kernels import test_cuda_tensor as tensors
 from tests.kernels.cases import pack
 from tests.kernels.test_cuda_lists import all_the_same
 from tests.kernels.test_cuda_sources import World
@@ -38,6 +39,23 @@ def test_exact_scans_gathers_and_selections_equal_the_reference(gpu: CudaDevice,
         world.gather([np.arange(0, n, 3), np.empty(0, np.int64), np.arange(n)], metric="l2", k=9, end_row=n - 1)
         world.largest()
     World(gpu, dtype, n=140).scan_short_of_the_best()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_scans_on_tensor_cores_equal_the_reference_and_keep_their_bounds(gpu: CudaDevice, dtype: str) -> None:
+    for n, d, n_queries in ((300, 3, 17), (1000, 128, 70), (700, 200, 530), (700, 1024, 64)):
+        tensors.of_integers(
+            gpu, dtype, n=n, d=d, n_queries=n_queries, first_row=37, end_row=n - 9
+        ).equals_the_reference(2)
+        tensors.of_floats(gpu, dtype, n=n, d=d, n_queries=n_queries, first_row=37, end_row=n - 9).bounds_hold()
+    tensors.of_floats(gpu, dtype, n=5000, d=64).equals_a_scan_by_keys(10)
+    tensors.of_floats(gpu, dtype).slacks_are_as_stated(dtype)
+    tensors.in_favour_of_the_second_tile(gpu).equals_the_reference(1)
+
+
+def test_tensor_cores_sum_the_smallest_numbers_of_float16(gpu: CudaDevice) -> None:
+    tensors.of_subnormals(gpu).bounds_hold()
+    tensors.of_subnormals(gpu).equals_the_reference(2)
 
 
 def test_filter_programs_equal_the_reference(gpu: CudaDevice) -> None:

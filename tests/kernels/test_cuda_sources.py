@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from kernels import _cuda_compile, _cuda_exact, _cuda_filters, _cuda_lists, reference, reference_filters
 from kernels._cuda_compile import CompileFailed, compiled
 from kernels._cuda_device import Device
-from kernels._cuda_exact import Scan, by_keys, by_tiles
+from kernels._cuda_exact import by_keys, by_tiles
 from kernels._cuda_rows import DeviceRows, padded
+from kernels._cuda_scan import Scan
 from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
 from kernels.cuda import NoDevice, open_device
 from kernels.filters import AtLeast, Inverse
@@ -37,6 +38,7 @@ BUILDS = {
     "filters.cu": [_cuda_filters.DEFINES],
     "lists.cu": [_cuda_lists.DEFINES],
     "select.cu": [()],
+    "tensor.cu": [("KIND=0", "STEPS=4", "SLABS=1"), ("KIND=1", "STEPS=4", "SLABS=3")],
 }
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
@@ -195,6 +197,17 @@ def test_the_largest_keys_come_first_and_nothing_comes_last(host: HostDevice, k:
 
 
 @needs_compiler
+@pytest.mark.parametrize("starts", [[0, 17000], [0, 9000, 9005, 9005, 26000]])
+def test_the_many_keys_of_few_queries_are_selected_in_pieces(host: HostDevice, starts: list[int]) -> None:
+    rng = np.random.default_rng(9)
+    keys = rng.permutation(np.arange(1, starts[-1] + 1, dtype=np.uint64) << np.uint64(20))
+    found = _cuda_exact.select_best(host, host.put(keys), np.array(starts, np.uint64), k=7)
+    for one, first, end in zip(found, starts[:-1], starts[1:], strict=True):
+        own = np.sort(keys[first:end])[::-1][:7]
+        assert one.tolist() == [*own.tolist(), *[0] * (7 - len(own))]
+
+
+@needs_compiler
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 200), st.integers(0, 99), st.lists(TREES, min_size=1, max_size=3))
 def test_filter_programs_equal_the_reference(host: HostDevice, n_rows: int, seed: int, drawn: list[object]) -> None:
@@ -228,14 +241,15 @@ def by_nvrtc(source: str, defines: Sequence[str], architecture: str) -> str | No
 MUTATIONS = [
     ("radix.cuh", "upto - own < still &&", "upto - own > still &&", "largest"),
     ("radix.cuh", "counts[digit] < left", "counts[digit] > left", "largest"),
+    ("radix.cuh", "key >> shift == digits", "key >> shift != digits", "largest"),
     ("common.cuh", "? ~bits : bits", "? bits : bits", "scan_from_the_first_that_passes"),
     ("common.cuh", "static_cast<unsigned>(~row)", "row", "scan_from_the_first_that_passes"),
     ("exact.cu", "key > best[q] ? key", "key < best[q] ? key", "scan_from_the_first_that_passes"),
-    ("exact.cu", "word_row + 32 > given.end_row", "word_row + 32 < given.end_row", "scan_short_of_the_best"),
+    ("stored.cuh", "word_row + 32 > end_row", "word_row + 32 < end_row", "scan_short_of_the_best"),
     ("exact.cu", "values[i] - asked", "values[i] + asked", "scan_from_the_first_that_passes"),
     ("exact.cu", "row >= given.first_row", "row > given.first_row", "scan_from_the_first_that_passes"),
     ("exact.cu", "at < end ? given.rows[at]", "at > end ? given.rows[at]", "gather_beyond_the_end"),
-    ("select.cu", "keys[i] >= least", "keys[i] > least", "scan_from_the_first_that_passes"),
+    ("select.cu", "key >= least", "key > least", "scan_from_the_first_that_passes"),
     ("select.cu", "? mine > theirs", "? mine < theirs", "scan_from_the_first_that_passes"),
     ("select.cu", "key == NOTHING ? -1", "key != NOTHING ? -1", "scan_from_the_first_that_passes"),
     (
@@ -285,7 +299,7 @@ def test_what_was_compiled_is_kept_and_told_from_other_builds(tmp_path: Path, mo
 
 
 def test_a_source_that_does_not_compile_is_told_with_what_the_compiler_says() -> None:
-    with pytest.raises(CompileFailed, match=r"exact\.cu for sm_90: .*LANES"):
+    with pytest.raises(CompileFailed, match=r"exact\.cu for sm_90: .*KIND"):
         compiled("exact.cu", (), architecture="sm_90")
 
 
