@@ -166,6 +166,8 @@ def probe_gpu() -> Iterator[Finding]:
         told = _try("torch")
         shown = told.get("error") or f"CUDA {told['cuda'] or 'none: a CPU build'}, available: {told['available']}"
         yield Finding("gpu", "torch", shown, "missing" if "error" in told else "ok")
+        where = "the GPU if device is cuda, else the CPU" if told.get("available") else "the CPU, whatever device is"
+        yield Finding("gpu", "texts are encoded on", where)
     if any(_version(name) for name in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")):
         told = _try("faiss")
         shown = told.get("error") or f"{told['gpus']} GPUs, {told['options'].strip()}"

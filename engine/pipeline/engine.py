@@ -349,9 +349,14 @@ class Engine:
             return None
         key = (schema.encoder, dtype)
         if key not in self._encoders:
-            self._encoders[key] = self._open_encoder(
-                schema.encoder, compute_dtype=dtype, threads=self.settings.compute_threads
+            encoder = self._open_encoder(
+                schema.encoder,
+                compute_dtype=dtype,
+                threads=self.settings.compute_threads,
+                device=self.backend.device,
             )
+            logger.info("encoder %s: %s on %s, %s", schema.encoder, dtype, encoder.device, encoder.engine)
+            self._encoders[key] = encoder
         return self._encoders[key]
 
     def _add_seconds(self, part: str, seconds: float) -> None:

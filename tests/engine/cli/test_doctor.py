@@ -40,6 +40,7 @@ def test_a_machine_that_has_everything_is_ready(run: Run, tmp_path: Path) -> Non
 
     assert (status, found["ready"]) == (0, True)
     assert found["torch"]["found"].startswith("CUDA none: a CPU build")
+    assert found["texts are encoded on"]["found"] == "the CPU, whatever device is"
     assert "nvidia-smi is not there" in found["devices"]["found"]
     assert "will be made" in found["data folder"]["found"]
 
