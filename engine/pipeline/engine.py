@@ -35,6 +35,7 @@ from engine.index.version_index import VersionIndex
 from engine.ingest.writer import commit_batch
 from engine.lanes.batching import BatchLimits
 from engine.lanes.encode import EncodeLane
+from engine.lanes.halving import halving
 from engine.lanes.lane import Lane
 from engine.limits import Limits
 from engine.models.bundle import open_encoder
@@ -411,7 +412,7 @@ def _open_lanes(settings: Settings, backend: Backend, monitor: RecallMonitor) ->
         ),
         search=Lane(
             "search",
-            partial(search_jobs, backend, monitor=monitor),
+            halving(partial(search_jobs, backend, monitor=monitor)),
             limits=BatchLimits(entries=settings.search_batch_queries, cost=settings.search_batch_queries),
             queue_cost=settings.search_queue_queries,
             on_failure=lambda error: SearchFailed(f"the search failed: {error}"),
