@@ -5,7 +5,7 @@ Run as ``python -m bench.null_server``; settings come from the environment, as t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,9 @@ class NullBackend:
     @property
     def threads(self) -> int:
         return 1
+
+    def when_lost(self, tell: Callable[[str], None]) -> None:
+        """Never."""
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         return queries, np.ones(len(queries), np.bool_)
@@ -82,7 +85,7 @@ def _same_rows(n_queries: int, k: int) -> TopK:
     return TopK(rows, -rows.astype(np.float32))
 
 
-def _open_null_backend(device: str, threads: int, *, device_memory_bytes: int | None = None) -> Backend:
+def _open_null_backend(*_: object, **__: object) -> Backend:
     return NullBackend()
 
 

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     device_memory_bytes: Count | None = Field(
         None, description="bytes of a GPU's memory for vectors and lists; 4 / 5 of what is free unless given"
     )
+    device_lost: Literal["cpu", "fail"] = Field(
+        "cpu", description="who searches when a GPU fails while it serves: cpu, or fail (nobody, until a restart)"
+    )
     compute_threads: Count = Field(
         default_factory=available_threads,
         description="threads that encode and search; all available CPUs unless given",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kernels._cuda_compile import compiled
+from kernels._cuda_device import DeviceFailed
+
+_NO_MEMORY = 2
+"""Both APIs' code for it: cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY."""
 
 
 class NoDevice(RuntimeError):
@@ -43,7 +48,7 @@ class CudaDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Memory of the device, not initialised."""
-        with self._stream:
+        with self._told(), self._stream:
             return self._cupy.empty(shape, dtype)
 
     def put(self, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
@@ -51,18 +56,22 @@ class CudaDevice:
         given = np.ascontiguousarray(array)
         taken = self.empty(given.shape, given.dtype)
         if given.size:
-            taken.set(given, stream=self._stream)
+            with self._told():
+                taken.set(given, stream=self._stream)
         return taken
 
     def write(self, array: Any, first: int, values: np.ndarray[Any, np.dtype[Any]]) -> None:
         """Copy host memory over the array from its place ``first`` on, counted along its first axis."""
-        if values.size:
+        if not values.size:
+            return
+        with self._told():
             array[first : first + len(values)].set(np.ascontiguousarray(values), stream=self._stream)
 
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy in host memory, once all that was started before has run."""
-        copied: np.ndarray[Any, np.dtype[Any]] = self._cupy.asnumpy(array, stream=self._stream)
-        self._stream.synchronize()
+        with self._told():
+            copied: np.ndarray[Any, np.dtype[Any]] = self._cupy.asnumpy(array, stream=self._stream)
+            self._stream.synchronize()
         return copied
 
     def address(self, array: Any) -> int:
@@ -102,13 +111,24 @@ class CudaDevice:
         """What the driver answered.
 
         Raises:
-            RuntimeError: it is an error; MemoryError where memory is what it lacks.
+            DeviceFailed: it is an error; MemoryError where memory is what it lacks.
         """
         result, *values = answer
         if result != self._driver.CUresult.CUDA_SUCCESS:
-            is_memory = result == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
-            raise (MemoryError if is_memory else RuntimeError)(f"the CUDA driver: {result.name}")
+            raise _refusal(int(result), f"the CUDA driver: {result.name}")
         return values[0] if values else None
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What cupy raises, in the words of ``Device``; for want of memory it raises a MemoryError itself, mostly."""
+        try:
+            yield
+        except (self._cupy.cuda.runtime.CUDARuntimeError, self._cupy.cuda.driver.CUDADriverError) as error:
+            raise _refusal(error.status, f"CUDA: {error}") from error
+
+
+def _refusal(status: int, message: str) -> Exception:
+    return MemoryError(message) if status == _NO_MEMORY else DeviceFailed(message)
 
 
 def _libraries() -> tuple[Any, Any]:

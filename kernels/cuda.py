@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels._cuda_device import Device
+from kernels._cuda_device import Device, DeviceFailed
 from kernels._cuda_driver import CudaDevice, NoDevice
 from kernels._cuda_exact import gather, hits_of_keys, masked_scan
 from kernels._cuda_exact import working_bytes as scan_bytes
@@ -25,6 +25,7 @@ from kernels.arrays import Uint8Array
 
 __all__ = [
     "Device",
+    "DeviceFailed",
     "DeviceLists",
     "DeviceRows",
     "NoDevice",

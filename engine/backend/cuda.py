@@ -1,7 +1,7 @@
 """The CUDA backend: rows and lists are copied to a GPU once and searched there; hits alone come back.
 
 What lies in host memory stays the original. A version or an index that does not fit the memory set aside is searched on
-the CPU.
+the CPU; everything is, once the device has failed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from engine.backend.cuda_ivfpq import CudaIvfPq
 from engine.backend.cuda_slices import joined, slices
 from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
 from engine.dtypes import numpy_dtype
-from engine.errors import DeviceOutOfMemory
+from engine.errors import DeviceLost, DeviceOutOfMemory
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cuda as kernels
 
@@ -42,13 +42,21 @@ _LISTED_BYTES = 12
 class CudaBackend:
     """Implements ``engine.backend.protocol.Backend`` on ``device``; ``cpu`` does what is small, and what does not fit.
 
-    ``memory_bytes``: for rows and lists, of all versions together. Threads may call it at once: they take turns.
+    ``memory_bytes``: for rows and lists, of all versions together. ``device_lost``: who searches once the device has
+    failed, the CPU or nobody. Threads may call it at once: they take turns.
 
     Raises:
         ConfigError: the device does not answer as the definition does.
     """
 
-    def __init__(self, device: kernels.Device, cpu: CpuBackend, *, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        device: kernels.Device,
+        cpu: CpuBackend,
+        *,
+        memory_bytes: int,
+        device_lost: Literal["cpu", "fail"] = "cpu",
+    ) -> None:
         check(device)
         self._device = device
         self._cpu = cpu
@@ -58,25 +66,40 @@ class CudaBackend:
         self._indexes: weakref.WeakSet[CudaIvfPq] = weakref.WeakSet()
         self._told: set[int] = set()
         self._turn = threading.RLock()
+        self._goes_over = device_lost == "cpu"
+        self._lost = ""
+        self._tell_lost: Callable[[str], None] = lambda reason: None
 
     @property
     def device(self) -> str:
-        return "cuda"
+        return "cpu" if self.is_left_to_cpu else "cuda"
 
     @property
     def threads(self) -> int:
-        return _SIDE_BY_SIDE
+        return self._cpu.threads if self.is_left_to_cpu else _SIDE_BY_SIDE
+
+    @property
+    def is_left_to_cpu(self) -> bool:
+        """Once the device has failed, where that is what was asked for."""
+        return bool(self._lost) and self._goes_over
+
+    def when_lost(self, tell: Callable[[str], None]) -> None:
+        """As ``Backend.when_lost``."""
+        self._tell_lost = tell
 
     @property
     def used_bytes(self) -> int:
         """Of device memory, by rows and lists."""
         with self._turn:
+            if self._lost:
+                return 0
             self._forget()
             lists = sum(index.device_bytes for index in self._indexes)
             return lists + sum(rows.memory_bytes for rows in self._rows.values())
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
+        self._require()
         return self._cpu.unit_queries(queries, metric=metric)
 
     def masked_scan(
@@ -130,13 +153,15 @@ class CudaBackend:
         """
         loaded = self._cpu.load_ivfpq(path, dimension=dimension, metric=metric)
         needed = kernels.bytes_of(loaded.lists)
+        if self._lost:
+            return loaded
         try:
             with self.on_device():
                 if self.used_bytes + needed <= self._memory_bytes:
                     index = CudaIvfPq(self, self._device, loaded)
                     self._indexes.add(index)
                     return index
-        except DeviceOutOfMemory as error:
+        except (DeviceOutOfMemory, DeviceLost) as error:
             _log.warning("%s", error.message)
         _log.warning("lists of %d bytes do not fit what the device has left: searched on the CPU", needed)
         return loaded
@@ -157,11 +182,11 @@ class CudaBackend:
         self.gather(vectors, one, [np.zeros(1, np.int64)], k=1)
 
     def rows(self, vectors: Vectors) -> kernels.DeviceRows | None:
-        """The version's rows on the device, those that are new copied there; None where they do not fit.
+        """The version's rows on the device, those that are new copied there; None where the CPU has to search.
 
         Rows never change once they are counted, so that only new ones are looked at.
         """
-        if not vectors.n_rows:
+        if self._lost or not vectors.n_rows:
             return None
         self._forget()
         first = vectors.segments[0]
@@ -186,12 +211,31 @@ class CudaBackend:
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
-        """One thread at a time; what the device says it lacks is DeviceOutOfMemory."""
+        """One thread at a time.
+
+        Raises:
+            DeviceOutOfMemory: the device says that it has no memory left.
+            DeviceLost: the device fails, or has failed and nobody else is to search.
+        """
         with self._turn:
+            self._require()
             try:
                 yield
             except MemoryError as error:
                 raise DeviceOutOfMemory(f"the device has no memory left: {error}") from error
+            except kernels.DeviceFailed as error:
+                self._lose(str(error))
+                raise DeviceLost(f"the GPU failed: {error}") from error
+
+    def _require(self) -> None:
+        if self._lost and not self._goes_over:
+            raise DeviceLost(f"the GPU failed: {self._lost}")
+
+    def _lose(self, reason: str) -> None:
+        self._rows.clear()
+        if not self._lost:
+            self._lost = reason
+            self._tell_lost(reason)
 
     def _leave_to_cpu(self, vectors: Vectors, key: int) -> None:
         """Until others leave room for it."""

@@ -58,7 +58,8 @@ class CudaIvfPq:
         with self._backend.on_device():
             self._cpu.add(vectors)
             self._is_behind = True
-            self._catch_up()
+            if not self._backend.is_left_to_cpu:
+                self._catch_up()
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
         """As ``IvfPqIndex.scales``."""
@@ -68,6 +69,8 @@ class CudaIvfPq:
         """The nearest rows by quantised score as far as the limits go, among those whose mask bit is set."""
         asked = self._cpu.asked(queries)
         with self._backend.on_device():
+            if self._backend.is_left_to_cpu:
+                return self._cpu.search(queries, limits=limits, masks=masks)
             self._catch_up()
             addresses, kept = kernels.put_masks(self._device, masks, end_row=self._cpu.lists.end_row)
             found, _ = kernels.scan_lists(self._device, self._lists, asked, addresses, limits=limits)

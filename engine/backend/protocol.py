@@ -9,7 +9,7 @@ a backend.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -152,12 +152,16 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``cuda``."""
+        """``cpu`` or ``cuda``; the CPU may take over from a GPU that fails."""
         ...
 
     @property
     def threads(self) -> int:
         """Queries of one call that are searched side by side."""
+        ...
+
+    def when_lost(self, tell: Callable[[str], None]) -> None:
+        """Have ``tell`` called with the reason should the device fail: once and for good, in any thread."""
         ...
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:

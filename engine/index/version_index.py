@@ -134,6 +134,11 @@ class VersionIndex:
             self._least_rows = min_rows_to_train(self.version.dimension, self.costs)
         return self._least_rows
 
+    def reckon_with(self, costs: Costs) -> None:
+        """Plan by what another device costs from the next batch on, unless someone said what costs are."""
+        if not self._costs_are_given:
+            self.costs, self._least_rows = costs, None
+
     def switch_lists(self, lists: Lists) -> None:
         """Search with these from the next batch on."""
         self.lists = lists

@@ -41,6 +41,7 @@ from engine.limits import Limits
 from engine.models.bundle import open_encoder
 from engine.models.protocol import Encoder
 from engine.pipeline.collection import Collection, Lanes
+from engine.pipeline.device_loss import DeviceLoss
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
 from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.upkeep import Upkeep
@@ -62,7 +63,7 @@ class Engine:
     """See the module. Made and changed on the event loop; ``load`` and what it calls run in a thread of their own.
 
     Args:
-        health: told (collection name, is serving) whenever that changes.
+        health: told (collection name, is serving) whenever that changes; the empty name stands for the server.
         recall_checked: told of every live query that was checked and the mean recall of the last ones like it, in the
             search lane's thread.
         open_encoder: how an encoder is opened from what a schema names.
@@ -89,14 +90,17 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._creating = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
-        self._costs: dict[tuple[int, str, str], Costs] = {}
+        self._costs: dict[tuple[str, int, str, str], Costs] = {}
         self._given_costs = read_costs(settings.costs_file) if settings.costs_file else None
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._root = settings.data_dir / "collections"
         self._lock = DirectoryLock(settings.data_dir)
         remove_leftovers(self._root)
         self.backend: Backend = open_backend(
-            settings.device, threads=settings.compute_threads, device_memory_bytes=settings.device_memory_bytes
+            settings.device,
+            threads=settings.compute_threads,
+            device_memory_bytes=settings.device_memory_bytes,
+            device_lost=settings.device_lost,
         )
         self.masks = MaskCache(settings.mask_cache_bytes)
         self.recall_monitor = RecallMonitor(
@@ -109,6 +113,15 @@ class Engine:
         self.lanes = _open_lanes(settings, self.backend, self.recall_monitor)
         self._recall_task: asyncio.Task[None] | None = None
         self.upkeep = Upkeep(settings, self.lanes, self.backend, self.recall_monitor.windows)
+        self.device_loss = DeviceLoss(
+            self.backend,
+            self.lanes,
+            policy=settings.device_lost,
+            collections=self.collections,
+            health=health,
+            costs_of=self._costs_of,
+            warm_up=lambda index: _warm_up(self.backend, index, None),
+        )
 
     def collection(self, name: str) -> Collection:
         """The collection of that name.
@@ -184,6 +197,7 @@ class Engine:
         await asyncio.gather(*self._changes, return_exceptions=True)
         await self._stop_checking_recall()
         await self.upkeep.stop()
+        await self.device_loss.stop()
         await asyncio.to_thread(self.lanes.encode.drain)
         await asyncio.to_thread(self.lanes.commit.drain)
         await asyncio.to_thread(self.lanes.search.drain)
@@ -338,7 +352,7 @@ class Engine:
         """What exact searches of such vectors cost here: as given, or measured once."""
         if self._given_costs is not None:
             return self._given_costs
-        key = (version.dimension, version.dtype, version.metric)
+        key = (self.backend.device, version.dimension, version.dtype, version.metric)
         if key not in self._costs:
             self._costs[key] = measure_costs(
                 self.backend, dimension=version.dimension, dtype=version.dtype, metric=version.metric
