@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine.backend.placement import FREE_SHARE
 from engine.backend.protocol import Backend
 from engine.errors import ConfigError
 
@@ -17,7 +18,6 @@ Device = Literal["auto", "cpu", "cuda"]
 if TYPE_CHECKING:
     from engine.backend.cpu import CpuBackend
 
-_FREE_SHARE = 0.8
 _log = logging.getLogger(__name__)
 
 
@@ -59,5 +59,8 @@ def _cuda_backend(cpu: CpuBackend, memory_bytes: int | None, device_lost: Litera
         device = open_device(Path(cache) / "cuda" if cache else None)
     except NoDevice as error:
         raise ConfigError(f"device cuda: {error}; device = cpu or auto serves without a GPU") from error
-    memory_bytes = memory_bytes or int(device.free_bytes * _FREE_SHARE)
+    free = device.free_bytes
+    if memory_bytes is not None and memory_bytes > free:
+        raise ConfigError(f"device_memory_bytes: {memory_bytes} is more than the {free} bytes that the device has free")
+    memory_bytes = memory_bytes or int(free * FREE_SHARE)
     return CudaBackend(device, cpu, memory_bytes=memory_bytes, device_lost=device_lost)

@@ -1,7 +1,7 @@
 """The CUDA backend: rows and lists are copied to a GPU once and searched there; hits alone come back.
 
-What lies in host memory stays the original. A version or an index that does not fit the memory set aside is searched on
-the CPU; everything is, once the device has failed.
+What lies in host memory stays the original. ``engine.backend.placement`` says what of a version is copied: where rows
+do not fit beside lists, the lists alone, and the CPU rescores. Everything is the CPU's once the device has failed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.cuda_check import check
 from engine.backend.cuda_ivfpq import CudaIvfPq
 from engine.backend.cuda_slices import joined, slices
+from engine.backend.placement import Placement, placement
 from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
 from engine.dtypes import numpy_dtype
 from engine.errors import DeviceLost, DeviceOutOfMemory
@@ -34,6 +35,12 @@ _log = logging.getLogger(__name__)
 
 _SIDE_BY_SIDE = 1
 """Queries of a batch are predicted to cost what each costs alone: what a GPU gains by batches was never measured."""
+
+_MEANS: dict[Placement, str] = {
+    "device": "rows and lists fit, all is searched on the device",
+    "lists": "lists alone fit, the CPU rescores what they find and searches exactly",
+    "host": "they do not fit, searched on the CPU",
+}
 
 _LISTED_BYTES = 12
 """Of a row that is gathered: its number and its key."""
@@ -64,7 +71,7 @@ class CudaBackend:
         self._rows: dict[int, kernels.DeviceRows] = {}
         self._gone: deque[int] = deque()
         self._indexes: weakref.WeakSet[CudaIvfPq] = weakref.WeakSet()
-        self._told: set[int] = set()
+        self._told: dict[int, Placement] = {}
         self._turn = threading.RLock()
         self._goes_over = device_lost == "cpu"
         self._lost = ""
@@ -148,6 +155,8 @@ class CudaBackend:
     ) -> CudaIvfPq | CpuIvfPq:
         """Open an index file in faiss CPU format, of that dimension and metric where they are given.
 
+        Its lists are copied now if there is room, or else in the first search, which may make some.
+
         Raises:
             CorruptData: the file is not such an index.
         """
@@ -157,14 +166,28 @@ class CudaBackend:
             return loaded
         try:
             with self.on_device():
+                index = CudaIvfPq(self, self._device, loaded)
                 if self.used_bytes + needed <= self._memory_bytes:
-                    index = CudaIvfPq(self, self._device, loaded)
-                    self._indexes.add(index)
-                    return index
+                    index.copy_lists()
+                self._indexes.add(index)
+                return index
         except (DeviceOutOfMemory, DeviceLost) as error:
-            _log.warning("%s", error.message)
-        _log.warning("lists of %d bytes do not fit what the device has left: searched on the CPU", needed)
+            _log.warning("lists of %d bytes are searched on the CPU: %s", needed, error.message)
         return loaded
+
+    def place(self, vectors: Vectors, index: CudaIvfPq) -> Placement:
+        """What of a version is on the device for a search of its lists; makes room for them where rows have it."""
+        if self._lost or index.is_refused or not vectors.n_rows:
+            return "host"
+        rows, key = self._rows_of(vectors)
+        budget = self._memory_bytes - self.used_bytes + rows.memory_bytes + index.device_bytes
+        where = placement(rows.bytes_of(vectors.n_rows), kernels.bytes_of(index.lists), budget)
+        if where == "lists":
+            self._rows[key] = self._no_rows(vectors)
+        if where == "host":
+            index.drop_lists()
+        self._tell(vectors, key, where)
+        return where
 
     def new_codes(self, dimension: int) -> CpuCodes:
         """Codes of no rows yet, on the CPU: exact search in two passes gains nothing where one runs at the speed of a
@@ -188,15 +211,12 @@ class CudaBackend:
         """
         if self._lost or not vectors.n_rows:
             return None
-        self._forget()
-        first = vectors.segments[0]
-        rows = self._rows.get(id(first))
-        if rows is None:
-            rows = self._rows[id(first)] = self._no_rows(vectors)
-            # In whatever thread: what is gone is forgotten when nobody looks at the others.
-            weakref.finalize(first, self._gone.append, id(first))
+        rows, key = self._rows_of(vectors)
         if self.used_bytes - rows.memory_bytes + rows.bytes_of(vectors.n_rows) > self._memory_bytes:
-            self._leave_to_cpu(vectors, id(first))
+            # Until others leave room for it.
+            self._rows[key] = self._no_rows(vectors)
+            if self._told.get(key) != "lists":
+                self._tell(vectors, key, "host")
             return None
         while rows.n_rows < vectors.n_rows:
             segment, start = divmod(rows.n_rows, SEGMENT_ROWS)
@@ -237,13 +257,23 @@ class CudaBackend:
             self._lost = reason
             self._tell_lost(reason)
 
-    def _leave_to_cpu(self, vectors: Vectors, key: int) -> None:
-        """Until others leave room for it."""
-        self._rows[key] = self._no_rows(vectors)
-        if key not in self._told:
-            self._told.add(key)
-            told = (vectors.n_rows, vectors.dimension, self._memory_bytes)
-            _log.warning("%d rows of dimension %d do not fit %d bytes of device memory: searched on the CPU", *told)
+    def _rows_of(self, vectors: Vectors) -> tuple[kernels.DeviceRows, int]:
+        """Those on the device so far, and what they are known by."""
+        self._forget()
+        first = vectors.segments[0]
+        key = id(first)
+        if key not in self._rows:
+            self._rows[key] = self._no_rows(vectors)
+            # In whatever thread: what is gone is forgotten when nobody looks at the others.
+            weakref.finalize(first, self._gone.append, key)
+        return self._rows[key], key
+
+    def _tell(self, vectors: Vectors, key: int, where: Placement) -> None:
+        """Whenever it has become another."""
+        if self._told.get(key, "device") != where:
+            told = (vectors.n_rows, vectors.dimension, self._memory_bytes, _MEANS[where])
+            _log.warning("%d rows of dimension %d and %d bytes of device memory: %s", *told)
+        self._told[key] = where
 
     def _no_rows(self, vectors: Vectors) -> kernels.DeviceRows:
         return kernels.DeviceRows(self._device, dtype=numpy_dtype(vectors.dtype), dimension=vectors.dimension)
@@ -252,4 +282,4 @@ class CudaBackend:
         while self._gone:
             key = self._gone.popleft()
             self._rows.pop(key, None)
-            self._told.discard(key)
+            self._told.pop(key, None)

@@ -188,6 +188,19 @@ def _nvidia_devices() -> list[str] | str:
     return lines if done.returncode == 0 and lines else f"nvidia-smi says: {(done.stderr or done.stdout).strip()}"
 
 
+def free_gpu_bytes() -> int | None:
+    """Of the first device; None where there is none."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    query = [command, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        return int(done.stdout.split()[0]) * 2**20
+    except (OSError, subprocess.TimeoutExpired, IndexError, ValueError):
+        return None
+
+
 def probe_data_dir(path: Path) -> Finding:
     """Whether a file can be written there, or where the folder would be made."""
     there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())

@@ -2,6 +2,7 @@
 
 from engine.store.collection_store import CollectionStore, version_folder
 from engine.store.folders import delete_collection_folder, list_collections, remove_leftovers
+from engine.store.glance import glance
 from engine.store.lock import DirectoryLock
 from engine.store.segments import VectorSegments
 from engine.store.writes import (
@@ -30,6 +31,7 @@ __all__ = [
     "WriteOutcome",
     "WriteRequest",
     "delete_collection_folder",
+    "glance",
     "list_collections",
     "remove_leftovers",
     "version_folder",
