@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ class CpuBackend:
             _log.warning("OMP_WAIT_POLICY is not PASSIVE: on a busy machine small searches may take 16 ms more")
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cpu", "cuda"]:
         return "cpu"
 
     @property

@@ -78,7 +78,7 @@ class CudaBackend:
         self._tell_lost: Callable[[str], None] = lambda reason: None
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cpu", "cuda"]:
         return "cpu" if self.is_left_to_cpu else "cuda"
 
     @property

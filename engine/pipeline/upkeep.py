@@ -257,6 +257,7 @@ class Upkeep:
             recall_target=self._settings.recall_target,
             seed=version.created_micros % 2**31,
             threads=self._settings.compute_threads,
+            device=self._backend.device,
         )
 
 
