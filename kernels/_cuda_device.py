@@ -49,6 +49,10 @@ class Device(Protocol):
         """A copy in host memory, once all that was started before has run."""
         ...
 
+    def get_all(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, np.dtype[Any]]]:
+        """As ``get`` of each, with one wait for all of them."""
+        ...
+
     def address(self, array: Any) -> int: ...
 
     def launch(

@@ -12,9 +12,17 @@ import numpy as np
 
 from kernels._cuda_compile import compiled
 from kernels._cuda_device import DeviceFailed
+from kernels._cuda_staging import Bytes, StagingRing, laid_out
 
 _NO_MEMORY = 2
 """Both APIs' code for it: cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY."""
+
+
+_SLOTS, _SLOT_BYTES = 4, 4 << 20
+"""Of pinned memory to copy from: what is larger than a slot, rows and lists above all, is copied as it lies."""
+
+_LANDING_BYTES = 16 << 20
+"""Of pinned memory to copy to: the hits of 1,024 queries and a thousand each."""
 
 
 class NoDevice(RuntimeError):
@@ -35,6 +43,11 @@ class CudaDevice:
             self._device.use()
             self.architecture = f"sm_{self._device.compute_capability}"
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
+            slots = [self._pinned(_SLOT_BYTES) for _ in range(_SLOTS)]
+            self._staging = StagingRing(
+                slots, [_Moment(self._cupy.cuda.Event(disable_timing=True), self._stream) for _ in slots]
+            )
+            self._landing = self._pinned(_LANDING_BYTES)
         except self._cupy.cuda.runtime.CUDARuntimeError as error:
             raise NoDevice(f"CUDA device {ordinal}: {error}") from error
         self._folder = folder
@@ -57,7 +70,11 @@ class CudaDevice:
         taken = self.empty(given.shape, given.dtype)
         if given.size:
             with self._told():
-                taken.set(given, stream=self._stream)
+                staged = self._staging.stage(given)
+                if staged is None:
+                    taken.set(given, stream=self._stream)
+                else:
+                    taken.data.copy_from_host_async(staged.ctypes.data, given.nbytes, self._stream)
         return taken
 
     def write(self, array: Any, first: int, values: np.ndarray[Any, np.dtype[Any]]) -> None:
@@ -69,10 +86,30 @@ class CudaDevice:
 
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy in host memory, once all that was started before has run."""
+        return self.get_all([array])[0]
+
+    def get_all(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, np.dtype[Any]]]:
+        """As ``get`` of each, with one wait for all of them, unless they are too large for that together."""
+        starts = laid_out([array.nbytes for array in arrays], len(self._landing))
         with self._told():
-            copied: np.ndarray[Any, np.dtype[Any]] = self._cupy.asnumpy(array, stream=self._stream)
+            if starts is None:
+                return [array.get(stream=self._stream) for array in arrays]
+            landed = [self._land(array, start) for array, start in zip(arrays, starts, strict=True)]
             self._stream.synchronize()
-        return copied
+            return [view.copy() for view in landed]
+
+    def _land(self, array: Any, start: int) -> np.ndarray[Any, np.dtype[Any]]:
+        """Where the copy of an array will be, once it is waited for."""
+        assert array.flags.c_contiguous
+        room = self._landing[start : start + array.nbytes]
+        if array.nbytes:
+            array.data.copy_to_host_async(room.ctypes.data, array.nbytes, self._stream)
+        landing: np.ndarray[Any, np.dtype[Any]] = room.view(array.dtype).reshape(array.shape)
+        return landing
+
+    def _pinned(self, n_bytes: int) -> Bytes:
+        """Host memory that stays where it is; it lives as long as the array."""
+        return np.frombuffer(self._cupy.cuda.alloc_pinned_memory(n_bytes), np.uint8, n_bytes)
 
     def address(self, array: Any) -> int:
         return int(array.data.ptr)
@@ -125,6 +162,20 @@ class CudaDevice:
             yield
         except (self._cupy.cuda.runtime.CUDARuntimeError, self._cupy.cuda.driver.CUDADriverError) as error:
             raise _refusal(error.status, f"CUDA: {error}") from error
+
+
+class _Moment:
+    """Implements ``_cuda_staging.Moment`` by an event."""
+
+    def __init__(self, event: Any, stream: Any) -> None:
+        self._event = event
+        self._stream = stream
+
+    def mark(self) -> None:
+        self._event.record(self._stream)
+
+    def wait(self) -> None:
+        self._event.synchronize()
 
 
 def _refusal(status: int, message: str) -> Exception:

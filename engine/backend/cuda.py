@@ -226,8 +226,12 @@ class CudaBackend:
 
     def hits(self, keys: Any) -> TopK:
         """What keys [B, k] stand for, once they are there."""
-        rows, scores = kernels.hits_of_keys(self._device, keys, keys.shape)
-        return TopK(self._device.get(rows), self._device.get(scores))
+        return self.hits_and(keys)[0]
+
+    def hits_and(self, keys: Any, *others: Any) -> tuple[TopK, list[npt.NDArray[Any]]]:
+        """The same, and copies of other arrays of the device, with one wait."""
+        rows, scores, *copies = self._device.get_all([*kernels.hits_of_keys(self._device, keys, keys.shape), *others])
+        return TopK(rows, scores), copies
 
     @contextmanager
     def on_device(self) -> Iterator[None]:

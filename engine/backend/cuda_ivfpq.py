@@ -142,7 +142,8 @@ class CudaIvfPq:
         keys, done = kernels.scan_lists(self._device, lists, asked, addresses, limits=limits)
         if rows is not None:
             keys = kernels.rescored(self._device, rows, queries, keys, **how)
-        top, told = self._backend.hits(keys), kernels.probed(self._device.get(done))
+        top, (did,) = self._backend.hits_and(keys, done)
+        told = kernels.probed(did)
         del kept  # until here the device may have read them
         if rows is None:
             top = TopK(*cpu_kernels.rescore(vectors.segments, queries, top.rows, **how))

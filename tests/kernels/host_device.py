@@ -33,6 +33,7 @@ class HostDevice:
         self._many_threads = many_threads
         self._sources = sources
         self._libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL] = {}
+        self.waits = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Full of ones, so that what a kernel should have written and did not is seen."""
@@ -50,7 +51,11 @@ class HostDevice:
         array[first : first + len(values)] = values
 
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
-        return np.array(array)
+        return self.get_all([array])[0]
+
+    def get_all(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, np.dtype[Any]]]:
+        self.waits += 1
+        return [np.array(array) for array in arrays]
 
     def address(self, array: Any) -> int:
         return int(array.ctypes.data)
@@ -110,9 +115,9 @@ class Dying(HostDevice):
         self._live()
         return super().empty(shape, dtype)
 
-    def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    def get_all(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, np.dtype[Any]]]:
         self._live()
-        return super().get(array)
+        return super().get_all(arrays)
 
     def launch(self, kernel: str, arguments: ctypes.Structure, **how: Any) -> None:
         self.launches_left -= 1

@@ -357,3 +357,20 @@ def test_a_gpu_that_is_there_is_opened_with_its_share_of_memory(folder: Path, mo
     small = open_backend("cuda", threads=1, device_memory_bytes=SEGMENT_ROWS * 30 * 2)
     assert isinstance(small, CudaBackend)
     assert small.rows(rows_of(N, dtype="float32")) is None
+
+
+def test_a_search_waits_for_the_device_once(folder: Path, cpu: CpuBackend, tmp_path: Path) -> None:
+    vectors, queries, device = rows_of(N), integers(3, 3), HostDevice(folder, many_threads=64)
+    backend = CudaBackend(device, cpu, memory_bytes=GIB)
+    lists = backend.load_ivfpq(lists_file(tmp_path))
+    limits = fixed_limits(3, k=10, nprobe=8, depth=N)
+    backend.warm_up(vectors)
+    for search in (
+        lambda: backend.masked_scan(vectors, queries, masks(3), k=9),
+        lambda: backend.gather(vectors, queries, [np.arange(9)] * 3, k=3),
+        lambda: lists.search(queries, limits=limits, masks=masks(3)),
+        lambda: lists.search_rescored(vectors, queries, limits=limits, masks=masks(3), k=9),
+    ):
+        before = device.waits
+        search()
+        assert device.waits == before + 1
