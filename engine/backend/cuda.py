@@ -86,9 +86,14 @@ class CudaBackend:
         return self._cpu.threads if self.is_left_to_cpu else _SIDE_BY_SIDE
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the device has failed."""
+        return bool(self._lost)
+
+    @property
     def is_left_to_cpu(self) -> bool:
         """Once the device has failed, where that is what was asked for."""
-        return bool(self._lost) and self._goes_over
+        return self.is_lost and self._goes_over
 
     def when_lost(self, tell: Callable[[str], None]) -> None:
         """As ``Backend.when_lost``."""
@@ -182,7 +187,7 @@ class CudaBackend:
         rows, key = self._rows_of(vectors)
         budget = self._memory_bytes - self.used_bytes + rows.memory_bytes + index.device_bytes
         where = placement(rows.bytes_of(vectors.n_rows), kernels.bytes_of(index.lists), budget)
-        if where == "lists":
+        if where == "lists" and rows.memory_bytes:
             self._rows[key] = self._no_rows(vectors)
         if where == "host":
             index.drop_lists()
@@ -214,7 +219,8 @@ class CudaBackend:
         rows, key = self._rows_of(vectors)
         if self.used_bytes - rows.memory_bytes + rows.bytes_of(vectors.n_rows) > self._memory_bytes:
             # Until others leave room for it.
-            self._rows[key] = self._no_rows(vectors)
+            if rows.memory_bytes:
+                self._rows[key] = self._no_rows(vectors)
             if self._told.get(key) != "lists":
                 self._tell(vectors, key, "host")
             return None

@@ -78,10 +78,13 @@ class CudaIvfPq:
 
     def add(self, vectors: Float32Array) -> None:
         """Append float32 [m, d] as rows n_rows .. n_rows + m: encoded on the CPU, then copied."""
+        if self._backend.is_lost:
+            self._cpu.add(vectors)
+            return
         with self._backend.on_device():
             self._cpu.add(vectors)
             self._is_behind = True
-            if self._copy is not None and not self._backend.is_left_to_cpu:
+            if self._copy is not None:
                 self.copy_lists()
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:

@@ -47,6 +47,10 @@ def load_sentence_tower(
     except ImportError as error:
         raise ConfigError(f"{root} needs sentence-transformers, which is not installed, as {why}") from error
     size_torch()
+    if device == "cuda":
+        from engine.models.towers import require_float32
+
+        require_float32()
     try:
         model = SentenceTransformer(str(root), device=device, local_files_only=True).eval()
     except Exception as error:

@@ -26,6 +26,7 @@ class DeviceLoss:
     Args:
         policy: whether the CPU goes on.
         collections: those that are served, whichever they are then.
+        is_loaded: whether the server serves at all yet; what follows while it does not is the start's to say.
         health: told (collection name, is serving); the empty name stands for the server.
         costs_of: what searches of a version cost on the device at work; takes a while.
         warm_up: runs in the search lane's thread.
@@ -38,6 +39,7 @@ class DeviceLoss:
         *,
         policy: Literal["cpu", "fail"],
         collections: Mapping[str, Collection],
+        is_loaded: Callable[[], bool],
         health: Callable[[str, bool], None],
         costs_of: Callable[[VersionInfo], Costs],
         warm_up: Callable[[VersionIndex], None],
@@ -46,6 +48,7 @@ class DeviceLoss:
         self._lanes = lanes
         self._policy = policy
         self._collections = collections
+        self._is_loaded = is_loaded
         self._health = health
         self._costs_of = costs_of
         self._warm_up = warm_up
@@ -77,7 +80,8 @@ class DeviceLoss:
                 await self._make_ready(collection)
             except Exception:
                 logger.exception("collection %s could not be made ready for the CPU", collection.name)
-        self._health("", True)
+        if self._is_loaded():
+            self._health("", True)
 
     async def _make_ready(self, collection: Collection) -> None:
         index = collection.index

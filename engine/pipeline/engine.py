@@ -20,6 +20,7 @@ from engine.errors import (
     CollectionExists,
     CollectionNotFound,
     CorruptData,
+    DeviceLost,
     EngineError,
     Loading,
     ReadOnly,
@@ -118,6 +119,7 @@ class Engine:
             self.lanes,
             policy=settings.device_lost,
             collections=self.collections,
+            is_loaded=lambda: self.is_loaded,
             health=health,
             costs_of=self._costs_of,
             warm_up=lambda index: _warm_up(self.backend, index, None),
@@ -296,7 +298,10 @@ class Engine:
     def _open(self, name: str) -> Collection:
         store = CollectionStore.open(self._root / name)
         try:
-            return self._opened(name, store)
+            try:
+                return self._opened(name, store)
+            except DeviceLost:
+                return self._opened(name, store)  # by the CPU, where it goes on
         except BaseException:
             store.close()
             raise

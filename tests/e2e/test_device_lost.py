@@ -97,6 +97,29 @@ def test_the_cpu_goes_on_with_the_same_answers_and_says_so(
         assert found(client)[0][0][0] == N
 
 
+def test_a_device_that_fails_while_collections_are_opened_leaves_them_to_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = given_costs(tmp_path)
+    with failing(tmp_path, monkeypatch, "cpu", costs_file=costs) as (_, client, _):
+        expected = found(client)
+    device = Dying(tmp_path, many_threads=64)
+
+    def fails_after_the_start(*_: Any, **__: Any) -> CudaBackend:
+        cpu = open_backend("cpu", threads=1)
+        assert isinstance(cpu, CpuBackend)
+        backend, before = CudaBackend(device, cpu, memory_bytes=1 << 30), device.launches_left
+        backend.warm_up(engine_module._one_row("float16"))
+        device.launches_left = before - device.launches_left
+        return backend
+
+    monkeypatch.setattr(engine_module, "open_backend", fails_after_the_start)
+    with serving(tmp_path / "served", costs_file=costs) as server, a_client(server) as client:
+        assert found(client) == expected
+        assert (client.server().device, lost_gauge(server)) == ("cpu", 1)
+        wait_for(lambda: is_serving(server, "points") and is_serving(server, ""))
+
+
 def test_where_the_cpu_is_not_to_go_on_every_search_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = given_costs(tmp_path)
     with failing(tmp_path, monkeypatch, "fail", costs_file=costs) as (server, client, device):

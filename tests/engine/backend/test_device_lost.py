@@ -96,10 +96,13 @@ def test_a_device_that_fails_as_rows_are_folded_in_loses_none_of_them(
     assert np.sort(found.top.rows[0]).tolist() == list(range(N))
 
 
-def test_where_the_cpu_is_not_to_go_on_every_search_is_refused(folder: Path, cpu: CpuBackend) -> None:
+def test_where_the_cpu_is_not_to_go_on_every_search_is_refused(folder: Path, cpu: CpuBackend, tmp_path: Path) -> None:
     vectors, queries = rows_of(N), integers(1, 3)
     device = Dying(folder, many_threads=64)
     backend = CudaBackend(device, cpu, memory_bytes=GIB, device_lost="fail")
+    built = train_ivfpq(integers(N, 1), nlist=8, code_bytes=4, metric="dot", seed=1)
+    built.save(tmp_path / "lists.faiss")
+    lists = backend.load_ivfpq(tmp_path / "lists.faiss")
     device.launches_left = 0
     for _ in range(2):
         with pytest.raises(DeviceLost, match="the GPU failed"):
@@ -108,4 +111,7 @@ def test_where_the_cpu_is_not_to_go_on_every_search_is_refused(folder: Path, cpu
         backend.unit_queries(queries, metric="cosine")
     with pytest.raises(DeviceLost):
         backend.gather(vectors, queries, [np.arange(3)], k=3)
-    assert backend.device == "cuda"
+    lists.add(integers(N, 1))  # what is folded in is searched after a restart
+    with pytest.raises(DeviceLost):
+        lists.search_rescored(vectors, queries, limits=fixed_limits(1, k=1, nprobe=8, depth=N), masks=[None], k=1)
+    assert (backend.device, lists.n_rows) == ("cuda", N)

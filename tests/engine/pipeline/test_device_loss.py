@@ -28,6 +28,7 @@ class Scene:
             SimpleNamespace(search=self.lane),  # type: ignore[arg-type]
             policy=policy,
             collections=self.collections,
+            is_loaded=lambda: True,
             health=self._health,
             costs_of=self._costs_of,  # type: ignore[arg-type]
             warm_up=self._warm_up,  # type: ignore[arg-type]
