@@ -23,7 +23,7 @@ from engine import threads
 from engine.models.batches import PADDED_TOKENS, pad
 from engine.models.bundle import MINILM, minilm_folder, open_encoder
 from engine.models.folder import read_folder
-from engine.models.protocol import ComputeDtype, Encoder, Tower
+from engine.models.protocol import ComputeDtype, EncodeDevice, Encoder, Tower
 from engine.models.weights import TowerWeights, load_weights
 from engine.types import Float32Array, Int64Array
 
@@ -77,6 +77,7 @@ class EagerTower:
     """Implements ``Tower`` an operator at a time, as torch does when nothing is compiled."""
 
     engine = "torch"
+    device: EncodeDevice = "cpu"
 
     def __init__(self, weights: TowerWeights) -> None:
         import torch

@@ -5,8 +5,9 @@ Run as ``python -m bench.null_server``; settings come from the environment, as t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,15 @@ class NullBackend:
     """Rows 0, 1, 2 ... and scores that fall, whatever is asked."""
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cpu", "cuda"]:
         return "cpu"
 
     @property
     def threads(self) -> int:
         return 1
+
+    def when_lost(self, tell: Callable[[str], None]) -> None:
+        """Never."""
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         return queries, np.ones(len(queries), np.bool_)
@@ -82,7 +86,7 @@ def _same_rows(n_queries: int, k: int) -> TopK:
     return TopK(rows, -rows.astype(np.float32))
 
 
-def _open_null_backend(device: str, threads: int, *, device_memory_bytes: int | None = None) -> Backend:
+def _open_null_backend(*_: object, **__: object) -> Backend:
     return NullBackend()
 
 

@@ -37,9 +37,14 @@ class Settings(BaseSettings):
 
     listen: str = Field(DEFAULT_LISTEN, description="address to serve on, HOST:PORT; loopback unless told otherwise")
     data_dir: Path = Field(Path("ebr-data"), description="folder of everything stored; one server at a time")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where vectors are searched: auto, cpu or cuda")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where vectors are searched and texts encoded: auto, cpu or cuda"
+    )
     device_memory_bytes: Count | None = Field(
         None, description="bytes of a GPU's memory for vectors and lists; 4 / 5 of what is free unless given"
+    )
+    device_lost: Literal["cpu", "fail"] = Field(
+        "cpu", description="who searches when a GPU fails while it serves: cpu, or fail (nobody, until a restart)"
     )
     compute_threads: Count = Field(
         default_factory=available_threads,

@@ -206,6 +206,12 @@ class Draining(Unavailable):
     reason = "DRAINING"
 
 
+class DeviceLost(Unavailable):
+    """The GPU failed while it served; as ``device_lost`` is set, the CPU answers the next try or nobody does."""
+
+    reason = "DEVICE_LOST"
+
+
 class ReadOnly(Unavailable):
     """Writes are refused after a storage fault; searches go on."""
 

@@ -10,10 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kernels._cuda_device import DeviceFailed
+
 SOURCES = Path(__file__).parent
 
 
-class CompileFailed(RuntimeError):
+class CompileFailed(DeviceFailed):
     """The message is the compiler's own."""
 
 

@@ -19,8 +19,19 @@ KEY = np.dtype(np.uint64)
 """A score and its row in one number: see ``common.cuh``."""
 
 
+class DeviceFailed(RuntimeError):
+    """The device refused for another reason than its memory, and is not to be asked again: what CUDA says of one call
+    may be the fault of any before it.
+    """
+
+
 class Device(Protocol):
-    """Memory and launches of one stream. Arrays are whatever its library has; their addresses are what kernels take."""
+    """Memory and launches of one stream. Arrays are whatever its library has; their addresses are what kernels take.
+
+    Raises:
+        MemoryError: there is not enough of the device's.
+        DeviceFailed: anything else.
+    """
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Memory of the device, not initialised."""
@@ -42,6 +53,10 @@ class Device(Protocol):
 
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy in host memory, once all that was started before has run."""
+        ...
+
+    def get_all(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, np.dtype[Any]]]:
+        """As ``get`` of each, with one wait for all of them."""
         ...
 
     def address(self, array: Any) -> int: ...

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels._cuda_device import Device
+from kernels._cuda_device import Device, DeviceFailed
 from kernels._cuda_driver import CudaDevice, NoDevice
-from kernels._cuda_exact import gather, hits_of_keys, masked_scan
+from kernels._cuda_exact import gather, hits_of_keys, masked_scan, rescored
 from kernels._cuda_exact import working_bytes as scan_bytes
 from kernels._cuda_filters import filter_rows
 from kernels._cuda_lists import DeviceLists, best_candidates, bytes_of, probed, scan_lists, search_lists
@@ -25,6 +25,7 @@ from kernels.arrays import Uint8Array
 
 __all__ = [
     "Device",
+    "DeviceFailed",
     "DeviceLists",
     "DeviceRows",
     "NoDevice",
@@ -38,6 +39,7 @@ __all__ = [
     "open_device",
     "probed",
     "put_masks",
+    "rescored",
     "scan_bytes",
     "scan_lists",
     "search_lists",

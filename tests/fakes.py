@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from engine.models.protocol import Role, TokenizedText
+from engine.models.protocol import EncodeDevice, Role, TokenizedText
 from engine.types import Float32Array, Metric
 
 
@@ -19,6 +19,8 @@ class WordEncoder:
     """
 
     version = "words-1"
+    engine = "words"
+    device: EncodeDevice = "cpu"
     dimension = 64
     max_tokens = 16
     metric: Metric = "cosine"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +39,15 @@ class CpuBackend:
             _log.warning("OMP_WAIT_POLICY is not PASSIVE: on a busy machine small searches may take 16 ms more")
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cpu", "cuda"]:
         return "cpu"
 
     @property
     def threads(self) -> int:
         return self._threads
+
+    def when_lost(self, tell: Callable[[str], None]) -> None:
+        """It does not fail alone."""
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""

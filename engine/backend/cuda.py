@@ -1,7 +1,7 @@
 """The CUDA backend: rows and lists are copied to a GPU once and searched there; hits alone come back.
 
-What lies in host memory stays the original. A version or an index that does not fit the memory set aside is searched on
-the CPU.
+What lies in host memory stays the original. ``engine.backend.placement`` says what of a version is copied: where rows
+do not fit beside lists, the lists alone, and the CPU rescores. Everything is the CPU's once the device has failed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,10 @@ from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.cuda_check import check
 from engine.backend.cuda_ivfpq import CudaIvfPq
 from engine.backend.cuda_slices import joined, slices
+from engine.backend.placement import Placement, placement
 from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
 from engine.dtypes import numpy_dtype
-from engine.errors import DeviceOutOfMemory
+from engine.errors import DeviceLost, DeviceOutOfMemory
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cuda as kernels
 
@@ -35,6 +36,12 @@ _log = logging.getLogger(__name__)
 _SIDE_BY_SIDE = 1
 """Queries of a batch are predicted to cost what each costs alone: what a GPU gains by batches was never measured."""
 
+_MEANS: dict[Placement, str] = {
+    "device": "rows and lists fit, all is searched on the device",
+    "lists": "lists alone fit, the CPU rescores what they find and searches exactly",
+    "host": "they do not fit, searched on the CPU",
+}
+
 _LISTED_BYTES = 12
 """Of a row that is gathered: its number and its key."""
 
@@ -42,13 +49,21 @@ _LISTED_BYTES = 12
 class CudaBackend:
     """Implements ``engine.backend.protocol.Backend`` on ``device``; ``cpu`` does what is small, and what does not fit.
 
-    ``memory_bytes``: for rows and lists, of all versions together. Threads may call it at once: they take turns.
+    ``memory_bytes``: for rows and lists, of all versions together. ``device_lost``: who searches once the device has
+    failed, the CPU or nobody. Threads may call it at once: they take turns.
 
     Raises:
         ConfigError: the device does not answer as the definition does.
     """
 
-    def __init__(self, device: kernels.Device, cpu: CpuBackend, *, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        device: kernels.Device,
+        cpu: CpuBackend,
+        *,
+        memory_bytes: int,
+        device_lost: Literal["cpu", "fail"] = "cpu",
+    ) -> None:
         check(device)
         self._device = device
         self._cpu = cpu
@@ -56,27 +71,47 @@ class CudaBackend:
         self._rows: dict[int, kernels.DeviceRows] = {}
         self._gone: deque[int] = deque()
         self._indexes: weakref.WeakSet[CudaIvfPq] = weakref.WeakSet()
-        self._told: set[int] = set()
+        self._told: dict[int, Placement] = {}
         self._turn = threading.RLock()
+        self._goes_over = device_lost == "cpu"
+        self._lost = ""
+        self._tell_lost: Callable[[str], None] = lambda reason: None
 
     @property
-    def device(self) -> str:
-        return "cuda"
+    def device(self) -> Literal["cpu", "cuda"]:
+        return "cpu" if self.is_left_to_cpu else "cuda"
 
     @property
     def threads(self) -> int:
-        return _SIDE_BY_SIDE
+        return self._cpu.threads if self.is_left_to_cpu else _SIDE_BY_SIDE
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the device has failed."""
+        return bool(self._lost)
+
+    @property
+    def is_left_to_cpu(self) -> bool:
+        """Once the device has failed, where that is what was asked for."""
+        return self.is_lost and self._goes_over
+
+    def when_lost(self, tell: Callable[[str], None]) -> None:
+        """As ``Backend.when_lost``."""
+        self._tell_lost = tell
 
     @property
     def used_bytes(self) -> int:
         """Of device memory, by rows and lists."""
         with self._turn:
+            if self._lost:
+                return 0
             self._forget()
             lists = sum(index.device_bytes for index in self._indexes)
             return lists + sum(rows.memory_bytes for rows in self._rows.values())
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
+        self._require()
         return self._cpu.unit_queries(queries, metric=metric)
 
     def masked_scan(
@@ -125,21 +160,39 @@ class CudaBackend:
     ) -> CudaIvfPq | CpuIvfPq:
         """Open an index file in faiss CPU format, of that dimension and metric where they are given.
 
+        Its lists are copied now if there is room, or else in the first search, which may make some.
+
         Raises:
             CorruptData: the file is not such an index.
         """
         loaded = self._cpu.load_ivfpq(path, dimension=dimension, metric=metric)
         needed = kernels.bytes_of(loaded.lists)
+        if self._lost:
+            return loaded
         try:
             with self.on_device():
+                index = CudaIvfPq(self, self._device, loaded)
                 if self.used_bytes + needed <= self._memory_bytes:
-                    index = CudaIvfPq(self, self._device, loaded)
-                    self._indexes.add(index)
-                    return index
-        except DeviceOutOfMemory as error:
-            _log.warning("%s", error.message)
-        _log.warning("lists of %d bytes do not fit what the device has left: searched on the CPU", needed)
+                    index.copy_lists()
+                self._indexes.add(index)
+                return index
+        except (DeviceOutOfMemory, DeviceLost) as error:
+            _log.warning("lists of %d bytes are searched on the CPU: %s", needed, error.message)
         return loaded
+
+    def place(self, vectors: Vectors, index: CudaIvfPq) -> Placement:
+        """What of a version is on the device for a search of its lists; makes room for them where rows have it."""
+        if self._lost or index.is_refused or not vectors.n_rows:
+            return "host"
+        rows, key = self._rows_of(vectors)
+        budget = self._memory_bytes - self.used_bytes + rows.memory_bytes + index.device_bytes
+        where = placement(rows.bytes_of(vectors.n_rows), kernels.bytes_of(index.lists), budget)
+        if where == "lists" and rows.memory_bytes:
+            self._rows[key] = self._no_rows(vectors)
+        if where == "host":
+            index.drop_lists()
+        self._tell(vectors, key, where)
+        return where
 
     def new_codes(self, dimension: int) -> CpuCodes:
         """Codes of no rows yet, on the CPU: exact search in two passes gains nothing where one runs at the speed of a
@@ -157,21 +210,19 @@ class CudaBackend:
         self.gather(vectors, one, [np.zeros(1, np.int64)], k=1)
 
     def rows(self, vectors: Vectors) -> kernels.DeviceRows | None:
-        """The version's rows on the device, those that are new copied there; None where they do not fit.
+        """The version's rows on the device, those that are new copied there; None where the CPU has to search.
 
         Rows never change once they are counted, so that only new ones are looked at.
         """
-        if not vectors.n_rows:
+        if self._lost or not vectors.n_rows:
             return None
-        self._forget()
-        first = vectors.segments[0]
-        rows = self._rows.get(id(first))
-        if rows is None:
-            rows = self._rows[id(first)] = self._no_rows(vectors)
-            # In whatever thread: what is gone is forgotten when nobody looks at the others.
-            weakref.finalize(first, self._gone.append, id(first))
+        rows, key = self._rows_of(vectors)
         if self.used_bytes - rows.memory_bytes + rows.bytes_of(vectors.n_rows) > self._memory_bytes:
-            self._leave_to_cpu(vectors, id(first))
+            # Until others leave room for it.
+            if rows.memory_bytes:
+                self._rows[key] = self._no_rows(vectors)
+            if self._told.get(key) != "lists":
+                self._tell(vectors, key, "host")
             return None
         while rows.n_rows < vectors.n_rows:
             segment, start = divmod(rows.n_rows, SEGMENT_ROWS)
@@ -181,25 +232,58 @@ class CudaBackend:
 
     def hits(self, keys: Any) -> TopK:
         """What keys [B, k] stand for, once they are there."""
-        rows, scores = kernels.hits_of_keys(self._device, keys, keys.shape)
-        return TopK(self._device.get(rows), self._device.get(scores))
+        return self.hits_and(keys)[0]
+
+    def hits_and(self, keys: Any, *others: Any) -> tuple[TopK, list[npt.NDArray[Any]]]:
+        """The same, and copies of other arrays of the device, with one wait."""
+        rows, scores, *copies = self._device.get_all([*kernels.hits_of_keys(self._device, keys, keys.shape), *others])
+        return TopK(rows, scores), copies
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
-        """One thread at a time; what the device says it lacks is DeviceOutOfMemory."""
+        """One thread at a time.
+
+        Raises:
+            DeviceOutOfMemory: the device says that it has no memory left.
+            DeviceLost: the device fails, or has failed and nobody else is to search.
+        """
         with self._turn:
+            self._require()
             try:
                 yield
             except MemoryError as error:
                 raise DeviceOutOfMemory(f"the device has no memory left: {error}") from error
+            except kernels.DeviceFailed as error:
+                self._lose(str(error))
+                raise DeviceLost(f"the GPU failed: {error}") from error
 
-    def _leave_to_cpu(self, vectors: Vectors, key: int) -> None:
-        """Until others leave room for it."""
-        self._rows[key] = self._no_rows(vectors)
-        if key not in self._told:
-            self._told.add(key)
-            told = (vectors.n_rows, vectors.dimension, self._memory_bytes)
-            _log.warning("%d rows of dimension %d do not fit %d bytes of device memory: searched on the CPU", *told)
+    def _require(self) -> None:
+        if self._lost and not self._goes_over:
+            raise DeviceLost(f"the GPU failed: {self._lost}")
+
+    def _lose(self, reason: str) -> None:
+        self._rows.clear()
+        if not self._lost:
+            self._lost = reason
+            self._tell_lost(reason)
+
+    def _rows_of(self, vectors: Vectors) -> tuple[kernels.DeviceRows, int]:
+        """Those on the device so far, and what they are known by."""
+        self._forget()
+        first = vectors.segments[0]
+        key = id(first)
+        if key not in self._rows:
+            self._rows[key] = self._no_rows(vectors)
+            # In whatever thread: what is gone is forgotten when nobody looks at the others.
+            weakref.finalize(first, self._gone.append, key)
+        return self._rows[key], key
+
+    def _tell(self, vectors: Vectors, key: int, where: Placement) -> None:
+        """Whenever it has become another."""
+        if self._told.get(key, "device") != where:
+            told = (vectors.n_rows, vectors.dimension, self._memory_bytes, _MEANS[where])
+            _log.warning("%d rows of dimension %d and %d bytes of device memory: %s", *told)
+        self._told[key] = where
 
     def _no_rows(self, vectors: Vectors) -> kernels.DeviceRows:
         return kernels.DeviceRows(self._device, dtype=numpy_dtype(vectors.dtype), dimension=vectors.dimension)
@@ -208,4 +292,4 @@ class CudaBackend:
         while self._gone:
             key = self._gone.popleft()
             self._rows.pop(key, None)
-            self._told.discard(key)
+            self._told.pop(key, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,15 +11,17 @@ from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.cuda_slices import joined, slices
 from engine.backend.protocol import Candidates, Rescored, TopK, Vectors
 from engine.types import Float32Array, Uint8Array
+from kernels import cpu as cpu_kernels
 from kernels import cuda as kernels
-from kernels.packed_lists import Probed, ProbeLimits
+from kernels.packed_lists import PackedLists, Probed, ProbeLimits
 
 if TYPE_CHECKING:
     from engine.backend.cuda import CudaBackend
 
 
 class CudaIvfPq:
-    """Implements ``engine.backend.protocol.IvfPqIndex``; used by one thread at a time.
+    """Implements ``engine.backend.protocol.IvfPqIndex``; used by one thread at a time. Its lists are on the device once
+    they are copied and until they are dropped; where rows are not, the CPU rescores.
 
     The same lists, candidates and hits as the CPU's for limits that are counts. Where scores end a query, it may scan
     some lists more: it asks in waves (``reference.scan_lists_in_waves``).
@@ -29,8 +31,10 @@ class CudaIvfPq:
         self._backend = backend
         self._device = device
         self._cpu = cpu
-        self._lists = kernels.DeviceLists(device, cpu.lists)
+        self._copy: kernels.DeviceLists | None = None
         self._is_behind = False
+        self.is_refused = False
+        """The device had no room after all, and is not asked again."""
 
     @property
     def n_rows(self) -> int:
@@ -51,14 +55,37 @@ class CudaIvfPq:
 
     @property
     def device_bytes(self) -> int:
-        return self._lists.memory_bytes
+        return 0 if self._copy is None else self._copy.memory_bytes
+
+    @property
+    def lists(self) -> PackedLists:
+        """The host's, of which the device may have a copy."""
+        return self._cpu.lists
+
+    def copy_lists(self) -> kernels.DeviceLists:
+        """The copy, with what was added since; memory may have run out when it was."""
+        if self._copy is None:
+            self.is_refused = True
+            self._copy = kernels.DeviceLists(self._device, self._cpu.lists)
+            self.is_refused = False
+        elif self._is_behind:
+            self._copy.sync()
+        self._is_behind = False
+        return self._copy
+
+    def drop_lists(self) -> None:
+        self._copy = None
 
     def add(self, vectors: Float32Array) -> None:
         """Append float32 [m, d] as rows n_rows .. n_rows + m: encoded on the CPU, then copied."""
+        if self._backend.is_lost:
+            self._cpu.add(vectors)
+            return
         with self._backend.on_device():
             self._cpu.add(vectors)
             self._is_behind = True
-            self._catch_up()
+            if self._copy is not None:
+                self.copy_lists()
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
         """As ``IvfPqIndex.scales``."""
@@ -68,9 +95,11 @@ class CudaIvfPq:
         """The nearest rows by quantised score as far as the limits go, among those whose mask bit is set."""
         asked = self._cpu.asked(queries)
         with self._backend.on_device():
-            self._catch_up()
+            if self._copy is None or self._backend.is_left_to_cpu:
+                return self._cpu.search(queries, limits=limits, masks=masks)
+            lists = self.copy_lists()
             addresses, kept = kernels.put_masks(self._device, masks, end_row=self._cpu.lists.end_row)
-            found, _ = kernels.scan_lists(self._device, self._lists, asked, addresses, limits=limits)
+            found, _ = kernels.scan_lists(self._device, lists, asked, addresses, limits=limits)
             top = self._backend.hits(kernels.best_candidates(self._device, found))
             del kept  # until here the device may have read them
             return Candidates(top.rows, top.scores)
@@ -86,13 +115,14 @@ class CudaIvfPq:
     ) -> Rescored:
         """Exact top k of what ``search`` finds."""
         with self._backend.on_device():
-            rows = self._backend.rows(vectors)
-            if rows is None or not len(queries):
+            where = self._backend.place(vectors, self)
+            if where == "host" or not len(queries):
                 return self._cpu.search_rescored(vectors, queries, limits=limits, masks=masks, k=k)
-            self._catch_up()
+            lists = self.copy_lists()
+            rows = self._backend.rows(vectors) if where == "device" else None
             each = kernels.list_bytes(self._cpu.lists, depth=int(limits.depths.max(initial=0)))
             parts = [
-                self._search(rows, vectors, queries[part], limits.of(part), masks[part], k)
+                self._search(lists, rows, vectors, queries[part], limits.of(part), masks[part], k)
                 for part in slices(len(queries), len(queries) * each)
             ]
         tops, done = [top for top, _ in parts], [probed for _, probed in parts]
@@ -101,7 +131,8 @@ class CudaIvfPq:
 
     def _search(
         self,
-        rows: kernels.DeviceRows,
+        lists: kernels.DeviceLists,
+        rows: kernels.DeviceRows | None,
         vectors: Vectors,
         queries: Float32Array,
         limits: ProbeLimits,
@@ -109,24 +140,14 @@ class CudaIvfPq:
         k: int,
     ) -> tuple[TopK, Probed]:
         addresses, kept = kernels.put_masks(self._device, masks, end_row=self._cpu.lists.end_row)
-        keys, done = kernels.search_lists(
-            self._device,
-            self._lists,
-            rows,
-            queries,
-            self._cpu.asked(queries),
-            addresses,
-            limits=limits,
-            metric=vectors.metric,
-            k=k,
-            end_row=min(vectors.n_rows, self._cpu.lists.end_row),
-        )
-        found = self._backend.hits(keys), kernels.probed(self._device.get(done))
+        asked, end = self._cpu.asked(queries), min(vectors.n_rows, self._cpu.lists.end_row)
+        how: dict[str, Any] = {"metric": vectors.metric, "k": k, "end_row": end}
+        keys, done = kernels.scan_lists(self._device, lists, asked, addresses, limits=limits)
+        if rows is not None:
+            keys = kernels.rescored(self._device, rows, queries, keys, **how)
+        top, (did,) = self._backend.hits_and(keys, done)
+        told = kernels.probed(did)
         del kept  # until here the device may have read them
-        return found
-
-    def _catch_up(self) -> None:
-        """Copy what was added, unless that is done: memory may have run out when it was."""
-        if self._is_behind:
-            self._lists.sync()
-            self._is_behind = False
+        if rows is None:
+            top = TopK(*cpu_kernels.rescore(vectors.segments, queries, top.rows, **how))
+        return top, told

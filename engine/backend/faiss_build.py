@@ -1,6 +1,13 @@
-"""Training an IVF-PQ index with faiss: one long call that cannot yield, so it runs in a process of its own."""
+"""Training an IVF-PQ index with faiss: one long call that cannot yield, so it runs in a process of its own.
+
+Where ``cuda`` is asked for and this faiss sees a GPU, the k-means of the lists runs there; codes are the CPU's.
+No GPU has run it yet.
+"""
 
 from __future__ import annotations
+
+import logging
+from typing import Any, Literal, TypeAlias
 
 import faiss
 import numpy as np
@@ -9,6 +16,13 @@ from engine.backend.cpu_ivfpq import CODE_BITS, CpuIvfPq, faiss_metric, padded_d
 from engine.errors import FailedPrecondition, InvalidArgument
 from engine.types import Float32Array, Metric
 from kernels.packed_lists import MOST_PARTS
+
+TrainDevice: TypeAlias = Literal["cpu", "cuda"]
+
+_TEMPORARY_BYTES = 256 << 20
+"""Of a GPU's memory, which the server's rows and lists share."""
+
+_log = logging.getLogger(__name__)
 
 
 def allowed_code_bytes(dimension: int) -> tuple[int, ...]:
@@ -22,8 +36,12 @@ def least_sample(nlist: int) -> int:
     return max(nlist, 1 << CODE_BITS)
 
 
-def train_centroids(sample: Float32Array, *, nlist: int, metric: Metric, seed: int, threads: int = 1) -> Float32Array:
+def train_centroids(
+    sample: Float32Array, *, nlist: int, metric: Metric, seed: int, threads: int = 1, device: TrainDevice = "cpu"
+) -> Float32Array:
     """The centroids float32 [nlist, padded d] of inverted lists alone, to train several codes for.
+
+    The same sample, seed, device and number of threads give the same centroids.
 
     Raises:
         FailedPrecondition: the sample has fewer rows than centroids to train.
@@ -36,7 +54,7 @@ def train_centroids(sample: Float32Array, *, nlist: int, metric: Metric, seed: i
     index.cp.seed = seed
     index.cp.min_points_per_centroid = 1
     faiss.omp_set_num_threads(threads)
-    index.train(padded)
+    _train(index, padded, device)
     centroids: Float32Array = quantizer.reconstruct_n(0, nlist)
     return centroids
 
@@ -70,6 +88,23 @@ def train_ivfpq(
         index.quantizer.add(centroids)
     index.train(_padded(sample))
     return CpuIvfPq(index, threads=threads)
+
+
+def _train(index: Any, sample: Float32Array, device: TrainDevice) -> None:
+    """The centroids of a GPU's k-means become those of the CPU's quantiser."""
+    if device == "cuda" and getattr(faiss, "get_num_gpus", int)() > 0:
+        resources = faiss.StandardGpuResources()
+        try:
+            resources.setTempMemory(_TEMPORARY_BYTES)
+            on_gpu = faiss.index_cpu_to_gpu(resources, 0, faiss.IndexFlat(index.d, index.metric_type))
+            index.clustering_index = on_gpu
+            index.train(sample)
+            return
+        except RuntimeError as error:
+            _log.warning("k-means on the GPU failed, training on the CPU: %s", error)
+        finally:
+            index.clustering_index = None  # it is not the index's own
+    index.train(sample)
 
 
 def _require_rows(n: int, nlist: int) -> None:

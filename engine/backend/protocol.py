@@ -9,10 +9,10 @@ a backend.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -151,13 +151,17 @@ class Backend(Protocol):
     """A device."""
 
     @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda``."""
+    def device(self) -> Literal["cpu", "cuda"]:
+        """``cpu`` or ``cuda``; the CPU may take over from a GPU that fails."""
         ...
 
     @property
     def threads(self) -> int:
         """Queries of one call that are searched side by side."""
+        ...
+
+    def when_lost(self, tell: Callable[[str], None]) -> None:
+        """Have ``tell`` called with the reason should the device fail: once and for good, in any thread."""
         ...
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:

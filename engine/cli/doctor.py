@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from engine.cli import costs as planner_costs
-from engine.cli import output, probes, session
+from engine.cli import forecast, output, probes, session
 from engine.cli.probes import Finding
 
 app = typer.Typer(add_completion=False)
@@ -25,6 +25,17 @@ def doctor(
     listen: Annotated[
         str, typer.Option("--listen", envvar="EBR_LISTEN", metavar="HOST:PORT", help="Address it would listen on.")
     ] = session.DEFAULT_TARGET,
+    device_memory_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--device-memory-bytes",
+            envvar="EBR_DEVICE_MEMORY_BYTES",
+            min=1,
+            metavar="BYTES",
+            help="Forecast what the collections of the data directory take of so much of a GPU's memory; unless given, "
+            "of 4 / 5 of what the GPU of this machine has free.",
+        ),
+    ] = None,
     costs: Annotated[
         int | None,
         typer.Option(
@@ -57,9 +68,13 @@ def doctor(
         findings.extend(planner_costs.told(measured, costs))
         if costs_to is not None:
             planner_costs.write(measured, costs_to)
+    budget = forecast.device_budget(device_memory_bytes)
+    foreseen = forecast.forecasts(data_dir, budget[0]) if budget else []
+    if budget:
+        findings.extend(forecast.told(foreseen, *budget))
     lacks = [one for one in findings if one.state == "missing"]
     if as_json:
-        output.print_json({"ready": not lacks, "findings": [one._asdict() for one in findings]})
+        output.print_json({"ready": not lacks, "findings": [one._asdict() for one in findings], "forecast": foreseen})
     else:
         _tell(findings, lacks)
     if lacks:

@@ -166,6 +166,8 @@ def probe_gpu() -> Iterator[Finding]:
         told = _try("torch")
         shown = told.get("error") or f"CUDA {told['cuda'] or 'none: a CPU build'}, available: {told['available']}"
         yield Finding("gpu", "torch", shown, "missing" if "error" in told else "ok")
+        where = "the GPU if device is cuda, else the CPU" if told.get("available") else "the CPU, whatever device is"
+        yield Finding("gpu", "texts are encoded on", where)
     if any(_version(name) for name in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")):
         told = _try("faiss")
         shown = told.get("error") or f"{told['gpus']} GPUs, {told['options'].strip()}"
@@ -184,6 +186,19 @@ def _nvidia_devices() -> list[str] | str:
         return f"nvidia-smi failed: {error}"
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     return lines if done.returncode == 0 and lines else f"nvidia-smi says: {(done.stderr or done.stdout).strip()}"
+
+
+def free_gpu_bytes() -> int | None:
+    """Of the first device; None where there is none."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    query = [command, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        return int(done.stdout.split()[0]) * 2**20
+    except (OSError, subprocess.TimeoutExpired, IndexError, ValueError):
+        return None
 
 
 def probe_data_dir(path: Path) -> Finding:

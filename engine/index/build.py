@@ -28,8 +28,8 @@ class BuildJob:
     """What to build from rows [0, n_rows) of mapped segments, and where to put it.
 
     ``sequence`` is what the rows were read at. ``nlist`` and ``code_bytes`` are chosen by measurement unless given.
-    ``image``: an image that is only to be tuned anew, rather than another to be built; with ``of``, the folder that it
-    lies in, it is to be renumbered for these rows instead.
+    ``device``: for k-means, where it is of use. ``image``: an image that is only to be tuned anew, rather than another
+    to be built; with ``of``, the folder that it lies in, it is to be renumbered for these rows instead.
     """
 
     id: str
@@ -43,6 +43,7 @@ class BuildJob:
     recall_target: float
     seed: int
     threads: int
+    device: Literal["cpu", "cuda"] = "cpu"
     nlist: int | None = None
     code_bytes: int | None = None
     priority: Literal["idle", "normal"] = "idle"

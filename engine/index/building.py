@@ -64,7 +64,12 @@ class Trainer:
         job = self._work.job
         if nlist not in self._centroids:
             self._centroids[nlist] = train_centroids(
-                self._sample(nlist), nlist=nlist, metric=job.metric, seed=job.seed, threads=job.threads
+                self._sample(nlist),
+                nlist=nlist,
+                metric=job.metric,
+                seed=job.seed,
+                threads=job.threads,
+                device=job.device,
             )
         return train_ivfpq(
             self._sample(1),

@@ -149,6 +149,11 @@ class VersionIndex:
         self.sequence = other.sequence
         self._segments, self._vectors, self._fold_rows = other._segments, None, 1
 
+    def reckon_with(self, costs: Costs) -> None:
+        """Plan by what another device costs from the next batch on, unless someone said what costs are."""
+        if not self._costs_are_given:
+            self.costs, self._least_rows = costs, None
+
     def switch_lists(self, lists: Lists) -> None:
         """Search with these from the next batch on."""
         self.lists = lists

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.errors import EncodeFailed, EngineError
 from engine.lanes.batching import BatchLimits
+from engine.lanes.halving import halving
 from engine.lanes.lane import Done, Lane
 from engine.models.protocol import Encoder, Role, TokenizedText
 from engine.types import Float32Array, Priority
@@ -47,7 +48,7 @@ class EncodeLane:
         self._tokenize = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         self.lane: Lane[_Text, Float32Array] = Lane(
             "encode",
-            _forward,
+            halving(_forward),
             limits=BatchLimits(entries=batch_texts, cost=batch_seconds),
             queue_cost=queue_seconds,
             on_failure=lambda error: EncodeFailed(f"the encoder failed: {error}"),

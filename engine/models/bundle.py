@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
+from engine.models.devices import SparedTower, encoding_device, on_gpu
 from engine.models.folder import BeyondTowers, FolderSpec, read_folder, read_prompts_and_metric
-from engine.models.protocol import ComputeDtype, Encoder, Tower
+from engine.models.protocol import ComputeDtype, EncodeDevice, Encoder, Tower
 
 if TYPE_CHECKING:
     from engine.models.weights import TowerWeights
@@ -29,8 +30,12 @@ _NOT_OF_THE_MODEL = frozenset({".md", ".png", ".h5", ".msgpack", ".ot", ".onnx"}
 _log = logging.getLogger(__name__)
 
 
-def open_encoder(spec: str, *, compute_dtype: ComputeDtype = "float32", threads: int) -> Encoder:
+def open_encoder(
+    spec: str, *, compute_dtype: ComputeDtype = "float32", threads: int, device: EncodeDevice = "cpu"
+) -> Encoder:
     """The encoder of ``minilm`` or of a Sentence-Transformers folder, with at most ``threads`` threads a forward.
+
+    ``cuda`` is for torch to compute on; where it cannot, the CPU encodes and the log says why.
 
     Raises:
         ConfigError: the folder or package is missing, damaged or asks for what is not installed.
@@ -42,11 +47,12 @@ def open_encoder(spec: str, *, compute_dtype: ComputeDtype = "float32", threads:
     if spec == MINILM:
         _verify_minilm(root, hashes)
     version = _version(root, hashes, compute_dtype)
+    device = encoding_device(device)
     try:
-        return _open_tower(read_folder(root), version, compute_dtype, threads)
+        return _open_tower(read_folder(root), version, compute_dtype, threads, device)
     except BeyondTowers as why:
         _log.warning("%s is opened with sentence-transformers, as %s", root, why)
-        return _open_sentence(root, version, compute_dtype, why)
+        return _open_sentence(root, version, compute_dtype, why, device)
 
 
 def minilm_folder() -> Path:
@@ -61,11 +67,18 @@ def minilm_folder() -> Path:
     return Path(found.origin).parent / "model"
 
 
-def build_tower(weights: TowerWeights, *, compute_dtype: ComputeDtype, threads: int) -> Tower:
-    """float32 goes through ONNX Runtime, bfloat16 and machines without it through torch.
+def build_tower(weights: TowerWeights, *, compute_dtype: ComputeDtype, threads: int, device: EncodeDevice) -> Tower:
+    """On a CPU float32 goes through ONNX Runtime, bfloat16 and machines without it through torch; a GPU is torch's.
 
-    Measured: docs/adr/0001-encoder-forward-outside-the-gil.md.
+    Measured on CPUs: docs/adr/0001-encoder-forward-outside-the-gil.md.
     """
+    if device == "cuda":
+        from engine.models.towers import TorchTower
+
+        return on_gpu(
+            lambda: TorchTower(weights, compute_dtype, device="cuda"),
+            lambda: build_tower(weights, compute_dtype=compute_dtype, threads=threads, device="cpu"),
+        )
     if compute_dtype == "float32":
         if all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
             from engine.models.onnx_tower import OnnxTower
@@ -77,7 +90,9 @@ def build_tower(weights: TowerWeights, *, compute_dtype: ComputeDtype, threads: 
     return TorchTower(weights, compute_dtype)
 
 
-def _open_tower(spec: FolderSpec, version: str, compute_dtype: ComputeDtype, threads: int) -> Encoder:
+def _open_tower(
+    spec: FolderSpec, version: str, compute_dtype: ComputeDtype, threads: int, device: EncodeDevice
+) -> Encoder:
     from engine.models.encoder import TowerEncoder
     from engine.models.tokenization import Tokenization
     from engine.models.weights import load_weights
@@ -90,7 +105,7 @@ def _open_tower(spec: FolderSpec, version: str, compute_dtype: ComputeDtype, thr
         lower_case=spec.lower_case,
     )
     return TowerEncoder(
-        build_tower(weights, compute_dtype=compute_dtype, threads=threads),
+        build_tower(weights, compute_dtype=compute_dtype, threads=threads, device=device),
         tokenization,
         version=version,
         dimension=weights.dimension,
@@ -99,11 +114,16 @@ def _open_tower(spec: FolderSpec, version: str, compute_dtype: ComputeDtype, thr
     )
 
 
-def _open_sentence(root: Path, version: str, compute_dtype: ComputeDtype, why: BeyondTowers) -> Encoder:
+def _open_sentence(
+    root: Path, version: str, compute_dtype: ComputeDtype, why: BeyondTowers, device: EncodeDevice
+) -> Encoder:
     from engine.models.encoder import TowerEncoder
     from engine.models.sentence import load_sentence_tower
 
-    tower, tokenization, dimension = load_sentence_tower(root, compute_dtype, why)
+    sentence, tokenization, dimension = load_sentence_tower(root, compute_dtype, why, device=device)
+    tower: Tower = sentence
+    if device == "cuda":
+        tower = SparedTower(sentence, lambda: load_sentence_tower(root, compute_dtype, why)[0])
     metric = read_prompts_and_metric(root)[1]
     return TowerEncoder(tower, tokenization, version=version, dimension=dimension, metric=metric, attention_share=0.0)
 

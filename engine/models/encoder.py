@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.models.batches import pad, plan_batches
-from engine.models.protocol import Role, TokenizedText, Tower
+from engine.models.protocol import EncodeDevice, Role, TokenizedText, Tower
 from engine.models.timing import measure
 from engine.models.tokenization import Tokenization
 from engine.types import Float32Array, Metric
@@ -35,10 +35,18 @@ class TowerEncoder:
         self.dimension = dimension
         self.metric = metric
         self.max_tokens = tokenization.max_tokens
-        self.engine = tower.engine
         self._tower = tower
         self._tokenization = tokenization
-        self.profile = measure(tower.run, max_tokens=self.max_tokens, attention_share=attention_share)
+        self._attention_share = attention_share
+        self._take_profile()
+
+    @property
+    def engine(self) -> str:
+        return self._tower.engine
+
+    @property
+    def device(self) -> EncodeDevice:
+        return self._tower.device
 
     def tokenize(self, texts: Sequence[str], *, role: Role = "item", chunks: int = 1) -> list[TokenizedText]:
         return self._tokenization.tokenize(texts, role=role, chunks=chunks)
@@ -47,10 +55,17 @@ class TowerEncoder:
         embeddings = np.empty((len(windows), self.dimension), np.float32)
         for places in plan_batches([len(window) for window in windows], call_tokens=self._call_tokens()):
             embeddings[places] = self._tower.run(*pad([windows[place] for place in places]))
+        if self._tower.device != self._profiled:
+            self._take_profile()
         return embeddings
 
     def estimate_seconds(self, lengths: Sequence[int]) -> float:
         return self.profile.seconds(lengths)
+
+    def _take_profile(self) -> None:
+        """Again where another device takes over."""
+        self.profile = measure(self._tower.run, max_tokens=self.max_tokens, attention_share=self._attention_share)
+        self._profiled = self._tower.device
 
     def _call_tokens(self) -> float:
         """A call costs its own overhead, and a wait for the GIL behind whatever thread has it."""

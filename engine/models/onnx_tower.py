@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from engine.models.protocol import EncodeDevice
 from engine.models.weights import Affine, LayerWeights, TowerWeights
 from engine.types import Float32Array, Int64Array
 
@@ -25,6 +26,7 @@ class OnnxTower:
     """
 
     engine = "onnxruntime"
+    device: EncodeDevice = "cpu"
 
     def __init__(self, weights: TowerWeights, threads: int) -> None:
         graph = _Graph()

@@ -12,6 +12,7 @@ Role: TypeAlias = Literal["query", "item"]
 """Which side of the search a text is on; models with prompts put a different one before each."""
 
 ComputeDtype: TypeAlias = Literal["float32", "bfloat16"]
+EncodeDevice: TypeAlias = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Encoder(Protocol):
 
     @property
     def version(self) -> str:
-        """Equal for encoders that give equal vectors: a hash over the model's files and the compute dtype."""
+        """Equal for encoders that give equal vectors: a hash over the model's files and the compute dtype, whatever
+        the device.
+        """
         ...
 
     @property
@@ -46,6 +49,11 @@ class Encoder(Protocol):
     @property
     def engine(self) -> str:
         """What computes: ``onnxruntime``, ``torch-jit``, ``torch`` or ``sentence-transformers``."""
+        ...
+
+    @property
+    def device(self) -> EncodeDevice:
+        """Where; a GPU that fails gives way to the CPU."""
         ...
 
     def tokenize(self, texts: Sequence[str], *, role: Role = "item", chunks: int = 1) -> list[TokenizedText]:
@@ -68,6 +76,9 @@ class Tower(Protocol):
     def engine(self) -> str:
         """As ``Encoder.engine``."""
         ...
+
+    @property
+    def device(self) -> EncodeDevice: ...
 
     def run(self, ids: Int64Array, lengths: Int64Array) -> Float32Array:
         """Embeddings [B, d] of ids [B, T] of which row b has ``lengths[b]`` that count."""

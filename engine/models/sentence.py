@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.errors import ConfigError
 from engine.models.folder import BeyondTowers, read_prompts_and_metric
-from engine.models.protocol import ComputeDtype
+from engine.models.protocol import ComputeDtype, EncodeDevice
 from engine.models.tokenization import Tokenization
 from engine.threads import size_torch
 from engine.types import Float32Array, Int64Array
@@ -18,21 +18,24 @@ class SentenceTower:
 
     engine = "sentence-transformers"
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, device: EncodeDevice = "cpu") -> None:
+        self.device = device
         self._model = model
 
     def run(self, ids: Int64Array, lengths: Int64Array) -> Float32Array:
         import torch
 
-        mask = torch.arange(ids.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
-        features = {"input_ids": torch.from_numpy(ids), "attention_mask": mask.long()}
+        from engine.models.towers import to_device, to_host
+
         with torch.inference_mode():
-            embeddings: Float32Array = self._model(features)["sentence_embedding"].float().numpy()
-        return embeddings
+            tokens, counts = to_device(ids, self.device), to_device(lengths, self.device)
+            mask = torch.arange(ids.shape[1], device=tokens.device)[None, :] < counts[:, None]
+            features = {"input_ids": tokens, "attention_mask": mask.long()}
+            return to_host(self._model(features)["sentence_embedding"].float())
 
 
 def load_sentence_tower(
-    root: Path, compute_dtype: ComputeDtype, why: BeyondTowers
+    root: Path, compute_dtype: ComputeDtype, why: BeyondTowers, *, device: EncodeDevice = "cpu"
 ) -> tuple[SentenceTower, Tokenization, int]:
     """The tower, its tokenization and its dimension; local files only.
 
@@ -44,8 +47,12 @@ def load_sentence_tower(
     except ImportError as error:
         raise ConfigError(f"{root} needs sentence-transformers, which is not installed, as {why}") from error
     size_torch()
+    if device == "cuda":
+        from engine.models.towers import require_float32
+
+        require_float32()
     try:
-        model = SentenceTransformer(str(root), device="cpu", local_files_only=True).eval()
+        model = SentenceTransformer(str(root), device=device, local_files_only=True).eval()
     except Exception as error:
         raise ConfigError(f"sentence-transformers cannot open {root}: {error}") from error
     tokenizer = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
@@ -57,4 +64,4 @@ def load_sentence_tower(
     assert dimension is not None
     if compute_dtype == "bfloat16":
         model = model.bfloat16()
-    return SentenceTower(model), tokenization, dimension
+    return SentenceTower(model, device), tokenization, dimension

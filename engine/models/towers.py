@@ -1,17 +1,19 @@
-"""The tower in torch, traced into one call: computes bfloat16, and float32 where ONNX Runtime is not at hand."""
+"""The tower in torch, traced into one call: computes on a GPU; on a CPU bfloat16, and float32 without ONNX Runtime."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own convention
 
-from engine.models.protocol import ComputeDtype
+from engine.models.protocol import ComputeDtype, EncodeDevice
 from engine.models.weights import Affine, LayerWeights, TowerWeights
 from engine.threads import size_torch
 from engine.types import Float32Array, Int64Array
@@ -27,22 +29,54 @@ _DENSE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class TorchTower:
-    """Implements ``engine.models.protocol.Tower``. In float32 it reads ``weights`` in place: keep them unchanged."""
+    """Implements ``engine.models.protocol.Tower``. In float32 on a CPU it reads ``weights`` in place: keep them as
+    they are.
+    """
 
-    def __init__(self, weights: TowerWeights, compute_dtype: ComputeDtype) -> None:
+    def __init__(self, weights: TowerWeights, compute_dtype: ComputeDtype, *, device: EncodeDevice = "cpu") -> None:
         size_torch()
         dtype = torch.float32 if compute_dtype == "float32" else torch.bfloat16
-        if dtype is torch.bfloat16 and not has_bfloat16_instructions():
+        if device == "cuda":
+            require_float32()
+        elif dtype is torch.bfloat16 and not has_bfloat16_instructions():
             _log.warning("this CPU has no bfloat16 instructions: bfloat16 will be several times slower than float32")
-        module = TowerModule(weights, dtype).eval()
-        traced = _trace(module)
+        module = TowerModule(weights, dtype).eval().to(device)
+        traced = _traced(module, device)
         self.engine = "torch" if traced is None else "torch-jit"
+        self.device = device
         self._forward: Callable[[Tensor, Tensor], Tensor] = module if traced is None else traced
 
     def run(self, ids: Int64Array, lengths: Int64Array) -> Float32Array:
-        with torch.inference_mode():
-            embeddings: Float32Array = self._forward(torch.from_numpy(ids), torch.from_numpy(lengths)).numpy()
-        return embeddings
+        is_fused = self.device == "cpu" or self.engine != "torch-jit"
+        with torch.inference_mode(), nullcontext() if is_fused else unfused():
+            return to_host(self._forward(to_device(ids, self.device), to_device(lengths, self.device)))
+
+
+def unfused() -> AbstractContextManager[None]:
+    """A GPU's fusers compile anew for each shape there is, and batches of texts have any."""
+    return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+
+
+def require_float32() -> None:
+    """Products of float32 are of float32, and not of TF32 with its 10 bits, whatever the environment says."""
+    torch.set_float32_matmul_precision("highest")
+
+
+def to_device(array: Int64Array, device: EncodeDevice) -> Tensor:
+    """A GPU has its copy from pinned memory, which torch keeps from being used again before it is read."""
+    given = torch.from_numpy(array)
+    return given.pin_memory().to(device, non_blocking=True) if device == "cuda" else given
+
+
+def to_host(embeddings: Tensor) -> Float32Array:
+    """float32 [B, d], once they are computed."""
+    if embeddings.is_cuda:
+        pinned = torch.empty(embeddings.shape, dtype=embeddings.dtype, pin_memory=True)
+        pinned.copy_(embeddings, non_blocking=True)
+        torch.cuda.current_stream(embeddings.device).synchronize()
+        embeddings = pinned
+    copied: Float32Array = embeddings.numpy()
+    return copied
 
 
 def has_bfloat16_instructions() -> bool:
@@ -50,7 +84,7 @@ def has_bfloat16_instructions() -> bool:
     return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
-def _trace(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
+def _traced(module: nn.Module, device: EncodeDevice) -> Callable[[Tensor, Tensor], Tensor] | None:
     """One call that holds no GIL, or None where this torch has no TorchScript any more.
 
     TorchScript is deprecated, but nothing else in torch runs a whole forward outside the GIL without a compiler on the
@@ -59,13 +93,16 @@ def _trace(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
     if not hasattr(torch.jit, "trace"):
         _log.warning("this torch has no TorchScript: a forward takes the GIL for each operator, and waits for each")
         return None
-    example = (torch.zeros((2, 3), dtype=torch.int64), torch.tensor([3, 2]))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        traced: Callable[[Tensor, Tensor], Tensor] = torch.jit.freeze(
-            torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-        )
-    return traced
+        frozen: Callable[[Tensor, Tensor], Tensor] = torch.jit.freeze(trace(module, device))
+    return frozen
+
+
+def trace(module: nn.Module, device: str) -> Any:
+    """What a forward makes on its way is made on ``device`` ever after."""
+    example = (torch.zeros((2, 3), dtype=torch.int64, device=device), torch.tensor([3, 2], device=device))
+    return torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
 
 
 class TowerModule(nn.Module):
@@ -86,8 +123,9 @@ class TowerModule(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         n_tokens = ids.shape[1]
-        keep = torch.arange(n_tokens)[None, :] < lengths[:, None]
-        mask = torch.zeros(keep.shape, dtype=self.words.dtype).masked_fill(~keep, float("-inf"))[:, None, None, :]
+        keep = torch.arange(n_tokens, device=ids.device)[None, :] < lengths[:, None]
+        mask = torch.zeros(keep.shape, dtype=self.words.dtype, device=ids.device)
+        mask = mask.masked_fill(~keep, float("-inf"))[:, None, None, :]
         if self.attention_bias is not None:
             mask = mask + self.attention_bias[:, :n_tokens, :n_tokens]
         hidden = self.norm(F.embedding(ids, self.words) + self.positions[:n_tokens])

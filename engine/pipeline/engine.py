@@ -20,6 +20,7 @@ from engine.errors import (
     CollectionExists,
     CollectionNotFound,
     CorruptData,
+    DeviceLost,
     EngineError,
     InvalidArgument,
     Loading,
@@ -36,11 +37,13 @@ from engine.index.version_index import VersionIndex
 from engine.ingest.writer import commit_batch
 from engine.lanes.batching import BatchLimits
 from engine.lanes.encode import EncodeLane
+from engine.lanes.halving import halving
 from engine.lanes.lane import Lane
 from engine.limits import Limits
 from engine.models.bundle import open_encoder
 from engine.models.protocol import Encoder
 from engine.pipeline.collection import Collection, Lanes
+from engine.pipeline.device_loss import DeviceLoss
 from engine.pipeline.list_building import restore_lists
 from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
@@ -65,7 +68,7 @@ class Engine:
     """See the module. Made and changed on the event loop; ``load`` and what it calls run in a thread of their own.
 
     Args:
-        health: told (collection name, is serving) whenever that changes.
+        health: told (collection name, is serving) whenever that changes; the empty name stands for the server.
         recall_checked: told of every live query that was checked and the mean recall of the last ones like it, in the
             search lane's thread.
         open_encoder: how an encoder is opened from what a schema names.
@@ -92,14 +95,17 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._creating = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
-        self._costs: dict[tuple[int, str, str], Costs] = {}
+        self._costs: dict[tuple[str, int, str, str], Costs] = {}
         self._given_costs = read_costs(settings.costs_file) if settings.costs_file else None
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._root = settings.data_dir / "collections"
         self._lock = DirectoryLock(settings.data_dir)
         remove_leftovers(self._root)
         self.backend: Backend = open_backend(
-            settings.device, threads=settings.compute_threads, device_memory_bytes=settings.device_memory_bytes
+            settings.device,
+            threads=settings.compute_threads,
+            device_memory_bytes=settings.device_memory_bytes,
+            device_lost=settings.device_lost,
         )
         self.masks = MaskCache(settings.mask_cache_bytes)
         self.recall_monitor = RecallMonitor(
@@ -113,6 +119,16 @@ class Engine:
         self._recall_task: asyncio.Task[None] | None = None
         self.operations = Operations()
         self.upkeep = Upkeep(settings, self.lanes, self.backend, self.recall_monitor.windows, self.operations)
+        self.device_loss = DeviceLoss(
+            self.backend,
+            self.lanes,
+            policy=settings.device_lost,
+            collections=self.collections,
+            is_loaded=lambda: self.is_loaded,
+            health=health,
+            costs_of=self._costs_of,
+            warm_up=lambda index: _warm_up(self.backend, index, None),
+        )
 
     def collection(self, name: str) -> Collection:
         """The collection of that name.
@@ -219,6 +235,7 @@ class Engine:
         await self._stop_checking_recall()
         await self.upkeep.stop()
         await self.operations.stop()
+        await self.device_loss.stop()
         await asyncio.to_thread(self.lanes.encode.drain)
         await asyncio.to_thread(self.lanes.commit.drain)
         await asyncio.to_thread(self.lanes.search.drain)
@@ -323,7 +340,10 @@ class Engine:
     def _open(self, name: str) -> Collection:
         store = CollectionStore.open(self._root / name)
         try:
-            return self._opened(name, store)
+            try:
+                return self._opened(name, store)
+            except DeviceLost:
+                return self._opened(name, store)  # by the CPU, where it goes on
         except BaseException:
             store.close()
             raise
@@ -379,7 +399,7 @@ class Engine:
         """What exact searches of such vectors cost here: as given, or measured once."""
         if self._given_costs is not None:
             return self._given_costs
-        key = (version.dimension, version.dtype, version.metric)
+        key = (self.backend.device, version.dimension, version.dtype, version.metric)
         if key not in self._costs:
             self._costs[key] = measure_costs(
                 self.backend, dimension=version.dimension, dtype=version.dtype, metric=version.metric
@@ -391,9 +411,14 @@ class Engine:
             return None
         key = (schema.encoder, dtype)
         if key not in self._encoders:
-            self._encoders[key] = self._open_encoder(
-                schema.encoder, compute_dtype=dtype, threads=self.settings.compute_threads
+            encoder = self._open_encoder(
+                schema.encoder,
+                compute_dtype=dtype,
+                threads=self.settings.compute_threads,
+                device=self.backend.device,
             )
+            logger.info("encoder %s: %s on %s, %s", schema.encoder, dtype, encoder.device, encoder.engine)
+            self._encoders[key] = encoder
         return self._encoders[key]
 
     def _add_seconds(self, part: str, seconds: float) -> None:
@@ -448,7 +473,7 @@ def _open_lanes(settings: Settings, backend: Backend, monitor: RecallMonitor) ->
         ),
         search=Lane(
             "search",
-            partial(search_jobs, backend, monitor=monitor),
+            halving(partial(search_jobs, backend, monitor=monitor)),
             limits=BatchLimits(entries=settings.search_batch_queries, cost=settings.search_batch_queries),
             queue_cost=settings.search_queue_queries,
             on_failure=lambda error: SearchFailed(f"the search failed: {error}"),

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from engine.backend.protocol import Backend, IvfPqIndex
 from engine.config import Settings
@@ -54,7 +54,7 @@ async def build(
     Raises:
         TrainingFailed, CorruptData: searches go on as before.
     """
-    job = await collection.lanes.search.call(lambda: _job(collection, settings))
+    job = await collection.lanes.search.call(lambda: _job(collection, settings, backend.device))
     image = await _in_child(collection, job, report)
     ivfpq = await asyncio.to_thread(backend.load_ivfpq, index_path(job.folder, image.id))
     await _switch(collection, _lists(image, ivfpq), switched)
@@ -99,7 +99,7 @@ async def _switch(collection: Collection, lists: Lists, switched: Switched) -> N
     await collection.lanes.search.call(act)
 
 
-def _job(collection: Collection, settings: Settings) -> BuildJob:
+def _job(collection: Collection, settings: Settings, device: Literal["cpu", "cuda"] = "cpu") -> BuildJob:
     """In the search lane's thread, so that rows, mask and sequence are of one moment."""
     index, store = collection.index, collection.store
     version = index.version
@@ -116,6 +116,7 @@ def _job(collection: Collection, settings: Settings) -> BuildJob:
         recall_target=settings.recall_target,
         seed=version.created_micros % 2**31,
         threads=settings.compute_threads,
+        device=device,
     )
 
 

@@ -114,6 +114,8 @@ class Server:
         lanes = self.engine.lanes
         self.metrics.gauge("ebr_encode_waiting_seconds", "Encoding that waits", lambda: lanes.encode.lane.waiting_cost)
         self.metrics.gauge("ebr_search_waiting_queries", "Queries that wait", lambda: lanes.search.waiting_cost)
+        loss = self.engine.device_loss
+        self.metrics.gauge("ebr_device_lost", "1 once the GPU has failed since the start", lambda: loss.is_lost)
         masks = self.engine.masks.counters
         self.metrics.gauge("ebr_mask_cache_hits", "Mask segments served from the cache so far", lambda: masks.hits)
         self.metrics.gauge("ebr_mask_cache_misses", "Mask segments evaluated so far", lambda: masks.misses)

@@ -2,6 +2,7 @@
 
 from engine.store.collection_store import CollectionStore, version_folder
 from engine.store.folders import delete_collection_folder, list_collections, remove_leftovers
+from engine.store.glance import glance
 from engine.store.lock import DirectoryLock
 from engine.store.segments import VectorSegments
 from engine.store.snapshots import Manifest, list_snapshots, read_manifest, verify_snapshot
@@ -38,6 +39,7 @@ __all__ = [
     "WriteOutcome",
     "WriteRequest",
     "delete_collection_folder",
+    "glance",
     "list_collections",
     "list_snapshots",
     "read_manifest",

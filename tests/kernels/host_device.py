@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cuda import DeviceFailed
+
 SOURCES = Path(__file__).parents[2] / "kernels"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 _FEW_THREADS = 128
@@ -31,6 +33,7 @@ class HostDevice:
         self._many_threads = many_threads
         self._sources = sources
         self._libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL] = {}
+        self.waits = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Full of ones, so that what a kernel should have written and did not is seen."""
@@ -51,7 +54,11 @@ class HostDevice:
         ctypes.memmove(self.address(array[first:]), address, n_bytes)
 
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
-        return np.array(array)
+        return self.get_all([array])[0]
+
+    def get_all(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, np.dtype[Any]]]:
+        self.waits += 1
+        return [np.array(array) for array in arrays]
 
     def address(self, array: Any) -> int:
         return int(array.ctypes.data)
@@ -98,3 +105,28 @@ def mutated(folder: Path, source: str, old: str, new: str, *, many_threads: int 
     assert text.count(old) == 1, "the mutation no longer fits its source"
     (folder / source).write_text(text.replace(old, new), "utf-8")
     return HostDevice(folder, folder, many_threads=many_threads)
+
+
+class Dying(HostDevice):
+    """Fails for good once it has been asked for so many launches more: ``launches_left``."""
+
+    def __init__(self, folder: Path, *, many_threads: int = _FEW_THREADS) -> None:
+        super().__init__(folder, many_threads=many_threads)
+        self.launches_left = 1_000_000
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        self._live()
+        return super().empty(shape, dtype)
+
+    def get_all(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, np.dtype[Any]]]:
+        self._live()
+        return super().get_all(arrays)
+
+    def launch(self, kernel: str, arguments: ctypes.Structure, **how: Any) -> None:
+        self.launches_left -= 1
+        self._live()
+        super().launch(kernel, arguments, **how)
+
+    def _live(self) -> None:
+        if self.launches_left < 0:
+            raise DeviceFailed("CUDA: an illegal memory access was encountered")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from engine.backend.cpu import CpuBackend
 from engine.backend.cuda import CudaBackend
 from engine.backend.cuda_check import check
+from engine.backend.faiss_build import train_ivfpq
 from engine.backend.protocol import SEGMENT_ROWS, Vectors
 from engine.dtypes import to_stored
 from kernels._cuda_driver import CudaDevice
 from kernels.cuda import open_device
+from kernels.packed_lists import fixed_limits
 from tests.kernels import test_cuda_tensor as tensors
 from tests.kernels.cases import pack
 from tests.kernels.test_cuda_lists import all_the_same
@@ -64,6 +68,36 @@ def test_filter_programs_equal_the_reference(gpu: CudaDevice) -> None:
 
 def test_scans_of_lists_equal_the_definition(gpu: CudaDevice) -> None:
     all_the_same(gpu)
+
+
+def test_what_is_put_comes_back_with_one_wait_however_much_is_put_at_once(gpu: CudaDevice) -> None:
+    rng = np.random.default_rng(1)
+    sizes = [1, 0, 1 << 20, (4 << 20) + 1, *rng.integers(1, 1 << 20, 60).tolist()]
+    given = [rng.integers(0, 256, size).astype(np.uint8) for size in sizes]
+    taken = [gpu.put(one) for one in given]
+    for first in range(0, len(given), 8):
+        found = gpu.get_all(taken[first : first + 8])
+        for one, other in zip(found, given[first : first + 8], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_lists_whose_rows_do_not_fit_answer_as_those_whose_rows_do(gpu: CudaDevice, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    n, d = 5000, 32
+    values = rng.integers(-4, 5, (n, d)).astype(np.float32)
+    segment = np.zeros((SEGMENT_ROWS, d), np.float16)
+    segment[:n] = values
+    vectors, cpu = Vectors([segment], n, d, "float16", "dot"), CpuBackend(1)
+    built = train_ivfpq(values, nlist=32, code_bytes=8, metric="dot", seed=1)
+    built.add(values)
+    built.save(tmp_path / "lists.faiss")
+    how = {"limits": fixed_limits(9, k=10, nprobe=32, depth=200), "masks": [None] * 9, "k": 10}
+    expected = cpu.load_ivfpq(tmp_path / "lists.faiss").search_rescored(vectors, values[:9], **how)
+    for memory_bytes in (1 << 30, SEGMENT_ROWS * d * 2 + 1000, 1000):
+        backend = CudaBackend(gpu, cpu, memory_bytes=memory_bytes)
+        found = backend.load_ivfpq(tmp_path / "lists.faiss").search_rescored(vectors, values[:9], **how)
+        np.testing.assert_array_equal(found.top.rows, expected.top.rows)
+        np.testing.assert_array_equal(found.top.scores, expected.top.scores)
 
 
 def test_searches_of_many_rows_equal_those_of_the_cpu(gpu: CudaDevice) -> None:

@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_searched_on_the_cpu_which_is_told_once(
                 small.masked_scan(too_large, queries, masks(1), k=3),
                 cpu.masked_scan(too_large, queries, masks(1), k=3),
             )
-    assert caplog.text.count("do not fit") == 1
+    assert caplog.text.count("they do not fit, searched on the CPU") == 1
     assert small.rows(too_large) is None
     del fits
     gc.collect()
@@ -228,23 +228,93 @@ def test_rows_folded_in_while_there_was_no_memory_are_copied_before_the_next_sea
     )
 
 
-def test_lists_that_do_not_fit_are_searched_on_the_cpu(
-    folder: Path, cpu: CpuBackend, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def lists_file(folder: Path) -> Path:
     built = train_ivfpq(integers(N, 1), nlist=8, code_bytes=4, metric="dot", seed=1)
     built.add(integers(N, 1))
-    built.save(tmp_path / "lists.faiss")
-    device = Faulty(folder)
-    small, short = CudaBackend(device, cpu, memory_bytes=1000), CudaBackend(device, cpu, memory_bytes=GIB)
+    built.save(folder / "lists.faiss")
+    return folder / "lists.faiss"
+
+
+def test_lists_for_which_there_is_no_memory_after_all_are_searched_on_the_cpu(
+    folder: Path, cpu: CpuBackend, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, device = lists_file(tmp_path), Faulty(folder)
+    short = CudaBackend(device, cpu, memory_bytes=GIB)
     device.allocations_left = 2
     with caplog.at_level(logging.WARNING, logger="engine.backend.cuda"):
-        assert isinstance(small.load_ivfpq(tmp_path / "lists.faiss"), CpuIvfPq)
-        assert isinstance(short.load_ivfpq(tmp_path / "lists.faiss"), CpuIvfPq)
-    assert caplog.text.count("searched on the CPU") == 2
+        assert isinstance(short.load_ivfpq(path), CpuIvfPq)
+    assert caplog.text.count("are searched on the CPU: the device has no memory left") == 1
     device.allocations_left = 1000
-    before, lists = short.used_bytes, short.load_ivfpq(tmp_path / "lists.faiss")
+    before, lists = short.used_bytes, short.load_ivfpq(path)
     assert isinstance(lists, CudaIvfPq)
     assert short.used_bytes == before + lists.device_bytes
+
+
+ROW_BYTES = SEGMENT_ROWS * D * 2
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "rows_fit", "lists_fit", "told"),
+    [
+        (GIB, True, True, ""),
+        (ROW_BYTES + 1000, False, True, "lists alone fit, the CPU rescores"),
+        (1000, False, False, "they do not fit, searched on the CPU"),
+    ],
+)
+def test_what_is_on_the_device_changes_no_answer_and_is_told_once(
+    folder: Path,
+    cpu: CpuBackend,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    memory_bytes: int,
+    rows_fit: bool,
+    lists_fit: bool,
+    told: str,
+) -> None:
+    path, vectors, queries = lists_file(tmp_path), rows_of(N), integers(3, 3)
+    backend = CudaBackend(HostDevice(folder, many_threads=64), cpu, memory_bytes=memory_bytes)
+    # Rows come first and have the memory that lists need.
+    found = backend.masked_scan(vectors, queries, masks(3), k=9)
+    same(found, cpu.masked_scan(vectors, queries, masks(3), k=9))
+    ours, theirs = (one.load_ivfpq(path) for one in (backend, cpu))
+    assert isinstance(ours, CudaIvfPq)
+    how = {"limits": fixed_limits(3, k=10, nprobe=8, depth=N), "masks": [None, *masks(3)[1:]], "k": 10}
+    with caplog.at_level(logging.WARNING, logger="engine.backend.cuda"):
+        for _ in range(2):
+            found_in_lists, expected = (one.search_rescored(vectors, queries, **how) for one in (ours, theirs))
+            same(found_in_lists.top, expected.top)
+            np.testing.assert_array_equal(found_in_lists.rows_scanned, expected.rows_scanned)
+            np.testing.assert_array_equal(found_in_lists.rescored, expected.rescored)
+            scanned = backend.masked_scan(vectors, queries, masks(3), k=9)
+            same(scanned, cpu.masked_scan(vectors, queries, masks(3), k=9))
+    assert len(caplog.records) == bool(told)
+    assert told in caplog.text
+    assert (ours.device_bytes > 0) == lists_fit
+    assert backend.used_bytes == ours.device_bytes + (ROW_BYTES if rows_fit else 0)
+
+
+def test_lists_that_find_no_room_as_they_are_searched_are_not_tried_again(
+    folder: Path, cpu: CpuBackend, tmp_path: Path
+) -> None:
+    path, vectors, queries, device = lists_file(tmp_path), rows_of(N), integers(1, 3), Faulty(folder)
+    backend = CudaBackend(device, cpu, memory_bytes=ROW_BYTES + 1000)
+    backend.masked_scan(vectors, queries, masks(1), k=9)
+    ours, theirs = (one.load_ivfpq(path) for one in (backend, cpu))
+    how = {"limits": fixed_limits(1, k=10, nprobe=8, depth=N), "masks": [None], "k": 10}
+    device.allocations_left = 2
+    with pytest.raises(DeviceOutOfMemory):
+        ours.search_rescored(vectors, queries, **how)
+    same(ours.search_rescored(vectors, queries, **how).top, theirs.search_rescored(vectors, queries, **how).top)
+
+
+def test_more_memory_than_the_device_has_free_is_a_configuration_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = HostDevice(folder, many_threads=64)
+    device.free_bytes = 1000  # type: ignore[attr-defined]
+    monkeypatch.setattr(kernels.cuda, "open_device", lambda _: device)
+    with pytest.raises(ConfigError, match="device_memory_bytes: 1001 is more than the 1000 bytes"):
+        open_backend("cuda", threads=1, device_memory_bytes=1001)
 
 
 def test_queries_that_would_take_too_much_memory_together_are_searched_in_slices(
@@ -287,3 +357,20 @@ def test_a_gpu_that_is_there_is_opened_with_its_share_of_memory(folder: Path, mo
     small = open_backend("cuda", threads=1, device_memory_bytes=SEGMENT_ROWS * 30 * 2)
     assert isinstance(small, CudaBackend)
     assert small.rows(rows_of(N, dtype="float32")) is None
+
+
+def test_a_search_waits_for_the_device_once(folder: Path, cpu: CpuBackend, tmp_path: Path) -> None:
+    vectors, queries, device = rows_of(N), integers(3, 3), HostDevice(folder, many_threads=64)
+    backend = CudaBackend(device, cpu, memory_bytes=GIB)
+    lists = backend.load_ivfpq(lists_file(tmp_path))
+    limits = fixed_limits(3, k=10, nprobe=8, depth=N)
+    backend.warm_up(vectors)
+    for search in (
+        lambda: backend.masked_scan(vectors, queries, masks(3), k=9),
+        lambda: backend.gather(vectors, queries, [np.arange(9)] * 3, k=3),
+        lambda: lists.search(queries, limits=limits, masks=masks(3)),
+        lambda: lists.search_rescored(vectors, queries, limits=limits, masks=masks(3), k=9),
+    ):
+        before = device.waits
+        search()
+        assert device.waits == before + 1

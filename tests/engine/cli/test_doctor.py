@@ -12,6 +12,7 @@ from engine.cli import probes
 from engine.errors import ConfigError
 from engine.index.costs import Costs, read_costs
 from tests.engine.cli.conftest import Run
+from tests.engine.store.stores import commit_one, make_store, upsert, vectors_of
 
 WORKING = {
     "numba": {"layer": "omp"},
@@ -40,6 +41,7 @@ def test_a_machine_that_has_everything_is_ready(run: Run, tmp_path: Path) -> Non
 
     assert (status, found["ready"]) == (0, True)
     assert found["torch"]["found"].startswith("CUDA none: a CPU build")
+    assert found["texts are encoded on"]["found"] == "the CPU, whatever device is"
     assert "nvidia-smi is not there" in found["devices"]["found"]
     assert "will be made" in found["data folder"]["found"]
 
@@ -147,3 +149,52 @@ def test_a_costs_file_that_is_no_use_is_refused_with_the_reason(tmp_path: Path, 
     path.write_text(content)
     with pytest.raises(ConfigError, match=why):
         read_costs(path)
+
+
+@pytest.fixture
+def two_collections(tmp_path: Path) -> Path:
+    """A data directory with books, three rows that have lists, and a collection that cannot be read."""
+    store = make_store(tmp_path / "collections" / "books")
+    commit_one(store, upsert("a", vectors=vectors_of(1, n_rows=3)))
+    store.close()
+    image = {"nlist": 4, "code_bytes": 2, "dimension": 4, "sequence": 1}
+    (tmp_path / "collections" / "books" / "versions" / "v1" / "ivfpq-1.json").write_text(json.dumps(image), "utf-8")
+    (tmp_path / "collections" / "broken").mkdir()
+    return tmp_path
+
+
+def test_what_collections_take_of_a_gpu_is_foreseen(run: Run, two_collections: Path) -> None:
+    how = ["--data-dir", two_collections, "--listen", "127.0.0.1:0", "--device-memory-bytes", 1 << 21]
+    (books, broken) = json.loads(run("doctor", "--json", *how).stdout)["forecast"]
+    assert (books["collection"], books["n_rows"], books["rows_bytes"]) == ("books", 3, 65_536 * 16)
+    assert books["placement"] == "lists"
+    assert books["fits_until"] == 0
+    assert books["lists_fit_until"] > 65_536
+    assert "has no store.sqlite" in broken["error"]
+    shown = run("doctor", *how).stdout
+    assert "lists alone fit, the CPU rescores" in shown
+    assert "2.0 MiB for rows and lists: device_memory_bytes" in shown
+
+
+def test_without_a_gpu_or_a_number_nothing_is_foreseen(run: Run, two_collections: Path) -> None:
+    told = json.loads(run("doctor", "--json", "--data-dir", two_collections, "--listen", "127.0.0.1:0").stdout)
+    assert told["forecast"] == []
+    assert not [one for one in told["findings"] if one["area"] == "forecast"]
+
+
+def test_the_memory_that_a_gpu_has_free_is_what_is_reckoned_with(
+    run: Run, two_collections: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "free_gpu_bytes", lambda: 10 << 30)
+    told = json.loads(run("doctor", "--json", "--data-dir", two_collections, "--listen", "127.0.0.1:0").stdout)
+    assert told["forecast"][0]["placement"] == "device"
+    (memory,) = (one for one in told["findings"] if one["name"] == "GPU memory")
+    assert memory["found"] == "8.00 GiB for rows and lists: 80% of what the GPU has free"
+
+
+@pytest.mark.parametrize(("shown", "free"), [("1000\n2000\n", 1000 << 20), ("", None), ("[N/A]\n", None)])
+def test_free_memory_is_that_of_the_first_device(shown: str, free: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = probes.subprocess.CompletedProcess([], 0, stdout=shown, stderr="")
+    monkeypatch.setattr(probes.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(probes.subprocess, "run", lambda *_, **__: done)
+    assert probes.free_gpu_bytes() == free
