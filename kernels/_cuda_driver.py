@@ -94,7 +94,8 @@ class CudaDevice:
         if n_bytes:
             runtime = self._cupy.cuda.runtime
             to, kind = self.address(array[first:]), runtime.memcpyDeviceToDevice
-            runtime.memcpyAsync(to, address, n_bytes, kind, self._stream.ptr)
+            with self._told():
+                runtime.memcpyAsync(to, address, n_bytes, kind, self._stream.ptr)
 
     def get(self, array: Any) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy in host memory, once all that was started before has run."""

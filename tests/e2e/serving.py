@@ -62,7 +62,7 @@ def serving(data_dir: Path, *, encoder_version: str = "words-1", **settings: Any
 
     thread = threading.Thread(target=main, name="server")
     thread.start()
-    ready.wait(60)
+    ready.wait(240)  # the first server on a machine compiles
     try:
         if failed:
             raise failed[0]
