@@ -39,6 +39,8 @@ class StoreReader:
         self._database = database
         self._codec = codec
         self._connection = schema_sql.open_reader(database)
+        # Opens its files now: later the right to may be lost.
+        self._connection.execute(schema_sql.READ_META).fetchone()
         self._lock = threading.Lock()
 
     def text_hashes(self, ids: Sequence[ItemId]) -> dict[ItemId, bytes]:

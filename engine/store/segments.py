@@ -52,6 +52,7 @@ class VectorSegments:
             sync_file(path)
         if n_rows:
             sync_folder(self.folder)
+        self.arrays(n_rows)
 
     def write(self, first_row: int, rows: StoredArray) -> None:
         """Write rows [m, d] of the stored dtype at ``first_row``, one run per segment.
@@ -69,6 +70,8 @@ class VectorSegments:
             self._dirty.add(segment)
             _write_all(self._descriptor(segment), content[done : done + size], start * self.row_bytes)
             done += size
+        # Now and not at the first search: what was acknowledged can be read, whatever becomes of the right to open it.
+        self.arrays(first_row + len(content) // self._row_bytes)
 
     def take(self, rows: Int64Array) -> StoredArray:
         """Copies of rows int64 [m], as [m, d] of the stored dtype; all of them must be written."""

@@ -9,6 +9,11 @@ import pytest
 from tests.recovery.faulty_disk import built_in
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=1, help="of the moments of kills and of what is written")
+    parser.addoption("--kills", type=int, default=300, help="how many servers the long form kills")
+
+
 @pytest.fixture(scope="session")
 def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library to preload, built once."""

@@ -6,11 +6,28 @@ Snapshot, compaction and restore are to be added to the table as they come.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from engine.backend.protocol import SEGMENT_ROWS
+from engine.errors import CorruptData, ReadOnly
+from engine.index.build import remove_leftovers as remove_build_leftovers
+from engine.index.costs import Costs
+from engine.index.ivfpq import (
+    IvfPqImage,
+    file_sha256,
+    image_ids,
+    index_path,
+    read_image,
+    remove_image,
+    write_image,
+)
+from engine.index.tuning import Tuning
 from engine.store import (
     CollectionStore,
     DeleteOp,
@@ -20,9 +37,14 @@ from engine.store import (
     delete_collection_folder,
     list_collections,
     remove_leftovers,
+    version_folder,
 )
+from engine.store.faults import write_faults
 from engine.types import AttributeSpec, AttributeType
-from tests.engine.store.stores import schema, upsert, vectors_of, version
+from tests.engine.store.stores import DIMENSION, schema, upsert, vectors_of, version
+
+if TYPE_CHECKING:
+    from engine.backend.cpu_ivfpq import CpuIvfPq
 
 _DEFAULT_LIMITS = StoreLimits()
 
@@ -54,7 +76,9 @@ class Stage:
             self.store = None
 
     def look(self) -> State:
-        return None if self.store is None else state_of(self.store)
+        if self.store is None:
+            return None
+        return state_of(self.store), lists_of(version_folder(self.folder, version()))
 
     @property
     def opened(self) -> CollectionStore:
@@ -134,8 +158,6 @@ def _drop(stage: Stage) -> None:
 
 
 def _checkpoint(stage: Stage) -> None:
-    from engine.store.faults import write_faults
-
     with write_faults("checkpoint"):
         stage.opened._writer.checkpoint()
 
@@ -143,6 +165,55 @@ def _checkpoint(stage: Stage) -> None:
 def _add_attribute(stage: Stage) -> None:
     if stage.opened.schema.attribute("size") is None:
         stage.opened.add_attribute(AttributeSpec("size", AttributeType.INT))
+
+
+@cache
+def _trained(seed: int) -> tuple[CpuIvfPq, IvfPqImage]:
+    """Lists of forty rows, and what is told of them; the digest is that of what is written."""
+    from engine.backend.faiss_build import train_ivfpq
+
+    rows = np.random.default_rng(seed).standard_normal((40, DIMENSION), dtype=np.float32)
+    ivfpq = train_ivfpq(rows, nlist=2, code_bytes=1, metric="cosine", seed=seed)
+    ivfpq.add(rows)
+    tuning = Tuning((), Costs(*[1e-9] * 7))
+    image = IvfPqImage(f"{seed:016d}", DIMENSION, "cosine", 2, 1, 40, 40, 40, seed, seed, "", 0.0, tuning)
+    return ivfpq, image
+
+
+def save_lists(seed: int) -> Step:
+    """As a build does and the server that asked for it: a failed one is removed, and so are others once it is there."""
+
+    def act(stage: Stage) -> None:
+        folder = version_folder(stage.folder, version())
+        ivfpq, image = _trained(seed)
+        try:
+            ivfpq.save(index_path(folder, image.id))
+            write_image(folder, replace(image, index_sha256=file_sha256(index_path(folder, image.id))))
+        except (OSError, RuntimeError) as error:
+            with suppress(OSError):
+                remove_image(folder, image.id)
+            raise ReadOnly(f"saving lists failed: {error}") from error
+        with suppress(OSError):
+            for image_id in image_ids(folder):
+                if image_id != image.id:
+                    remove_image(folder, image_id)
+
+    return Step(act, is_durable=True)
+
+
+def lists_of(folder: Path) -> State:
+    """The lists that a server would open: their id and every row of every list. Damaged ones are passed over."""
+    from engine.backend.cpu_ivfpq import CpuIvfPq
+
+    remove_build_leftovers(folder)
+    for image_id in image_ids(folder):
+        try:
+            read_image(folder, image_id)
+        except CorruptData:
+            continue
+        packed = CpuIvfPq.load(index_path(folder, image_id), threads=1).lists
+        return image_id, [packed.listed(number)[1].tolist() for number in range(packed.nlist)]
+    return None
 
 
 def _nothing(_: Stage) -> None:
@@ -211,6 +282,7 @@ SCENARIOS: dict[str, Scenario] = {
     "checkpoint": Scenario(Step(_checkpoint, is_durable=True), [EARLIER_DURABLE, EARLIER], SEED),
     "open-after-a-crash": Scenario(Step(_nothing, is_durable=False), [EARLIER_DURABLE, EARLIER], SEED, restarts=True),
     "close": Scenario(Step(Stage.close, is_durable=True), [EARLIER_DURABLE, EARLIER], SEED, stays_open=False),
+    "save-lists": Scenario(save_lists(2), [EARLIER_DURABLE], (*SEED, save_lists(1)), stays_open=False, least_calls=20),
     "create": Scenario(CREATE, clears=_drop, least_calls=30),
     "drop": Scenario(Step(_drop, is_durable=True), [EARLIER], SEED),
 }

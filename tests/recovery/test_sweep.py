@@ -31,7 +31,8 @@ def swept(library: Path, folder: Path, name: str, form: str) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize("form", ["short", pytest.param("long", marks=[pytest.mark.crash, pytest.mark.timeout(900)])])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("form", ["short", pytest.param("long", marks=pytest.mark.crash)])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_faults_and_power_cuts_lose_nothing_acknowledged_and_leave_nothing_half_there(
     faulty_library: Path, tmp_path: Path, name: str, form: str

@@ -1,0 +1,111 @@
+"""A server without gRPC that is to be killed: it checks what it finds, then writes and tells what was acknowledged.
+
+``python -m tests.recovery.killed_server`` imports everything once and forks a server for every line it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import Settings
+from engine.limits import Limits
+from engine.pipeline import upkeep
+from engine.pipeline.collection import Collection
+from engine.pipeline.engine import Engine
+from tests.recovery.activities import ACTIVITIES, SCHEMA, TASKS, Activity, Value, Write, first_writes, write_of
+from tests.recovery.inspection import what_is_wrong
+
+RECALL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to do; ``known`` is acknowledged, each of ``in_flight`` may have been written or not."""
+
+    data_dir: Path
+    costs_file: Path
+    activity: str
+    seed: int
+    first_number: int
+    known: dict[int, Value]
+    in_flight: list[Write]
+
+
+async def serve(order: Order) -> None:
+    activity = ACTIVITIES[order.activity]
+    if activity.trains:
+        upkeep._GROWTH_TO_RETRAIN = 0.0
+    settings = Settings(
+        data_dir=order.data_dir,
+        costs_file=order.costs_file,
+        compute_threads=1,
+        recall_target=RECALL,
+        min_rows_to_train=1000 if activity.trains else 10**9,
+        recall_check_share=0.0,
+    )
+    engine = Engine(settings, Limits(), health=lambda name, serves: None)
+    await engine.load()
+    collection = engine.collections.get(SCHEMA.name) or await _begin(engine)
+    _say("lists", str(collection.index.lists is not None))
+    found, wrong = await what_is_wrong(collection, order.known, order.in_flight, recall=RECALL)
+    _say(*(["wrong", repr(wrong)] if wrong else ["sound", *map(str, found)]))
+    await asyncio.gather(
+        _tell_of_lists(collection), *[_write(collection, activity, order, task) for task in range(TASKS)]
+    )
+
+
+async def _begin(engine: Engine) -> Collection:
+    collection = await engine.create(SCHEMA)
+    for write in first_writes():
+        await write.send(collection)
+    return collection
+
+
+async def _write(collection: Collection, activity: Activity, order: Order, task: int) -> None:
+    number = order.first_number + task
+    while True:
+        write = write_of(activity, order.seed, number)
+        _say("sent", str(number))
+        await write.send(collection)
+        _say("acknowledged", str(number))
+        if activity.folds:
+            collection.lanes.search.post_idle(collection.index.fold)
+        number += TASKS
+
+
+async def _tell_of_lists(collection: Collection) -> None:
+    """Whenever others are searched."""
+    known = collection.index.lists
+    while True:
+        await asyncio.sleep(0.01)
+        if collection.index.lists is not known:
+            known = collection.index.lists
+            _say("trained")
+
+
+def _say(*words: str) -> None:
+    os.write(1, (" ".join(words) + "\n").encode())
+
+
+def main() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.run(serve(pickle.loads(Path(line.strip()).read_bytes())))
+            except BaseException:
+                _say("wrong", repr(traceback.format_exc()))
+            os._exit(0)
+        _say("started", str(child))
+        os.waitpid(child, 0)
+        _say("dead")
+
+
+if __name__ == "__main__":
+    main()

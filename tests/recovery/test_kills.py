@@ -1,0 +1,55 @@
+"""Servers are killed with SIGKILL at random moments: the next one finds everything that was acknowledged."""
+
+from __future__ import annotations
+
+import sys
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from tests.recovery.activities import ACTIVITIES
+from tests.recovery.chain import Chain, nursery
+
+_KILLS_IN_A_CHAIN = 50
+_SHORT = 20
+"""Training is killed twice then, for lists take seconds to train."""
+
+
+def order_of_activities() -> list[str]:
+    """A round in which lists are trained once and everything else twice."""
+    others = [name for name in ACTIVITIES if name != "training"]
+    return ["training", *others, *others]
+
+
+@pytest.mark.timeout(600)
+def test_what_is_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
+    chain = kill_servers(tmp_path, kills=_SHORT, seed=1)
+    assert chain.writes > 100
+    assert chain.with_lists > 0
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3600)
+def test_what_is_acknowledged_is_there_after_hundreds_of_kills(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    seed, kills = pytestconfig.getoption("--seed", 1), pytestconfig.getoption("--kills", 300)
+    done, total, with_lists = 0, dict.fromkeys([*ACTIVITIES, "starting"], 0), 0
+    while done < kills:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        chain = kill_servers(folder, kills=min(_KILLS_IN_A_CHAIN, kills - done), seed=seed)
+        total = {name: count + chain.kills[name] for name, count in total.items()}
+        done, seed, with_lists = done + chain.kills.total(), seed + 1, with_lists + chain.with_lists
+    sys.stdout.write(f"\nkills: {total}; {with_lists} servers found lists\n")
+    assert with_lists > kills // 10
+
+
+def kill_servers(folder: Path, *, kills: int, seed: int) -> Chain:
+    with nursery() as process:
+        chain = Chain(folder, process, seed)
+        for activity in islice(cycle(order_of_activities()), kills):
+            chain.kill_one(activity)
+            sys.stdout.write(f"\rseed {seed}: {chain.kills.total()} of {kills} killed, {chain.writes} acknowledged ")
+            sys.stdout.flush()
+        chain.check()
+    return chain
