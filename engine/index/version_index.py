@@ -5,6 +5,7 @@ The search lane's thread owns it: ``apply``, ``fold``, ``add_codes`` and every r
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from engine.index.tuning import Tuning
 from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
 
 FOLD_SECONDS = 0.002
+_RECOVERED_ITEMS = 4096
+"""Appended at a time: enough that what is done once for all of them does not show."""
 
 
 class Change(Protocol):
@@ -189,10 +192,9 @@ class VersionIndex:
 
     def recover(self, live: Iterable[LiveRow], *, n_rows: int, sequence: int) -> None:
         """Append rows that live on disk, in ascending order; the gaps between them are dead."""
-        appended: list[Mapping[str, AttributeValue]] = []
-        for row in live:
-            self._append_row(row, appended)
-        self._append_columns(appended)
+        rest = iter(live)
+        while items := list(itertools.islice(rest, _RECOVERED_ITEMS)):
+            self._append_items(items)
         self.rows.skip_to(n_rows)
         if n_rows > self.columns.n_rows:
             self.columns.append_dead(n_rows - self.columns.n_rows)
@@ -254,6 +256,22 @@ class VersionIndex:
             self.columns.append_dead(gap)
         self.rows.add(row.id, row.first_row, row.n_rows, born=row.sequence)
         appended.extend([row.attributes] * row.n_rows)
+
+    def _append_items(self, items: Sequence[LiveRow]) -> None:
+        first_rows = np.array([item.first_row for item in items], np.int64)
+        n_rows = np.array([item.n_rows for item in items], np.int64)
+        born = np.array([item.sequence for item in items], np.int64)
+        self.rows.add_many([item.id for item in items], first_rows, n_rows, born=born)
+        appended: list[Mapping[str, AttributeValue]] = []
+        for item in items:
+            gap = item.first_row - self.columns.n_rows - len(appended)
+            if gap > _RECOVERED_ITEMS:
+                self._append_columns(appended)
+                self.columns.append_dead(gap)
+            else:
+                appended.extend([{}] * gap)
+            appended.extend([item.attributes] * item.n_rows)
+        self._append_columns(appended)
 
     def _append_columns(self, appended: list[Mapping[str, AttributeValue]]) -> None:
         if appended:

@@ -122,10 +122,11 @@ def _row_ranges(connection: sqlite3.Connection, version: int) -> npt.NDArray[Any
 
 
 def _live_rows(connection: sqlite3.Connection, codec: ItemCodec, ranges: npt.NDArray[Any]) -> Iterator[LiveRow]:
-    found = schema_sql.select_in(connection, schema_sql.READ_LIVE, ranges["key"].tolist())
-    items = {key: rest for key, *rest in found}
+    found = list(schema_sql.select_in(connection, schema_sql.READ_LIVE, ranges["key"].tolist()))
+    attributes = codec.decode_many([entry[3] for entry in found])
+    items = {entry[0]: (entry, one) for entry, one in zip(found, attributes, strict=True)}
     for first_row, n_rows, key in ranges.tolist():
         if key not in items:
             raise CorruptData(f"rows from {first_row} on belong to an item that is not there")
-        stored_id, sequence, attributes = items[key]
-        yield LiveRow(from_stored_id(stored_id), first_row, n_rows, sequence, codec.decode_attributes(attributes))
+        (_, stored_id, sequence, _), own = items[key]
+        yield LiveRow(from_stored_id(stored_id), first_row, n_rows, sequence, own)
