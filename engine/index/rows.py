@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.index.id_table import IdDict, IdTable
-from engine.types import IdType, Int64Array, ItemId, Uint8Array
+from engine.index.schedule import Schedule
+from engine.types import IdType, Int64Array, ItemId, Times, Uint8Array
 from kernels.cpu_filters import set_rows
 
 NEVER = np.iinfo(np.int64).max
@@ -21,9 +22,13 @@ _FIRST_CAPACITY = 1024
 
 
 class Rows:
-    """Ids, liveness and the alive mask, in arrays that grow by doubling."""
+    """Ids, liveness and the alive mask, in arrays that grow by doubling.
+
+    A row that lives is alive, and in the mask, unless it is not to be seen at the time of the last ``tick``.
+    """
 
     def __init__(self, id_type: IdType) -> None:
+        self.schedule = Schedule()
         self.n_rows = 0
         self.n_alive = 0
         self.n_items = 0
@@ -102,9 +107,32 @@ class Rows:
             return
         first, count = rows
         self._died[first : first + count] = died
-        self._clear_alive(first, first + count)
-        self.n_alive -= count
+        self._show(first, count, is_seen=False)
+        self.schedule.drop(first)
         self.n_items = len(self._spans)
+
+    def put_times(self, first_row: int, n_rows: int, times: Times) -> None:
+        """When an item that lives is to be seen, from the next ``tick`` on."""
+        self.schedule.put(first_row, n_rows, times)
+
+    def tick(self, now: int) -> None:
+        """Show what is to be seen at ``now``, microseconds since 1970, and hide what is not."""
+        for first_row, n_rows, is_seen in self.schedule.due(now):
+            self._show(first_row, n_rows, is_seen=is_seen)
+
+    def living(self, first_row: int, end_row: int) -> npt.NDArray[np.bool_]:
+        """Which of these rows live, whether they are to be seen now or not."""
+        lives: npt.NDArray[np.bool_] = self._died[first_row:end_row] == NEVER
+        return lives
+
+    def _show(self, first_row: int, n_rows: int, *, is_seen: bool) -> None:
+        """All of an item's rows are seen, or none."""
+        was_seen = bool(self._alive[first_row >> 3] >> (first_row & 7) & 1)
+        if was_seen == is_seen:
+            return
+        change = self._set_alive if is_seen else self._clear_alive
+        change(first_row, first_row + n_rows)
+        self.n_alive += n_rows if is_seen else -n_rows
 
     def skip_to(self, n_rows: int) -> None:
         """Rows up to ``n_rows`` exist, dead where none was added."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
 from engine.index.rows import Rows
 from engine.index.tuning import Tuning
-from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
+from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, Times, VersionInfo
 
 FOLD_SECONDS = 0.002
 _RECOVERED_ITEMS = 4096
@@ -48,6 +48,8 @@ class Change(Protocol):
     def attributes(self) -> Mapping[str, AttributeValue]: ...
     @property
     def in_place(self) -> bool: ...
+    @property
+    def times(self) -> Times: ...
 
 
 class Segments(Protocol):
@@ -83,6 +85,11 @@ class MemoryUse:
     n_rows: int
 
 
+def wall_micros() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
 class VersionIndex:
     """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so."""
 
@@ -106,6 +113,7 @@ class VersionIndex:
         self.coarse = Coarse()
         self.sequence = 0
         self.query_log = QueryLog(version.dimension)
+        self.clock: Callable[[], int] = wall_micros
         self._segments = segments
         self._vectors: Vectors | None = None
         self._fold_rows = 1
@@ -141,6 +149,7 @@ class VersionIndex:
         """An empty index for the same items in other rows, to be filled and then ``become``."""
         other = VersionIndex(self.schema, version, segments, self.costs, costs_are_given=self._costs_are_given)
         other.masks, other.query_log, other._least_rows = self.masks, self.query_log, self._least_rows
+        other.clock = self.clock
         return other
 
     def become(self, other: VersionIndex) -> None:
@@ -182,11 +191,13 @@ class VersionIndex:
             if change.in_place:
                 self._append_columns(appended)
                 self.columns.set_volatile(change.first_row, change.n_rows, change.attributes)
+                self.rows.put_times(change.first_row, change.n_rows, change.times)
                 continue
             if change.dead_n_rows:
                 self.rows.kill(change.id, died=change.sequence)
             if change.n_rows:
                 self._append_row(change, appended)
+                self.rows.put_times(change.first_row, change.n_rows, change.times)
         self._append_columns(appended)
         self.sequence = max(self.sequence, sequence)
 
@@ -199,6 +210,11 @@ class VersionIndex:
         if n_rows > self.columns.n_rows:
             self.columns.append_dead(n_rows - self.columns.n_rows)
         self.sequence = max(self.sequence, sequence)
+
+    def tick(self) -> None:
+        """Searches see what is to be seen now, until the next tick."""
+        if len(self.rows.schedule):
+            self.rows.tick(self.clock())
 
     def add_attribute(self, spec: AttributeSpec, schema: Schema) -> None:
         """A new attribute, null for every row so far."""
@@ -244,7 +260,7 @@ class VersionIndex:
 
     def add_codes(self, backend: Backend) -> bool:
         """Make codes for a slice of the rows that have none; True while there are more such rows."""
-        return self.coarse.grow(backend, self.vectors, self.rows.alive)
+        return self.coarse.grow(backend, self.vectors, self.rows.living)
 
     def rows_of(self, ids: Ids) -> Int64Array:
         return self.rows.rows_of(ids)

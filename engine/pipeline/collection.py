@@ -45,6 +45,9 @@ from engine.types import (
 logger = logging.getLogger(__name__)
 
 
+_EXPIRED_AT_ONCE = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Lanes:
     """The threads that compute or commit, shared by all collections."""
@@ -219,6 +222,11 @@ class Collection:
         if visibility is Visibility.SEARCHABLE:
             await self.visible(written.sequence, deadline)
         return written
+
+    async def delete_expired(self) -> None:
+        """Delete what has expired, which no search finds any more, some at a time."""
+        while await self._writer.delete_expired(self.index.clock(), limit=_EXPIRED_AT_ONCE) == _EXPIRED_AT_ONCE:
+            pass
 
     async def delete_by_filter(
         self, tree: Filter, *, visibility: Visibility, request_id: str = "", deadline: float | None = None

@@ -377,6 +377,8 @@ class Engine:
         )
         index.masks = self.masks
         index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
+        for first_row, n_rows, times in store.timed_rows():
+            index.rows.put_times(first_row, n_rows, times)
         log = query_log_path(store.segments(version.id).folder)
         if self.settings.log_queries:
             index.query_log = QueryLog.load(log, version.dimension)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.backend.protocol import Backend
 from engine.config import Settings
+from engine.errors import EngineError
 from engine.index.query_log import ENOUGH
 from engine.index.version_index import VersionIndex
 from engine.pipeline import snapshots
@@ -201,6 +202,15 @@ class Upkeep:
             await asyncio.sleep(_LOOK_SECONDS)
             for watched in tuple(self._watched.values()):
                 self.consider(watched.collection)
+                await self._delete_expired(watched.collection)
+
+    async def _delete_expired(self, collection: Collection) -> None:
+        if not len(collection.index.rows.schedule):
+            return
+        try:
+            await collection.delete_expired()
+        except EngineError as error:
+            logger.warning("expired items of %s are not deleted yet: %s", collection.name, error)
 
     def _begin(self, watched: _Watched, kind: str, work: _Work) -> Operation:
         operation = self._operations.start(kind, watched.collection.name, partial(self._run, watched, work))

@@ -28,7 +28,7 @@ from engine.store.segments import VectorSegments
 from engine.store.snapshots import Moment
 from engine.store.writes import Change, LiveRow, LoggedChange, WriteOutcome, WriteRequest
 from engine.store.writing import StoreLimits, StoreWriter, row_numbers
-from engine.types import AttributeSpec, ItemId, Schema, StoredItem, VersionInfo
+from engine.types import AttributeSpec, ItemId, Schema, StoredItem, Times, VersionInfo
 
 _log = logging.getLogger(__name__)
 
@@ -233,6 +233,14 @@ class CollectionStore:
     def remove_old_rows(self) -> None:
         """Give back the disk that earlier generations of the rows take."""
         _remove_other_generations(self._folder, self._version)
+
+    def timed_rows(self) -> list[tuple[int, int, Times]]:
+        """(first row, rows, times) of the items that are not seen at all times."""
+        return self._reader.timed_rows(version=self._number)
+
+    def expired(self, by: int, *, limit: int) -> list[ItemId]:
+        """Some of the items that have expired by then, microseconds since 1970."""
+        return self._reader.expired(by, limit=limit)
 
     def live_rows_of(self, ids: Sequence[ItemId]) -> list[LiveRow]:
         """Of the items that are there now, in no order."""

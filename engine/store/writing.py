@@ -15,7 +15,7 @@ import numpy as np
 from engine.dtypes import StoredArray, to_stored
 from engine.errors import EngineError
 from engine.store import schema_sql
-from engine.store.codec import ItemCodec, StoredId, split_conflicts, to_stored_id, with_conflicts
+from engine.store.codec import ItemCodec, StoredId, decode_times, split_conflicts, to_stored_id, with_conflicts
 from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
 from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
@@ -172,8 +172,8 @@ class StoreWriter:
     def _read_standing(self, ids: Sequence[StoredId]) -> dict[StoredId, Standing]:
         rows = schema_sql.select_in(self._connection, schema_sql.READ_STANDING, ids, before=[self._version])
         return {
-            stored_id: Standing(key, sequence, text_hash, attributes, RowRange(first_row, n_rows))
-            for stored_id, key, sequence, text_hash, attributes, first_row, n_rows in rows
+            stored_id: Standing(key, sequence, text_hash, attributes, RowRange(first, n_rows), decode_times(*times))
+            for stored_id, key, sequence, text_hash, attributes, first, n_rows, *times in rows
         }
 
     def _read_seen(self, request_ids: Sequence[str]) -> dict[str, WriteOutcome]:
