@@ -84,7 +84,10 @@ class MemoryUse:
 
 
 class VersionIndex:
-    """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so."""
+    """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so.
+
+    ``image_sequence``: of the newest image of these rows, 0 where there is none.
+    """
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class VersionIndex:
         self.lists: Lists | None = None
         self.coarse = Coarse()
         self.sequence = 0
+        self.image_sequence = 0
         self.query_log = QueryLog(version.dimension)
         self._segments = segments
         self._vectors: Vectors | None = None
@@ -149,7 +153,7 @@ class VersionIndex:
         other.coarse.follow(self.coarse)
         self.version = other.version
         self.rows, self.columns, self.lists, self.coarse = other.rows, other.columns, other.lists, other.coarse
-        self.sequence = other.sequence
+        self.sequence, self.image_sequence = other.sequence, other.image_sequence
         self._segments, self._vectors, self._fold_rows = other._segments, None, 1
 
     def switch_lists(self, lists: Lists) -> None:
@@ -184,6 +188,11 @@ class VersionIndex:
                 self._append_row(change, appended)
         self._append_columns(appended)
         self.sequence = max(self.sequence, sequence)
+
+    def start_from(self, rows: Rows, columns: Columns, *, sequence: int) -> None:
+        """Hold these, as of ``sequence``, before anything is searched."""
+        self.rows, self.columns, self.sequence = rows, columns, sequence
+        self._vectors = None
 
     def recover(self, live: Iterable[LiveRow], *, n_rows: int, sequence: int) -> None:
         """Append rows that live on disk, in ascending order; the gaps between them are dead."""

@@ -44,6 +44,7 @@ from engine.pipeline.collection import Collection, Lanes
 from engine.pipeline.list_building import restore_lists
 from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
+from engine.pipeline.row_images import recover_rows
 from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.snapshots import in_thread, restore
 from engine.pipeline.upkeep import Upkeep
@@ -350,7 +351,7 @@ class Engine:
             costs_are_given=self._given_costs is not None,
         )
         index.masks = self.masks
-        index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
+        recover_rows(store, index)
         log = query_log_path(store.segments(version.id).folder)
         if self.settings.log_queries:
             index.query_log = QueryLog.load(log, version.dimension)

@@ -17,6 +17,7 @@ from engine.store import schema_sql
 from engine.store.codec import ItemCodec, StoredId, to_stored_id
 from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
+from engine.store.folders import sync_file, sync_folder
 from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
 from engine.store.segments import VectorSegments
 from engine.store.writes import DeleteOp, UpsertOp, WriteOutcome, WriteRequest
@@ -110,6 +111,13 @@ class StoreWriter:
         self._set_synchronous("FULL")
         with schema_sql.transaction(self._connection):
             self._connection.execute(schema_sql.UPDATE_SCHEMA, [encoded])
+
+    def sync(self) -> None:
+        """Make all that is committed survive power loss, however it was committed."""
+        self._segments.sync()
+        if self._wal.exists():
+            sync_file(self._wal)
+            sync_folder(self._wal.parent)
 
     def checkpoint_if_due(self) -> None:
         """Fold the log into the database when it has grown enough; a failure is logged and tried again later."""
