@@ -61,7 +61,7 @@ def json_line(value: object) -> str:
 
 
 def item_record(item: StoredItem) -> dict[str, Any]:
-    """The item as `ebr load` reads it: `_id`, then attributes and texts by name; `_vector` and times where it has them."""
+    """The item as `ebr load` reads it: `_id`, then attributes and texts by name; `_vector` and times if it has any."""
     record: dict[str, Any] = {"_id": item.id}
     record |= {name: plain(value) for name, value in item.attributes.items()}
     record |= item.text

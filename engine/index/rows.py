@@ -6,13 +6,12 @@ Rows are append-only. An item's rows (one per chunk) are consecutive; row r is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.index.id_table import IdDict, IdTable
+from engine.index.id_table import IdDict, IdTable, ItemIds
 from engine.index.schedule import Schedule
 from engine.types import IdType, Int64Array, ItemId, Times, Uint8Array
 from kernels.cpu_filters import set_rows
@@ -83,7 +82,7 @@ class Rows:
         self.n_alive += n_rows
         self.n_items = len(self._spans)
 
-    def add_many(self, ids: Sequence[ItemId], first_rows: Int64Array, n_rows: Int64Array, *, born: Int64Array) -> None:
+    def add_many(self, ids: ItemIds, first_rows: Int64Array, n_rows: Int64Array, *, born: Int64Array) -> None:
         """As ``add`` for each, in ascending rows; no item is told twice, or there already."""
         if not len(ids):
             return
@@ -125,6 +124,15 @@ class Rows:
         lives: npt.NDArray[np.bool_] = self._died[first_row:end_row] == NEVER
         return lives
 
+    def living_bits(self) -> Uint8Array:
+        """All that live, as ``alive`` has them; the caller's to keep."""
+        if not len(self.schedule):
+            return self.alive.copy()
+        bits = np.zeros_like(self.alive)
+        packed = np.packbits(self.living(0, self.n_rows), bitorder="little")
+        bits[: len(packed)] = packed
+        return bits
+
     def _show(self, first_row: int, n_rows: int, *, is_seen: bool) -> None:
         """All of an item's rows are seen, or none."""
         was_seen = bool(self._alive[first_row >> 3] >> (first_row & 7) & 1)
@@ -143,7 +151,7 @@ class Rows:
         """(first row, count), or None where the item does not live."""
         return self._spans.get(item_id)
 
-    def rows_of(self, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Int64Array:
+    def rows_of(self, ids: ItemIds) -> Int64Array:
         """All rows of the items that live, in the order of the ids."""
         return self._spans.rows_of(ids)
 

@@ -91,7 +91,10 @@ def wall_micros() -> int:
 
 
 class VersionIndex:
-    """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so."""
+    """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so.
+
+    ``image_sequence``: of the newest image of these rows, 0 where there is none.
+    """
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class VersionIndex:
         self.lists: Lists | None = None
         self.coarse = Coarse()
         self.sequence = 0
+        self.image_sequence = 0
         self.query_log = QueryLog(version.dimension)
         self.clock: Callable[[], int] = wall_micros
         self._segments = segments
@@ -158,7 +162,7 @@ class VersionIndex:
         other.coarse.follow(self.coarse)
         self.version = other.version
         self.rows, self.columns, self.lists, self.coarse = other.rows, other.columns, other.lists, other.coarse
-        self.sequence = other.sequence
+        self.sequence, self.image_sequence = other.sequence, other.image_sequence
         self._segments, self._vectors, self._fold_rows = other._segments, None, 1
 
     def reckon_with(self, costs: Costs) -> None:
@@ -200,6 +204,11 @@ class VersionIndex:
                 self.rows.put_times(change.first_row, change.n_rows, change.times)
         self._append_columns(appended)
         self.sequence = max(self.sequence, sequence)
+
+    def start_from(self, rows: Rows, columns: Columns, *, sequence: int) -> None:
+        """Hold these, as of ``sequence``, before anything is searched."""
+        self.rows, self.columns, self.sequence = rows, columns, sequence
+        self._vectors = None
 
     def recover(self, live: Iterable[LiveRow], *, n_rows: int, sequence: int) -> None:
         """Append rows that live on disk, in ascending order; the gaps between them are dead."""

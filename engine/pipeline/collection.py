@@ -26,6 +26,7 @@ from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
 from engine.pipeline.calls import SearchAnswer, SearchCall
+from engine.pipeline.row_images import write_last_image
 from engine.pipeline.search import count, matching_ids
 from engine.pipeline.searcher import Searcher, SearchLane
 from engine.schema_file import validate_new_attribute
@@ -288,7 +289,17 @@ class Collection:
     def close(self) -> None:
         """Once nothing searches or writes any more."""
         self.keep_query_log()
+        self._keep_rows()
         self.store.close()
+
+    def _keep_rows(self) -> None:
+        """For a quick start; that it fails loses nothing either."""
+        if self.index.sequence == self.index.image_sequence:
+            return
+        try:
+            write_last_image(self.store, self.index)
+        except EngineError as error:
+            logger.warning("the rows of %s could not be written to an image: %s", self.name, error)
 
     def keep_query_log(self) -> None:
         """Write down which queries to tune with; that it fails loses no item and stops nothing."""

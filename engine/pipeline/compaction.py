@@ -24,6 +24,7 @@ from engine.pipeline.operations import Report, follow
 from engine.store import Change
 from engine.store.compaction import Compaction
 from engine.types import Int64Array, Times
+from kernels.cpu import rows_of_mask
 
 if TYPE_CHECKING:
     from engine.pipeline.collection import Collection
@@ -104,7 +105,7 @@ async def _prepared(
 def _moment(index: VersionIndex) -> _Moment:
     """In the search lane's thread."""
     rows = index.rows
-    live = np.flatnonzero(rows.living(0, rows.n_rows))
+    live = rows_of_mask(rows.living_bits(), end_row=rows.n_rows)
     places = np.flatnonzero(rows.first_rows[live] == live)
     ids = rows.ids[live[places]].tolist()
     return _Moment(live, places, ids, rows.schedule.items(), rows.n_rows, index.sequence)

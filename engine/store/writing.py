@@ -18,6 +18,7 @@ from engine.store import schema_sql
 from engine.store.codec import ItemCodec, StoredId, decode_times, split_conflicts, to_stored_id, with_conflicts
 from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
+from engine.store.folders import sync_file, sync_folder
 from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
 from engine.store.segments import VectorSegments
 from engine.store.writes import WriteOp, WriteOutcome, WriteRequest
@@ -132,6 +133,13 @@ class StoreWriter:
         self._settle()
         with self._transaction(durable=True):
             self._connection.execute(schema_sql.UPDATE_SCHEMA, [encoded])
+
+    def sync(self) -> None:
+        """Make all that is committed survive power loss, however it was committed."""
+        self._segments.sync()
+        if self._wal.exists():
+            sync_file(self._wal)
+            sync_folder(self._wal.parent)
 
     def checkpoint_if_due(self) -> None:
         """Fold the log into the database when it has grown enough; a failure is logged and tried again later."""
