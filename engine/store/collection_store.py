@@ -15,7 +15,7 @@ from engine.errors import CorruptData, InvalidArgument, VersionNotFound
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_schema, encode_version
 from engine.store.faults import open_faults, write_faults
-from engine.store.folders import DATABASE_NAME, made_aside, sync_folder, withdraw
+from engine.store.folders import DATABASE_NAME, made_aside, withdraw
 from engine.store.planning import Counters
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments
@@ -40,8 +40,6 @@ class CollectionStore:
         """Use ``open`` or ``create``."""
         schema_sql.check_format(connection)
         schema_sql.require_writable(connection)
-        # The name of a log that a process left which died before it synced anything.
-        sync_folder(folder)
         database = folder / DATABASE_NAME
         schema, self._counters = _read_meta(connection)
         self._number, self._version, next_row = _read_version(connection)
