@@ -21,7 +21,7 @@ from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_schema, encode_version
 from engine.store.compaction import CommittedGroup, Compaction
 from engine.store.faults import open_faults, write_faults
-from engine.store.folders import DATABASE_NAME, made_aside, sync_folder, withdraw
+from engine.store.folders import DATABASE_NAME, made_aside, withdraw
 from engine.store.planning import Counters
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments
@@ -50,8 +50,6 @@ class CollectionStore:
         schema_sql.upgrade(connection)
         schema_sql.check_format(connection)
         schema_sql.require_writable(connection)
-        # The name of a log that a process left which died before it synced anything.
-        sync_folder(folder)
         database = folder / DATABASE_NAME
         schema, self._counters = _read_meta(connection)
         self._number, self._version, next_row = _read_version(connection)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from engine.client import RetrievalClient
-from engine.errors import CorruptData, ReadOnly, WriteFailed
-from engine.store import CollectionStore, folders
+from engine.errors import CollectionExists, CorruptData, EngineError, ReadOnly, WriteFailed
+from engine.store import CollectionStore, collection_store, folders
 from engine.store.writing import StoreWriter
 from engine.types import Item, Visibility
 from tests.e2e.serving import Serving, a_client, serving, vector_schema
@@ -88,6 +88,16 @@ def test_a_create_that_the_disk_refused_leaves_nothing_and_can_be_tried_again(ow
         with refusing(folders, "sync_file"), pytest.raises(ReadOnly, match="No space left"):
             client.create_collection(vector_schema())
         assert list((own_server.server.settings.data_dir / "collections").iterdir()) == []
+        assert client.create_collection(vector_schema()).items == 0
+
+
+def test_a_create_that_the_disk_would_not_take_back_is_named_and_can_be_deleted(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        with refusing(collection_store, "withdraw"), refusing(CollectionStore, "open"), pytest.raises(EngineError):
+            client.create_collection(vector_schema())
+        with pytest.raises(CollectionExists):
+            client.create_collection(vector_schema())
+        client.delete_collection("points")
         assert client.create_collection(vector_schema()).items == 0
 
 

@@ -11,6 +11,7 @@ from engine.pipeline.calls import SearchCall
 from engine.pipeline.collection import Collection
 from engine.store import ChangeKind
 from engine.types import Filter, Float32Array, Match, SearchParams, StoredItem, Strategy
+from kernels.packed_lists import PackedLists
 from tests.recovery.activities import COLOURS, D, Value, Write, queries
 
 K = 10
@@ -56,15 +57,21 @@ def _contradictions(collection: Collection, expected: dict[int, Value], live: di
     alive = np.unpackbits(index.rows.alive, bitorder="little")
     if np.flatnonzero(alive).tolist() != [first for _, first, _ in rows]:
         yield "other rows are alive than the store names"
-    if index.lists is not None and _listed(collection) != [*range(index.indexed_rows)]:
+    if index.lists is not None:
+        yield from _wrong_lists(collection, index.lists.ivfpq.lists)
+
+
+def _wrong_lists(collection: Collection, packed: PackedLists) -> Iterator[str]:
+    rows = [packed.listed(number)[1] for number in range(packed.nlist)]
+    listed = np.concatenate(rows)
+    if sorted(listed.tolist()) != [*range(collection.index.indexed_rows)]:
         yield "a row is in no list or in several"
-
-
-def _listed(collection: Collection) -> list[int]:
-    lists = collection.index.lists
-    assert lists is not None
-    packed = lists.ivfpq.lists  # type: ignore[attr-defined]
-    return sorted(row for number in range(packed.nlist) for row in packed.listed(number)[1].tolist())
+        return
+    vectors = collection.store.segments(collection.version.id).take(listed.astype(np.int64)).astype(np.float32)
+    distances = np.square(vectors[:, None] - packed.centroids[None]).sum(axis=2)
+    own = distances[np.arange(len(listed)), np.repeat(np.arange(packed.nlist), [len(one) for one in rows])]
+    if np.any(own > distances.min(axis=1) * 1.001 + 0.001):
+        yield "a row is in a list that is not the nearest to its vector"
 
 
 async def _wrong_answers(collection: Collection, recall: float) -> AsyncIterator[str]:

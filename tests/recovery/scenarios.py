@@ -203,14 +203,15 @@ def save_lists(seed: int) -> Step:
 
 def lists_of(folder: Path) -> State:
     """The lists that a server would open: their id and every row of every list. Damaged ones are passed over."""
-    from engine.backend.cpu_ivfpq import CpuIvfPq
-
     remove_build_leftovers(folder)
     for image_id in image_ids(folder):
         try:
             read_image(folder, image_id)
         except CorruptData:
             continue
+        # Where there are none it takes a second for nothing.
+        from engine.backend.cpu_ivfpq import CpuIvfPq
+
         packed = CpuIvfPq.load(index_path(folder, image_id), threads=1).lists
         return image_id, [packed.listed(number)[1].tolist() for number in range(packed.nlist)]
     return None
