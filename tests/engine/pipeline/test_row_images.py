@@ -183,7 +183,7 @@ groups = st.lists(
     max_size=6,
 )
 steps = st.lists(
-    st.one_of(groups, groups, st.sampled_from(["write_image", "begin_image", "end_image", "add_attribute"])),
+    st.one_of(groups, st.sampled_from(["write_image", "begin_image", "end_image", "add_attribute"])),
     max_size=14,
 )
 
@@ -221,7 +221,8 @@ def grown(folder: Path, id_type: IdType = "uint64") -> Life:
     life.write_image()
     life.write([("delete", 3, {}), ("new", 5, {"keyword": "b"}), ("in place", 6, {"x": 1})])
     life.write_image()
-    life.write([("delete", 5, {}), ("new", 2, {"keyword": "b"}), ("in place", 7, {}), ("new", 3, {"bool": True})])
+    life.add_attribute()
+    life.write([("delete", 5, {}), ("new", 2, {"keyword": "b"}), ("in place", 7, {}), ("new", 3, {LATER[0].name: 0.5})])
     return life
 
 
