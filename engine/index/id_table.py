@@ -15,8 +15,8 @@ from kernels import cpu_ids as kernels
 ItemIds: TypeAlias = Sequence[ItemId] | npt.NDArray[np.uint64]
 
 _FIRST_BITS = 10
-_TUPLE_BYTES = 56 + 2 * 32
-_SLOT_BYTES = 48
+_ENTRY_BYTES = (56 + 2 * 32) + 48
+"""What the dictionary takes beside a key: a tuple of two ints, and a slot at two thirds full."""
 
 
 class IdTable:
@@ -92,7 +92,8 @@ class IdDict:
 
     def put_many(self, ids: ItemIds, first_rows: Int64Array, n_rows: Int64Array) -> None:
         """As ``put`` for each; none is told twice."""
-        self._bytes += sum(_entry_bytes(one) for one in ids if one not in self._spans)
+        new = [one for one in ids if one not in self._spans] if self._spans else ids
+        self._bytes += sum(map(sys.getsizeof, new)) + len(new) * _ENTRY_BYTES
         self._spans.update(zip(ids, zip(first_rows.tolist(), n_rows.tolist(), strict=True), strict=True))
 
     def pop(self, item_id: ItemId) -> tuple[int, int] | None:
@@ -117,5 +118,4 @@ class IdDict:
 
 
 def _entry_bytes(item_id: ItemId) -> int:
-    """An entry of the dictionary: the key, a tuple of two ints, a slot at two thirds full."""
-    return sys.getsizeof(item_id) + _TUPLE_BYTES + _SLOT_BYTES
+    return sys.getsizeof(item_id) + _ENTRY_BYTES

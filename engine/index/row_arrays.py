@@ -20,7 +20,7 @@ from engine.index.columns import Columns
 from engine.index.growing import GrowingArray, GrowingMask
 from engine.index.postings import Postings
 from engine.index.rows import Rows
-from engine.types import AttributeSpec, IdType, Uint8Array
+from engine.types import AttributeSpec, IdType, Int64Array, Uint8Array
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
@@ -81,26 +81,28 @@ class Capture:
             yield from self._put_postings(name, postings)
 
     def _put_postings(self, name: str, postings: Postings) -> Iterator[None]:
-        words: dict[str, list[Any]] = {"single": [], "map": [], "mask": []}
-        rows: list[int] = []
+        forms: dict[str, list[Any]] = {"single": [], "map": [], "mask": []}
+        rows: list[Int64Array] = []
         maps: list[bytes] = []
-        for word in postings.keywords:
-            held = postings.held(word)
-            if isinstance(held, int):
-                words["single"].append(word)
-                rows.append(held)
-            elif isinstance(held, BitMap):
-                words["map"].append(word)
-                maps.append(held.serialize())
-            else:
-                self.arrays[f"{name}/mask/{len(words['mask'])}"] = held.bits
-                words["mask"].append(word)
+        for words in _chunks(postings.keywords):
+            held = [postings.held(word) for word in words]
+            single = [place for place, one in enumerate(held) if isinstance(one, int)]
+            forms["single"] += [words[place] for place in single]
+            rows.append(np.array([held[place] for place in single], np.int64))
             yield
-        self.arrays[f"{name}/single/rows"] = np.array(rows, np.int64)
+            for word, one in zip(words, held, strict=True):
+                if isinstance(one, BitMap):
+                    forms["map"].append(word)
+                    maps.append(one.serialize())
+                    yield
+                elif isinstance(one, GrowingMask):
+                    self.arrays[f"{name}/mask/{len(forms['mask'])}"] = one.bits
+                    forms["mask"].append(word)
+        self.arrays[f"{name}/single/rows"] = np.concatenate([np.zeros(0, np.int64), *rows])
         self.arrays[f"{name}/map/rows"] = _bytes(b"".join(maps))
         self.arrays[f"{name}/map/ends"] = np.cumsum([len(one) for one in maps], dtype=np.int64)
-        for form, of_form in words.items():
-            yield from self._put_strings(f"{name}/{form}", _chunks(of_form))
+        for form, words in forms.items():
+            yield from self._put_strings(f"{name}/{form}", _chunks(words))
 
     def _put_strings(self, name: str, chunks: Iterable[list[Any]]) -> Iterator[None]:
         """Each as a line of JSON: quick to make and to read whatever is in them."""

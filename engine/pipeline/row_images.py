@@ -75,6 +75,11 @@ def recover_rows(store: CollectionStore, index: VersionIndex) -> None:
     Raises:
         CorruptData: the store contradicts itself.
     """
+    with _garbage_left_alone():
+        _recover_rows(store, index)
+
+
+def _recover_rows(store: CollectionStore, index: VersionIndex) -> None:
     for sequence in image_sequences(store.segments(index.version.id).folder):
         try:
             _recover_from_image(store, index, sequence)
@@ -83,8 +88,7 @@ def recover_rows(store: CollectionStore, index: VersionIndex) -> None:
             logger.warning("collection %s: a row image is not used: %s", store.schema.name, error)
             index.start_from(Rows(index.schema.id_type), Columns(index.schema.attributes), sequence=0)
     version = index.version.id
-    with _garbage_left_alone():
-        index.recover(store.live_rows(version), n_rows=store.row_count(version), sequence=store.sequence)
+    index.recover(store.live_rows(version), n_rows=store.row_count(version), sequence=store.sequence)
 
 
 def _recover_from_image(store: CollectionStore, index: VersionIndex, sequence: int) -> None:
