@@ -21,7 +21,7 @@ from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_schema, encode_version
 from engine.store.compaction import CommittedGroup, Compaction
 from engine.store.faults import open_faults, write_faults
-from engine.store.folders import DATABASE_NAME, made_aside, withdraw
+from engine.store.folders import DATABASE_NAME, made_aside, sync_folder, withdraw
 from engine.store.planning import Counters
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments

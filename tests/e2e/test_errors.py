@@ -168,8 +168,8 @@ def test_too_many_hits_in_one_reply_names_both_factors(client: RetrievalClient) 
 
 
 def test_what_is_not_implemented_says_so(server: Serving) -> None:
-    request = admin_pb2.ListSnapshotsRequest(collection="points").SerializeToString()
-    assert raw_error(server, "AdminService/ListSnapshots", request).code() is grpc.StatusCode.UNIMPLEMENTED
+    request = admin_pb2.ListVersionsRequest(collection="points").SerializeToString()
+    assert raw_error(server, "AdminService/ListVersions", request).code() is grpc.StatusCode.UNIMPLEMENTED
     params = retrieval_pb2.SearchParams(exclude_list="seen")
     search = retrieval_pb2.SearchRequest(collection="points", params=params)
     search.query.vector.floats.values.extend([0, 0, 0, 0])
