@@ -70,15 +70,15 @@ def made(options: Options, n_rows: int) -> Made:
 
 
 def clustered(n_rows: int) -> Made:
-    """Rows and queries about the same centres, drawn at random, so many of them that no list holds one alone."""
-    rng = np.random.default_rng(SEED)
-    centres = rng.standard_normal((min(_CENTRES, max(1, n_rows // 8)), DIMENSION), dtype=np.float32)
+    """Rows and queries about the same centres, drawn at random. Of fewer rows: the first of those."""
+    centres = np.random.default_rng(SEED).standard_normal((_CENTRES, DIMENSION), dtype=np.float32)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    items, queries = (
-        datasets.noisy_copies(centres[rng.integers(0, len(centres), n)], n, noise=_NOISE, seed=SEED + step)
-        for step, n in enumerate((n_rows, N_QUERIES))
-    )
-    return Made("clusters", items, queries)
+    return Made("clusters", _about(centres, n_rows, seed=SEED + 1), _about(centres, N_QUERIES, seed=SEED + 2))
+
+
+def _about(centres: Float32Array, n: int, *, seed: int) -> Float32Array:
+    drawn = np.random.default_rng(seed).integers(0, len(centres), n)
+    return datasets.noisy_copies(centres[drawn], n, noise=_NOISE, seed=seed)
 
 
 @dataclass(slots=True)
@@ -98,7 +98,8 @@ class Bed:
         """A copy of a data directory with the rows, or the first of them, and lists trained on just these."""
         rows = self.made.items[:n_rows]
         schema = vector_schema(COLLECTION, dimension=DIMENSION, metric="dot")
-        with prepared(schema, rows, settings=self._training_at(len(rows)), trained=True) as ready:
+        settings, kept_as = self._training_at(len(rows)), f"{COLLECTION}-{len(rows)}"
+        with prepared(schema, rows, settings=settings, trained=True, kept_as=kept_as) as ready:
             self.report.figure("rows", len(rows))
             self.report.figure("made", ready.made)
             self.watch.forget()

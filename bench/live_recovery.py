@@ -50,13 +50,12 @@ def measure(bed: Bed) -> None:
     report, n_rows = bed.report, len(bed.made.items)
     stopped, killed, restored, alone = (_Starts() for _ in range(4))
     with bed.folder() as folder, data_folder() as far, data_folder() as other:
+        url = ""
         for _ in range(min(_MOST_ROUNDS, bed.pace.pairs)):
             with _started(bed, folder, stopped) as running:
                 _write_and_kill(bed, running)
-            with _started(bed, folder, killed):
-                pass
-        with bed.served(folder) as running:
-            url = _snapshot(bed, running, far)
+            with _started(bed, folder, killed) as running:
+                url = url or _snapshot(bed, running, far)
         _restore(bed, other, url)
         with _started(bed, other, restored):
             pass

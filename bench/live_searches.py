@@ -40,7 +40,7 @@ class Recall:
     @property
     def bound(self) -> float:
         """The target less what a sample of this size may miss it by."""
-        spread = float(np.std(self.values)) / max(1, len(self.values)) ** 0.5
+        spread = float(np.std(self.values) / np.sqrt(max(1, len(self.values))))
         return WANTED_RECALL - _STANDARD_ERRORS * spread
 
     def figures(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Searches while the server folds, takes a snapshot, trains anew and compacts: p99 over that just before and after, and recall.
+"""Searches while the server folds, takes a snapshot, trains anew and compacts: p99 over the quiet around it; recall.
 
 The collection begins with half of the rows, and trains anew by itself when it has twice as many.
 """

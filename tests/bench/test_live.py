@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -16,7 +15,13 @@ from bench.live_watch import SecondsWatch
 from bench.machine import ROOT
 from bench.peers.process import missing
 
-Tiny = Callable[[str], dict[str, Any]]
+ROWS = 800
+
+
+class Tiny(Protocol):
+    def __call__(self, part: str, rows: int = ROWS) -> dict[str, Any]: ...
+
+
 pytestmark = pytest.mark.timeout(600)  # a first server compiles its kernels
 
 
@@ -38,13 +43,11 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     monkeypatch.setattr(live_beside, "RATES", {100: 10, 500: 50})
     monkeypatch.setattr(live_recovery, "UPSERTS_PER_S", 100)
 
-    def run(part: str) -> dict[str, Any]:
+    def run(part: str, rows: int = ROWS) -> dict[str, Any]:
         out = folder / f"{part}.jsonl"
-        nowhere = ["--data", str(folder / "nowhere"), "--out", str(out)]
-        assert live.main(["--part", part, "--rows", "1500", "--seconds", "0.5", "--pairs", "1", *nowhere]) in {
-            0,
-            MISSED,
-        }
+        places = ["--data", str(folder / "nowhere"), "--out", str(out)]
+        pace = ["--rows", str(rows), "--seconds", "0.3", "--pairs", "1"]
+        assert live.main(["--part", part, *pace, *places]) in {0, MISSED}
         line: dict[str, Any] = json.loads(out.read_text("utf-8").splitlines()[-1])
         assert line["bench"] == "live"
         figures: dict[str, Any] = line["figures"]
@@ -88,7 +91,7 @@ def test_searches_beside_upserts_are_held_against_quiet_windows_and_exact_answer
 
 
 def test_every_kind_of_upkeep_is_timed_beside_searches(tiny: Tiny) -> None:
-    line = tiny("upkeep")
+    line = tiny("upkeep", 2 * ROWS)  # it begins with half of them, which the other tests have had trained
     for name in ("folding", "snapshot", "training", "compaction"):
         assert line["figures"][f"{name}.seconds"] > 0
         assert line["figures"][f"{name}.p99_ms"]["failed"] == 0
@@ -104,7 +107,7 @@ def test_starts_are_told_by_their_parts_whatever_came_before(tiny: Tiny) -> None
         assert set(told["parts_s"]) == {"imports", "kernels", "model", "index"}
         assert told["serving_s"]["median"] > told["less_imports_and_kernels_s"] > 0
     assert figures["lists_removed"] > 0
-    assert figures["rows_at_the_end"] == 1500
+    assert figures["rows_at_the_end"] == ROWS
     assert figures["database.rows_per_s_of_index"] > 0
 
 
@@ -127,7 +130,7 @@ def test_bytes_are_told_before_and_after_deleting_and_compacting(tiny: Tiny) -> 
     figures = tiny("bytes")["figures"]
     rows = [figures[f"{name}.rows"] for name in ("before", "half_deleted", "compacted")]
     items = [figures[f"{name}.items"] for name in ("before", "half_deleted", "compacted")]
-    assert (rows, items) == ([1500, 1500, 750], [1500, 750, 750])
+    assert (rows, items) == ([ROWS, ROWS, ROWS // 2], [ROWS, ROWS // 2, ROWS // 2])
     for name in ("before", "half_deleted", "compacted", "compacted_and_started_again"):
         assert figures[f"{name}.memory_bytes_an_item"]["vectors"] >= 2 * DIMENSION
         assert figures[f"{name}.disk_bytes_an_item"]["all"] > 0
@@ -149,6 +152,7 @@ def test_a_watch_forgets_what_came_before() -> None:
 def test_clusters_are_the_same_each_time_and_of_length_1() -> None:
     one, other = clustered(64), clustered(64)
     np.testing.assert_array_equal(one.items, other.items)
+    np.testing.assert_array_equal(clustered(32).items, one.items[:32])
     np.testing.assert_allclose(np.linalg.norm(one.queries, axis=1), 1, rtol=1e-5)
     ids, vectors = one.fresh(32)
     assert len(set(ids.tolist())) == len(vectors) == 32
