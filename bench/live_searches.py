@@ -48,7 +48,7 @@ class Recall:
 
 
 class Sampler:
-    """Batches of queries in turn, asked for by default and then exactly; told what was found before if anything."""
+    """Batches of queries in turn, each asked for as it is by default and then exactly."""
 
     def __init__(self, client: RetrievalClient, queries: Float32Array) -> None:
         self._client = client
@@ -142,7 +142,7 @@ class Searches:
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator[Going]:
-        """Chunks of one second, one after another."""
+        """Chunks of a second at most, one after another."""
         going = Going()
         thread = threading.Thread(target=self._go_on, args=(going,))
         thread.start()
@@ -155,7 +155,7 @@ class Searches:
     def _go_on(self, going: Going) -> None:
         while not going.ended.is_set():
             self._seed += 1
-            chunk = self._load.start(open_loop, self._calls, self.rate, _CHUNK_S, self._seed)
+            chunk = self._load.start(open_loop, self._calls, self.rate, min(_CHUNK_S, self._seconds), self._seed)
             going.loads.append(chunk.result())
 
     def quiet(self) -> list[float]:

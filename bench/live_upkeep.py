@@ -19,6 +19,8 @@ from engine.types import Item
 _RATIO = 2.0
 _SETTLE_S = 1800.0
 _ASK_EVERY_S = 0.05
+_STILL_S = 1.5
+"""Folding is over once the lists have taken nothing for so long."""
 _PORTION = 5000
 _TRAINS_AFTER = 1000
 """Rows that are kept back, the last of which has the server train anew."""
@@ -63,7 +65,7 @@ class _Upkeep:
             self._add(n_rows)
             added = time.perf_counter()
             held, changed = -1, added
-            while time.perf_counter() - changed < 1.5:
+            while time.perf_counter() - changed < min(_STILL_S, 2 * self.bed.pace.seconds):
                 now = self._rows_in_lists()
                 if now != held:
                     held, changed = now, time.perf_counter()
@@ -148,7 +150,8 @@ class _Upkeep:
         self.rows = end
 
     def _settle(self) -> None:
-        wait_until_settled(self.running.client, COLLECTION, trained=True, seconds=_SETTLE_S)
+        quiet_s = min(2.0, 2 * self.bed.pace.seconds)
+        wait_until_settled(self.running.client, COLLECTION, trained=True, seconds=_SETTLE_S, quiet_seconds=quiet_s)
 
     def _rows_in_lists(self) -> int:
         version = self.running.client.get_collection(COLLECTION).message.versions[0]
