@@ -1,8 +1,8 @@
 """Every bench, one after another, each in its own process; the exit status is 1 where one missed a target or failed,
 or its data set is not there.
 
-Quick unless ``--full``. With ``--out DIR`` each appends its JSON line to DIR/NAME.jsonl. `bench.gpu` is apart: it needs
-a card, and has a command line of its own.
+Quick unless ``--full``. With ``--out DIR`` each appends its JSON line to DIR/NAME.jsonl. Two are apart: `bench.gpu`
+needs a card and has a command line of its own, `bench.live` takes minutes for each of its parts.
 """
 
 from __future__ import annotations

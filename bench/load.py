@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import grpc
 import numpy as np
 
 from bench.harness import percentiles
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _CALL_SECONDS = 60.0
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -45,6 +47,8 @@ class Load:
     queries_per_call: int
     late_s: float = 0.0
     """How late the 99th percentile of an open loop's calls were sent; part of their latency."""
+    due_s: tuple[float, ...] = ()
+    """When each answered call of an open loop was due, on the clock of ``time.perf_counter``, which processes share."""
 
     @property
     def queries(self) -> int:
@@ -123,8 +127,9 @@ def open_loop(calls: Calls, rate: float, seconds: float, seed: int) -> Load:
             left.acquire()
         wall_s, cpu_s = clock.now() - began, time.process_time() - cpu
     answered = tuple(one for one in latencies if one is not None)
+    due_s = tuple(began + at for at, one in zip(schedule, latencies, strict=True) if one is not None)
     late_s = percentiles(late, (99,))["p99"]
-    return Load(answered, len(schedule) - len(answered), wall_s, cpu_s, calls.queries_per_call, late_s)
+    return Load(answered, len(schedule) - len(answered), wall_s, cpu_s, calls.queries_per_call, late_s, due_s)
 
 
 def one_client(calls: Calls, seconds: float) -> Load:
@@ -201,6 +206,10 @@ class LoadProcess:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def start(self, load: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> Future[T]:
+        """Any other load, without waiting for it."""
+        return self._pool.submit(load, *arguments, **named)
 
     def one_client(self, calls: Calls, *, seconds: float) -> Load:
         return self._pool.submit(one_client, calls, seconds).result()

@@ -22,14 +22,14 @@ class MachineWatch:
     """The machine's facts, with what happened on it since this object was made."""
 
     def __init__(self) -> None:
-        self._ticks = _cpu_ticks()
+        self._ticks = cpu_ticks()
         self._own_s = _own_cpu_s()
 
     def facts(self) -> dict[str, Any]:
         """Neither names nor paths. Shares are of all cores' time: ``steal_share`` went to other virtual machines,
         ``others_share`` to other programs of this one (children still running count as others).
         """
-        ticks = {name: now - self._ticks[name] for name, now in _cpu_ticks().items()}
+        ticks = {name: now - self._ticks[name] for name, now in cpu_ticks().items()}
         total = max(1, sum(ticks.values()))
         busy_s = (total - ticks["idle"] - ticks["iowait"] - ticks["steal"]) / os.sysconf("SC_CLK_TCK")
         total_s = total / os.sysconf("SC_CLK_TCK")
@@ -44,7 +44,7 @@ class MachineWatch:
         }
 
 
-def _cpu_ticks() -> dict[str, int]:
+def cpu_ticks() -> dict[str, int]:
     names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
     fields = Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:]
     return dict(zip(names, map(int, fields), strict=False))

@@ -42,16 +42,18 @@ def prepared(
     settings: Mapping[str, object],
     trained: bool,
     attributes: Attributes | None = None,
+    kept_as: str | None = None,
 ) -> Iterator[Prepared]:
     """A data directory with the vectors as items 0 to n - 1.
 
     Args:
         trained: wait until there are inverted lists, not only until upkeep has nothing to do.
         attributes: of the rows; the schema declares them.
+        kept_as: the schema's name unless given. Of one name the newest alone is kept.
     """
     columns = [] if attributes is None else attributes.columns()
     key = content_key(vectors, repr(schema), repr(sorted(settings.items())), str(trained), code_key(), *columns)
-    name = f"{schema.name}-{'trained' if trained else 'plain'}"
+    name = f"{kept_as or schema.name}-{'trained' if trained else 'plain'}"
     kept = cache_folder() / f"{name}-{key}"
     if not kept.is_dir():
         _make(kept, schema, Loaded(vectors, attributes), settings, trained)
