@@ -71,7 +71,7 @@ class VectorSegments:
             _write_all(self._descriptor(segment), content[done : done + size], start * self.row_bytes)
             done += size
         # Now and not at the first search: what was acknowledged can be read, whatever becomes of the right to open it.
-        self.arrays(first_row + len(content) // self._row_bytes)
+        self.arrays(first_row + len(content) // self.row_bytes)
 
     def take(self, rows: Int64Array) -> StoredArray:
         """Copies of rows int64 [m], as [m, d] of the stored dtype; all of them must be written."""
