@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     min_rows_to_train: Count | None = Field(
         None, description="rows from which an index is trained; decided by measurement unless given"
     )
+    row_image_changes: Count = Field(
+        100_000,
+        description="changes of items, and a tenth of them, that a start may have to do again after its image of rows",
+    )
     snapshot_dir: Path | None = Field(
         None, description="folder of snapshots; `snapshots` in the data directory unless given"
     )

@@ -218,7 +218,8 @@ def item_from(message: common_pb2.Item, field: str) -> types.Item:
     }
     vector = tensor_to_array(message.vectors, f"{field}.vectors") if message.HasField("vectors") else None
     sequence = message.if_sequence if message.HasField("if_sequence") else None
-    return types.Item(item_id_from(message.id, f"{field}.id"), dict(message.text), attributes, vector, sequence)
+    item_id = item_id_from(message.id, f"{field}.id")
+    return types.Item(item_id, dict(message.text), attributes, vector, sequence, _times_from(message))
 
 
 def item_to(item: types.Item) -> common_pb2.Item:
@@ -231,7 +232,22 @@ def item_to(item: types.Item) -> common_pb2.Item:
         message.vectors.CopyFrom(array_to_tensor(np.atleast_2d(item.vector)))
     if item.if_sequence is not None:
         message.if_sequence = item.if_sequence
+    _put_times(message, item.times)
     return message
+
+
+def _times_from(message: common_pb2.Item | ingest_pb2.ItemUpdate) -> types.Times:
+    if not message.HasField("visible_from") and not message.HasField("expires_at"):
+        return types.ALWAYS
+    given = {name: _micros(getattr(message, name)) for name in ("visible_from", "expires_at") if message.HasField(name)}
+    return types.Times(**given)
+
+
+def _put_times(message: common_pb2.Item | ingest_pb2.ItemUpdate, times: types.Times) -> None:
+    if times.visible_from is not None:
+        message.visible_from.CopyFrom(timestamp(times.visible_from.micros))
+    if times.expires_at is not None:
+        message.expires_at.CopyFrom(timestamp(times.expires_at.micros))
 
 
 def update_from(message: ingest_pb2.ItemUpdate, field: str) -> types.ItemUpdate:
@@ -242,6 +258,7 @@ def update_from(message: ingest_pb2.ItemUpdate, field: str) -> types.ItemUpdate:
         {name: value for name, value in values.items() if value is not None},
         (*message.clear_attributes, *(name for name, value in values.items() if value is None)),
         message.if_sequence if message.HasField("if_sequence") else None,
+        _times_from(message),
     )
 
 
@@ -253,12 +270,13 @@ def update_to(update: types.ItemUpdate) -> ingest_pb2.ItemUpdate:
     )
     if update.if_sequence is not None:
         message.if_sequence = update.if_sequence
+    _put_times(message, update.times)
     return message
 
 
 def stored_item_from(item: common_pb2.Item, sequence: int) -> types.StoredItem:
     plain = item_from(item, "item")
-    return types.StoredItem(plain.id, sequence, plain.text, plain.attributes, plain.vector)
+    return types.StoredItem(plain.id, sequence, plain.text, plain.attributes, plain.vector, plain.times)
 
 
 # Filters

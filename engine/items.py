@@ -20,6 +20,7 @@ from engine.types import (
     ItemId,
     ItemUpdate,
     Schema,
+    Times,
     Timestamp,
 )
 
@@ -48,7 +49,8 @@ def validate_item(item: Item, schema: Schema, dimension: int, limits: Limits) ->
         raise LimitExceeded(field, value=size, limit=limits.item_bytes, unit="bytes an item")
     if item.if_sequence is not None:
         _check_sequence(item.if_sequence, field)
-    return Item(item.id, item.text, attributes, vector, item.if_sequence)
+    _check_times(item.times, field)
+    return Item(item.id, item.text, attributes, vector, item.if_sequence, item.times)
 
 
 def validate_update(update: ItemUpdate, schema: Schema) -> ItemUpdate:
@@ -66,11 +68,12 @@ def validate_update(update: ItemUpdate, schema: Schema) -> ItemUpdate:
         if name in update.attributes:
             raise InvalidArgument(f"{field}.clear[{_shown(name)}]", "is set and cleared at once")
     emptied = [name for name in update.attributes if name not in attributes]
-    if not update.attributes and not update.clear:
-        raise InvalidArgument(field, "neither sets nor clears an attribute")
+    if not update.attributes and not update.clear and update.times.are_always:
+        raise InvalidArgument(field, "neither sets nor clears anything")
+    _check_times(update.times, field)
     if update.if_sequence is not None:
         _check_sequence(update.if_sequence, field)
-    return ItemUpdate(update.id, attributes, (*update.clear, *emptied), update.if_sequence)
+    return ItemUpdate(update.id, attributes, (*update.clear, *emptied), update.if_sequence, update.times)
 
 
 def validate_attributes(given: Mapping[str, AttributeValue], schema: Schema, field: str) -> dict[str, AttributeValue]:
@@ -88,6 +91,16 @@ def validate_attributes(given: Mapping[str, AttributeValue], schema: Schema, fie
         if canonical != ():
             attributes[name] = canonical
     return attributes
+
+
+def _check_times(times: Times, field: str) -> None:
+    for name in ("visible_from", "expires_at"):
+        time = getattr(times, name)
+        if time is not None and (not isinstance(time, Timestamp) or time.micros not in _TIMESTAMPS):
+            raise InvalidArgument(f"{field}.{name}", f"{_shown(time)} is no time of the years 1 to 9999")
+    begins, ends = times.visible_from, times.expires_at
+    if begins is not None and ends is not None and begins.micros >= ends.micros:
+        raise InvalidArgument(f"{field}.expires_at", "is not later than visible_from: the item would never be seen")
 
 
 def _check_sequence(sequence: int, field: str) -> None:

@@ -128,10 +128,26 @@ class VersionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """When an item is found by searches: from the first on and before the second; None: no bound."""
+
+    visible_from: Timestamp | None = None
+    expires_at: Timestamp | None = None
+
+    @property
+    def are_always(self) -> bool:
+        return self.visible_from is None and self.expires_at is None
+
+
+ALWAYS = Times()
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One thing to be found. ``vector`` (float32 [d] or [chunks, d]) spares the encoder; ``text`` maps text fields.
 
     ``if_sequence``: it is written only where the stored item has this sequence number; 0: only where there is none.
+    ``times``: when searches find it; once it has expired it is deleted before long.
     """
 
     id: ItemId
@@ -139,19 +155,21 @@ class Item:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     vector: Float32Array | None = None
     if_sequence: int | None = None
+    times: Times = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
 class ItemUpdate:
     """Attributes of an item that is there: those to set, and names of those to clear; all else stays as it is.
 
-    ``if_sequence``: as an ``Item`` has it.
+    ``if_sequence``: as an ``Item`` has it. ``times``: those that are not None are set.
     """
 
     id: ItemId
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     clear: tuple[str, ...] = ()
     if_sequence: int | None = None
+    times: Times = ALWAYS
 
 
 # Filters: a typed tree.
@@ -333,3 +351,4 @@ class StoredItem:
     attributes: Mapping[str, AttributeValue]
     vectors: Float32Array | None = None
     """float32 [chunks, d] as stored, where asked for."""
+    times: Times = ALWAYS

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels._cpu_buffers import mask_buffer
-from kernels._cpu_ids import BLOCK, drop_id, find_id, find_ids, list_rows, move_ids, put_id
+from kernels._cpu_ids import BLOCK, drop_id, find_id, find_ids, list_rows, move_ids, put_id, put_ids
 from kernels.arrays import Int64Array
 
-__all__ = ["drop_id", "find_id", "move_ids", "put_id", "rows_of_ids", "warm_up"]
+__all__ = ["drop_id", "find_id", "move_ids", "put_id", "put_ids", "rows_of_ids", "warm_up"]
 
 
 def rows_of_ids(table: npt.NDArray[np.uint64], shift: int, ids: npt.NDArray[np.uint64]) -> Int64Array:
@@ -27,6 +27,7 @@ def warm_up() -> None:
     frozen = np.ones(1, np.uint64)
     frozen.flags.writeable = False
     put_id(table, 62, ids[0], 1, 2)
+    put_ids(table, 62, ids, np.ones(1, np.int64), np.ones(1, np.int64))
     rows_of_ids(table, 62, ids)
     rows_of_ids(table, 62, frozen)
     find_id(table, 62, ids[0])

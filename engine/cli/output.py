@@ -61,10 +61,13 @@ def json_line(value: object) -> str:
 
 
 def item_record(item: StoredItem) -> dict[str, Any]:
-    """The item as `ebr load` reads it: `_id`, then attributes and texts by name; `_vector` where it has one."""
+    """The item as `ebr load` reads it: `_id`, then attributes and texts by name; `_vector` and times if it has any."""
     record: dict[str, Any] = {"_id": item.id}
     record |= {name: plain(value) for name, value in item.attributes.items()}
     record |= item.text
+    for name, time in (("_visible_from", item.times.visible_from), ("_expires_at", item.times.expires_at)):
+        if time is not None:
+            record[name] = plain(time)
     if item.vectors is not None:
         record["_vector"] = (
             np.squeeze(item.vectors, axis=0).tolist() if len(item.vectors) == 1 else item.vectors.tolist()

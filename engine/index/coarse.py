@@ -6,6 +6,7 @@ The search lane's thread owns it, as it does the index.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,6 @@ import numpy.typing as npt
 from engine.backend.protocol import Backend, CoarseCodes, Vectors
 from engine.index.coarse_depth import DEPTHS_PER_K, CoarseState, DepthLadder
 from engine.index.costs import Costs
-from engine.types import Uint8Array
 
 SLICE_SECONDS = 0.002
 _FIRST_SLICE_ROWS = 64
@@ -23,6 +23,9 @@ _GAIN = 1.3
 _TAIL_SHARE = 0.1
 """New rows get codes once scanning them costs this share of the two passes."""
 _GROWTH_TO_FORGET = 2
+
+
+Living = Callable[[int, int], npt.NDArray[np.bool_]]
 
 
 class Coarse:
@@ -60,10 +63,10 @@ class Coarse:
             return costs.scan_seconds(tail, tail, dimension) >= _TAIL_SHARE * seconds
         return _GAIN * seconds <= costs.scan_seconds(n_rows, n_alive, dimension)
 
-    def grow(self, backend: Backend, vectors: Vectors, alive: Uint8Array) -> bool:
+    def grow(self, backend: Backend, vectors: Vectors, living: Living) -> bool:
         """Quantise a slice of the rows without codes, sized to take about ``SLICE_SECONDS``; True while there are more.
 
-        ``alive``: packed bits of all rows.
+        ``living``: tells of rows [first, end) which live, those too that are not to be seen yet.
         """
         if self.n_rows >= vectors.n_rows:
             return False
@@ -73,7 +76,8 @@ class Coarse:
         number, offset = divmod(self.n_rows, segment_rows)
         rows = min(self._slice_rows, segment_rows - offset, vectors.n_rows - self.n_rows)
         began = time.perf_counter()
-        self.codes.add(vectors.segments[number][offset : offset + rows], _flags(alive, self.n_rows, self.n_rows + rows))
+        first = self.n_rows
+        self.codes.add(vectors.segments[number][offset : offset + rows], living(first, first + rows))
         seconds = max(time.perf_counter() - began, 1e-6)
         self._slice_rows = max(1, min(4 * self._slice_rows, int(rows * SLICE_SECONDS / seconds)))
         if self.n_rows >= _GROWTH_TO_FORGET * self._learnt_at_rows:
@@ -94,9 +98,3 @@ class Coarse:
     def count(self, proven: npt.NDArray[np.bool_]) -> None:
         self.asked += len(proven)
         self.unproven += len(proven) - int(proven.sum())
-
-
-def _flags(bits: Uint8Array, first: int, end: int) -> npt.NDArray[np.bool_]:
-    """Bool [end - first] of packed bits."""
-    flags = np.unpackbits(bits[first >> 3 : (end + 7) >> 3], bitorder="little")
-    return flags[first & 7 : (first & 7) + end - first].astype(np.bool_)

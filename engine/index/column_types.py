@@ -27,12 +27,16 @@ _CHORD_ROUNDING = 1e-15
 """What float64 rounding adds to the distance of two unit vectors; six nanometres on Earth."""
 
 Value: TypeAlias = AttributeValue | None
+Part: TypeAlias = GrowingMask | GrowingArray | Postings
 
 
 class Column(Protocol):
-    """``present`` has the rows with a value."""
+    """``present`` has the rows with a value; it is one of the ``parts``, which are all that a column holds."""
 
     present: GrowingMask
+
+    @property
+    def parts(self) -> Mapping[str, Part]: ...
 
     @property
     def memory_bytes(self) -> int: ...
@@ -90,6 +94,10 @@ class KeywordColumn:
         self._postings = Postings()
 
     @property
+    def parts(self) -> Mapping[str, Part]:
+        return {"present": self.present, "postings": self._postings}
+
+    @property
     def memory_bytes(self) -> int:
         return self.present.nbytes + self._postings.memory_bytes
 
@@ -133,6 +141,10 @@ class BoolColumn:
         self._true = GrowingMask()
 
     @property
+    def parts(self) -> Mapping[str, Part]:
+        return {"present": self.present, "true": self._true}
+
+    @property
     def memory_bytes(self) -> int:
         return self.present.nbytes + self._true.nbytes
 
@@ -159,6 +171,10 @@ class NumberColumn:
         self.present = GrowingMask()
         self._numbers = GrowingArray(dtype)
         self._holds_ints = dtype is np.int64
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        return {"present": self.present, "numbers": self._numbers}
 
     @property
     def values(self) -> npt.NDArray[Any]:
@@ -212,6 +228,10 @@ class GeoColumn:
     def __init__(self) -> None:
         self.present = GrowingMask()
         self._axes = tuple(GrowingArray(np.float64) for _ in range(3))
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        return {"present": self.present, **dict(zip("xyz", self._axes, strict=True))}
 
     @property
     def memory_bytes(self) -> int:

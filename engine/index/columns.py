@@ -40,8 +40,11 @@ class Columns:
     @property
     def memory_bytes(self) -> int:
         """Everything allocated for the columns. Any thread may ask."""
-        columns = [*self._filterable.values(), *self._volatile.values()]
-        return sum(column.memory_bytes for column in columns)
+        return sum(column.memory_bytes for _, column in self.by_name())
+
+    def by_name(self) -> list[tuple[str, Column]]:
+        """Every column with the attribute it is for."""
+        return [*self._filterable.items(), *self._volatile.items()]
 
     def add_attribute(self, spec: AttributeSpec) -> None:
         """A new attribute, null in every row so far."""
@@ -55,13 +58,13 @@ class Columns:
 
     def append(self, rows: Sequence[Mapping[str, AttributeValue]]) -> None:
         """Append one row for each mapping; attributes without a column are passed over."""
-        for name, column in self._by_name():
+        for name, column in self.by_name():
             column.append([row.get(name) for row in rows])
         self.n_rows += len(rows)
 
     def append_dead(self, count: int) -> None:
         """Append rows that were never written, all null."""
-        for _, column in self._by_name():
+        for _, column in self.by_name():
             column.append_nulls(count)
         self.n_rows += count
 
@@ -104,6 +107,3 @@ class Columns:
             self._sample = Listed((places * (self.n_rows / _SAMPLE_ROWS)).astype(np.int64))
             self._sampled_from = self.n_rows
         return self._sample
-
-    def _by_name(self) -> list[tuple[str, Column]]:
-        return [*self._filterable.items(), *self._volatile.items()]

@@ -109,6 +109,14 @@ class GrowingMask:
         self.append_unset(int(rows[-1]) + 1 - self.n_rows)
         kernels.set_rows(self.room, rows)
 
+    def append_bits(self, bits: Uint8Array, count: int) -> None:
+        """As the first of all rows append ``count``: packed ``bits``, which may end earlier or have more."""
+        assert not self.n_rows
+        self.append_unset(count)
+        own = self.bits
+        own[: len(bits)] = bits[: len(own)]
+        _clear_tail(own, count)
+
     def append_unset(self, count: int) -> None:
         self.n_rows += count
         self.room = _with_room(self.room, mask_bytes(self.n_rows))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.types import Int64Array, ItemId
 from kernels import cpu_ids as kernels
+
+ItemIds: TypeAlias = Sequence[ItemId] | npt.NDArray[np.uint64]
 
 _FIRST_BITS = 10
 _TUPLE_BYTES = 56 + 2 * 32
@@ -37,6 +40,13 @@ class IdTable:
             self._grow()
         self._n_items += kernels.put_id(self._table, 64 - self._bits, np.uint64(item_id), first_row, n_rows)
 
+    def put_many(self, ids: ItemIds, first_rows: Int64Array, n_rows: Int64Array) -> None:
+        """As ``put`` for each; none is told twice."""
+        while 2 * (self._n_items + len(ids)) > len(self._table):
+            self._grow()
+        entered = np.ascontiguousarray(ids, np.uint64)
+        self._n_items += kernels.put_ids(self._table, 64 - self._bits, entered, first_rows, n_rows)
+
     def pop(self, item_id: ItemId) -> tuple[int, int] | None:
         """(first row, count) of an item, which is there no longer; None where it was not."""
         span = self.get(item_id)
@@ -50,7 +60,7 @@ class IdTable:
         first, count = kernels.find_id(self._table, 64 - self._bits, np.uint64(item_id))
         return (first, count) if count else None
 
-    def rows_of(self, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Int64Array:
+    def rows_of(self, ids: ItemIds) -> Int64Array:
         """All rows of the items that are there, in the order of the ids."""
         return kernels.rows_of_ids(self._table, 64 - self._bits, np.ascontiguousarray(ids, np.uint64))
 
@@ -80,6 +90,11 @@ class IdDict:
         self._bytes += _entry_bytes(item_id) if item_id not in self._spans else 0
         self._spans[item_id] = (first_row, n_rows)
 
+    def put_many(self, ids: ItemIds, first_rows: Int64Array, n_rows: Int64Array) -> None:
+        """As ``put`` for each; none is told twice."""
+        self._bytes += sum(_entry_bytes(one) for one in ids if one not in self._spans)
+        self._spans.update(zip(ids, zip(first_rows.tolist(), n_rows.tolist(), strict=True), strict=True))
+
     def pop(self, item_id: ItemId) -> tuple[int, int] | None:
         """(first row, count) of an item, which is there no longer; None where it was not."""
         span = self._spans.pop(item_id, None)
@@ -90,7 +105,7 @@ class IdDict:
         """(first row, count), or None."""
         return self._spans.get(item_id)
 
-    def rows_of(self, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Int64Array:
+    def rows_of(self, ids: ItemIds) -> Int64Array:
         """All rows of the items that are there, in the order of the ids."""
         spans = [span for one in ids if (span := self._spans.get(one)) is not None]
         if not spans:

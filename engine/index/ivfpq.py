@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CorruptData
-from engine.files import file_sha256
+from engine.files import file_sha256, write_synced
 from engine.index.tuning import Costs, Tuning
 from engine.types import Metric
 
@@ -157,18 +156,7 @@ def image_path(folder: Path, image_id: str) -> Path:
 
 def write_image(folder: Path, image: IvfPqImage) -> None:
     """Put the JSON beside lists that are written and synced already: the last step of a build."""
-    path = image_path(folder, image.id)
-    aside = path.with_name(path.name + ".new")
-    with aside.open("w", encoding="utf-8") as file:
-        json.dump(image.to_json(), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_synced(image_path(folder, image.id), json.dumps(image.to_json(), indent=1))
 
 
 def read_image(folder: Path, image_id: str) -> IvfPqImage:

@@ -73,6 +73,33 @@ class Postings:
                 self._bytes += mask.nbytes
         return masks, maps
 
+    @property
+    def keywords(self) -> list[object]:
+        return list(self._rows)
+
+    def held(self, keyword: object) -> int | BitMap | GrowingMask:
+        """The rows of a keyword that is there, in the form they are kept in; not to be written to."""
+        held = self._rows[keyword]
+        return held.mask if isinstance(held, _Dense) else held
+
+    def put_rows(self, keyword: str, rows: BitMap | GrowingMask) -> None:
+        """The rows of a keyword that is not there yet, which become this object's; harmless where there are none."""
+        held: _Held
+        if isinstance(rows, GrowingMask):
+            held = _Dense(rows, int(np.bitwise_count(rows.bits).sum()))
+            n_rows = held.count
+        else:
+            n_rows = len(rows)
+            held = rows.min() if n_rows == 1 else rows
+        if n_rows:
+            self._rows[keyword] = held
+            self._bytes += sys.getsizeof(keyword) + _row_bytes(held)
+
+    def put_single(self, keywords: Sequence[str], rows: Sequence[int]) -> None:
+        """Keywords that are not there yet and have one row each."""
+        self._rows.update(zip(keywords, rows, strict=True))
+        self._bytes += sum(map(sys.getsizeof, keywords)) + sum(map(sys.getsizeof, rows))
+
     def _split(self, keywords: Iterable[object]) -> tuple[list[GrowingMask], list[BitMap]]:
         masks: list[GrowingMask] = []
         maps: list[BitMap] = []

@@ -6,23 +6,28 @@ Rows are append-only. An item's rows (one per chunk) are consecutive; row r is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.index.id_table import IdDict, IdTable
-from engine.types import IdType, Int64Array, ItemId, Uint8Array
+from engine.index.id_table import IdDict, IdTable, ItemIds
+from engine.index.schedule import Schedule
+from engine.types import IdType, Int64Array, ItemId, Times, Uint8Array
+from kernels.cpu_filters import set_rows
 
 NEVER = np.iinfo(np.int64).max
 _FIRST_CAPACITY = 1024
 
 
 class Rows:
-    """Ids, liveness and the alive mask, in arrays that grow by doubling."""
+    """Ids, liveness and the alive mask, in arrays that grow by doubling.
+
+    A row that lives is alive, and in the mask, unless it is not to be seen at the time of the last ``tick``.
+    """
 
     def __init__(self, id_type: IdType) -> None:
+        self.schedule = Schedule()
         self.n_rows = 0
         self.n_alive = 0
         self.n_items = 0
@@ -77,6 +82,23 @@ class Rows:
         self.n_alive += n_rows
         self.n_items = len(self._spans)
 
+    def add_many(self, ids: ItemIds, first_rows: Int64Array, n_rows: Int64Array, *, born: Int64Array) -> None:
+        """As ``add`` for each, in ascending rows; no item is told twice, or there already."""
+        if not len(ids):
+            return
+        end = int(first_rows[-1] + n_rows[-1])
+        self._reserve(end)
+        rows = rows_of_spans(first_rows, n_rows)
+        self._ids[rows] = np.repeat(np.array(ids, self._id_dtype), n_rows)
+        self._first[rows] = np.repeat(first_rows, n_rows)
+        self._born[rows] = np.repeat(born, n_rows)
+        self._died[rows] = NEVER
+        set_rows(self._alive, rows)
+        self._spans.put_many(ids, first_rows, n_rows)
+        self.n_rows = end
+        self.n_alive += len(rows)
+        self.n_items = len(self._spans)
+
     def kill(self, item_id: ItemId, *, died: int) -> None:
         """The item's rows die; an id without rows is no error."""
         rows = self._spans.pop(item_id)
@@ -84,9 +106,41 @@ class Rows:
             return
         first, count = rows
         self._died[first : first + count] = died
-        self._clear_alive(first, first + count)
-        self.n_alive -= count
+        self._show(first, count, is_seen=False)
+        self.schedule.drop(first)
         self.n_items = len(self._spans)
+
+    def put_times(self, first_row: int, n_rows: int, times: Times) -> None:
+        """When an item that lives is to be seen, from the next ``tick`` on."""
+        self.schedule.put(first_row, n_rows, times)
+
+    def tick(self, now: int) -> None:
+        """Show what is to be seen at ``now``, microseconds since 1970, and hide what is not."""
+        for first_row, n_rows, is_seen in self.schedule.due(now):
+            self._show(first_row, n_rows, is_seen=is_seen)
+
+    def living(self, first_row: int, end_row: int) -> npt.NDArray[np.bool_]:
+        """Which of these rows live, whether they are to be seen now or not."""
+        lives: npt.NDArray[np.bool_] = self._died[first_row:end_row] == NEVER
+        return lives
+
+    def living_bits(self) -> Uint8Array:
+        """All that live, as ``alive`` has them; the caller's to keep."""
+        if not len(self.schedule):
+            return self.alive.copy()
+        bits = np.zeros_like(self.alive)
+        packed = np.packbits(self.living(0, self.n_rows), bitorder="little")
+        bits[: len(packed)] = packed
+        return bits
+
+    def _show(self, first_row: int, n_rows: int, *, is_seen: bool) -> None:
+        """All of an item's rows are seen, or none."""
+        was_seen = bool(self._alive[first_row >> 3] >> (first_row & 7) & 1)
+        if was_seen == is_seen:
+            return
+        change = self._set_alive if is_seen else self._clear_alive
+        change(first_row, first_row + n_rows)
+        self.n_alive += n_rows if is_seen else -n_rows
 
     def skip_to(self, n_rows: int) -> None:
         """Rows up to ``n_rows`` exist, dead where none was added."""
@@ -97,7 +151,7 @@ class Rows:
         """(first row, count), or None where the item does not live."""
         return self._spans.get(item_id)
 
-    def rows_of(self, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Int64Array:
+    def rows_of(self, ids: ItemIds) -> Int64Array:
         """All rows of the items that live, in the order of the ids."""
         return self._spans.rows_of(ids)
 
@@ -118,6 +172,12 @@ class Rows:
     def _clear_alive(self, first: int, end: int) -> None:
         for row in range(first, end):
             self._alive[row >> 3] &= ~(1 << (row & 7)) & 0xFF
+
+
+def rows_of_spans(first_rows: Int64Array, n_rows: Int64Array) -> Int64Array:
+    """All rows of spans, one span after the other."""
+    before = np.cumsum(n_rows) - n_rows
+    return np.repeat(first_rows - before, n_rows) + np.arange(int(n_rows.sum()), dtype=np.int64)
 
 
 def _grown(array: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:

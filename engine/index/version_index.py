@@ -5,8 +5,9 @@ The search lane's thread owns it: ``apply``, ``fold``, ``add_codes`` and every r
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,9 +24,11 @@ from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
 from engine.index.rows import Rows
 from engine.index.tuning import Tuning
-from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
+from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, Times, VersionInfo
 
 FOLD_SECONDS = 0.002
+_RECOVERED_ITEMS = 4096
+"""Appended at a time: enough that what is done once for all of them does not show."""
 
 
 class Change(Protocol):
@@ -45,6 +48,8 @@ class Change(Protocol):
     def attributes(self) -> Mapping[str, AttributeValue]: ...
     @property
     def in_place(self) -> bool: ...
+    @property
+    def times(self) -> Times: ...
 
 
 class Segments(Protocol):
@@ -80,8 +85,16 @@ class MemoryUse:
     n_rows: int
 
 
+def wall_micros() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
 class VersionIndex:
-    """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so."""
+    """See the module. ``costs``: what exact paths cost on this machine; ``costs_are_given`` where someone said so.
+
+    ``image_sequence``: of the newest image of these rows, 0 where there is none.
+    """
 
     def __init__(
         self,
@@ -102,7 +115,9 @@ class VersionIndex:
         self.lists: Lists | None = None
         self.coarse = Coarse()
         self.sequence = 0
+        self.image_sequence = 0
         self.query_log = QueryLog(version.dimension)
+        self.clock: Callable[[], int] = wall_micros
         self._segments = segments
         self._vectors: Vectors | None = None
         self._fold_rows = 1
@@ -138,6 +153,7 @@ class VersionIndex:
         """An empty index for the same items in other rows, to be filled and then ``become``."""
         other = VersionIndex(self.schema, version, segments, self.costs, costs_are_given=self._costs_are_given)
         other.masks, other.query_log, other._least_rows = self.masks, self.query_log, self._least_rows
+        other.clock = self.clock
         return other
 
     def become(self, other: VersionIndex) -> None:
@@ -146,7 +162,7 @@ class VersionIndex:
         other.coarse.follow(self.coarse)
         self.version = other.version
         self.rows, self.columns, self.lists, self.coarse = other.rows, other.columns, other.lists, other.coarse
-        self.sequence = other.sequence
+        self.sequence, self.image_sequence = other.sequence, other.image_sequence
         self._segments, self._vectors, self._fold_rows = other._segments, None, 1
 
     def reckon_with(self, costs: Costs) -> None:
@@ -179,24 +195,35 @@ class VersionIndex:
             if change.in_place:
                 self._append_columns(appended)
                 self.columns.set_volatile(change.first_row, change.n_rows, change.attributes)
+                self.rows.put_times(change.first_row, change.n_rows, change.times)
                 continue
             if change.dead_n_rows:
                 self.rows.kill(change.id, died=change.sequence)
             if change.n_rows:
                 self._append_row(change, appended)
+                self.rows.put_times(change.first_row, change.n_rows, change.times)
         self._append_columns(appended)
         self.sequence = max(self.sequence, sequence)
 
+    def start_from(self, rows: Rows, columns: Columns, *, sequence: int) -> None:
+        """Hold these, as of ``sequence``, before anything is searched."""
+        self.rows, self.columns, self.sequence = rows, columns, sequence
+        self._vectors = None
+
     def recover(self, live: Iterable[LiveRow], *, n_rows: int, sequence: int) -> None:
         """Append rows that live on disk, in ascending order; the gaps between them are dead."""
-        appended: list[Mapping[str, AttributeValue]] = []
-        for row in live:
-            self._append_row(row, appended)
-        self._append_columns(appended)
+        rest = iter(live)
+        while items := list(itertools.islice(rest, _RECOVERED_ITEMS)):
+            self._append_items(items)
         self.rows.skip_to(n_rows)
         if n_rows > self.columns.n_rows:
             self.columns.append_dead(n_rows - self.columns.n_rows)
         self.sequence = max(self.sequence, sequence)
+
+    def tick(self) -> None:
+        """Searches see what is to be seen now, until the next tick."""
+        if len(self.rows.schedule):
+            self.rows.tick(self.clock())
 
     def add_attribute(self, spec: AttributeSpec, schema: Schema) -> None:
         """A new attribute, null for every row so far."""
@@ -242,7 +269,7 @@ class VersionIndex:
 
     def add_codes(self, backend: Backend) -> bool:
         """Make codes for a slice of the rows that have none; True while there are more such rows."""
-        return self.coarse.grow(backend, self.vectors, self.rows.alive)
+        return self.coarse.grow(backend, self.vectors, self.rows.living)
 
     def rows_of(self, ids: Ids) -> Int64Array:
         return self.rows.rows_of(ids)
@@ -254,6 +281,22 @@ class VersionIndex:
             self.columns.append_dead(gap)
         self.rows.add(row.id, row.first_row, row.n_rows, born=row.sequence)
         appended.extend([row.attributes] * row.n_rows)
+
+    def _append_items(self, items: Sequence[LiveRow]) -> None:
+        first_rows = np.array([item.first_row for item in items], np.int64)
+        n_rows = np.array([item.n_rows for item in items], np.int64)
+        born = np.array([item.sequence for item in items], np.int64)
+        self.rows.add_many([item.id for item in items], first_rows, n_rows, born=born)
+        appended: list[Mapping[str, AttributeValue]] = []
+        for item in items:
+            gap = item.first_row - self.columns.n_rows - len(appended)
+            if gap > _RECOVERED_ITEMS:
+                self._append_columns(appended)
+                self.columns.append_dead(gap)
+            else:
+                appended.extend([{}] * gap)
+            appended.extend([item.attributes] * item.n_rows)
+        self._append_columns(appended)
 
     def _append_columns(self, appended: list[Mapping[str, AttributeValue]]) -> None:
         if appended:

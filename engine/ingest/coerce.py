@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from engine.errors import InvalidArgument
-from engine.types import AttributeType, AttributeValue, Float32Array, GeoPoint, Item, ItemId, Schema, Timestamp
+from engine.types import AttributeType, AttributeValue, Float32Array, GeoPoint, Item, ItemId, Schema, Times, Timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRUE = ("true", "1", "yes", "y", "t")
 _FALSE = ("false", "0", "no", "n", "f")
 ID_FIELDS = ("_id", "id")
+TIME_FIELDS = ("_visible_from", "_expires_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class FieldMap:
         """The record's fields that are read."""
         ids = ID_FIELDS if self.id is None else (self.id,)
         vector = () if self.vector is None else (self.vector,)
-        return frozenset((*ids, *self.texts.values(), *self.attributes.values(), *vector))
+        return frozenset((*ids, *TIME_FIELDS, *self.texts.values(), *self.attributes.values(), *vector))
 
 
 def map_fields(
@@ -100,7 +101,16 @@ def to_item(fields: Mapping[str, object], schema: Schema, chosen: FieldMap) -> I
     vector = None
     if chosen.vector is not None and _is_given(fields, chosen.vector):
         vector = to_vector(fields[chosen.vector], chosen.vector)
-    return Item(_id(fields, schema, chosen), texts, attributes, vector)
+    return Item(_id(fields, schema, chosen), texts, attributes, vector, times=_times(fields))
+
+
+def _times(fields: Mapping[str, object]) -> Times:
+    given: dict[str, Timestamp] = {}
+    for name in TIME_FIELDS:
+        value = coerce_value(fields[name], AttributeType.TIMESTAMP, name) if _is_given(fields, name) else None
+        if isinstance(value, Timestamp):
+            given[name.removeprefix("_")] = value
+    return Times(**given)
 
 
 def _is_given(fields: Mapping[str, object], source: str) -> bool:

@@ -135,6 +135,13 @@ class Writer:
             raise _other_kind("an upsert")
         return Written(sequence=outcome.sequence, deleted=outcome.deleted)
 
+    async def delete_expired(self, by: int, *, limit: int) -> int:
+        """Delete some of the items that have expired by then, microseconds since 1970; how many were found."""
+        ids = await asyncio.to_thread(self.store.expired, by, limit=limit)
+        if ids:
+            await self._commit(WriteRequest([DeleteOp(one, expired_by=by) for one in ids]), None)
+        return len(ids)
+
     def _draft(self, place: int, item: Item | Refusal, written: Written) -> _Draft | None:
         if isinstance(item, Refusal):
             written.refusals.append(item)

@@ -26,6 +26,7 @@ from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
 from engine.pipeline.calls import SearchAnswer, SearchCall
+from engine.pipeline.row_images import write_last_image
 from engine.pipeline.search import count, matching_ids
 from engine.pipeline.searcher import Searcher, SearchLane
 from engine.schema_file import validate_new_attribute
@@ -43,6 +44,9 @@ from engine.types import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+_EXPIRED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,11 @@ class Collection:
             await self.visible(written.sequence, deadline)
         return written
 
+    async def delete_expired(self) -> None:
+        """Delete what has expired, which no search finds any more, some at a time."""
+        while await self._writer.delete_expired(self.index.clock(), limit=_EXPIRED_AT_ONCE) == _EXPIRED_AT_ONCE:
+            pass
+
     async def delete_by_filter(
         self, tree: Filter, *, visibility: Visibility, request_id: str = "", deadline: float | None = None
     ) -> Written:
@@ -280,7 +289,17 @@ class Collection:
     def close(self) -> None:
         """Once nothing searches or writes any more."""
         self.keep_query_log()
+        self._keep_rows()
         self.store.close()
+
+    def _keep_rows(self) -> None:
+        """For a quick start; that it fails loses nothing either."""
+        if self.index.sequence == self.index.image_sequence:
+            return
+        try:
+            write_last_image(self.store, self.index)
+        except EngineError as error:
+            logger.warning("the rows of %s could not be written to an image: %s", self.name, error)
 
     def keep_query_log(self) -> None:
         """Write down which queries to tune with; that it fails loses no item and stops nothing."""

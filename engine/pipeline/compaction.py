@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from engine.index.version_index import Lists, VersionIndex
 from engine.pipeline.operations import Report, follow
 from engine.store import Change
 from engine.store.compaction import Compaction
-from engine.types import Int64Array
+from engine.types import Int64Array, Times
 from kernels.cpu import rows_of_mask
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class _Moment:
     live: Int64Array
     places: Int64Array
     ids: list[object]
+    times: Mapping[int, tuple[int, Times]]
     n_rows: int
     sequence: int
 
@@ -103,9 +105,10 @@ async def _prepared(
 def _moment(index: VersionIndex) -> _Moment:
     """In the search lane's thread."""
     rows = index.rows
-    live = rows_of_mask(rows.alive, end_row=rows.n_rows)
+    live = rows_of_mask(rows.living_bits(), end_row=rows.n_rows)
     places = np.flatnonzero(rows.first_rows[live] == live)
-    return _Moment(live, places, rows.ids[live[places]].tolist(), rows.n_rows, index.sequence)
+    ids = rows.ids[live[places]].tolist()
+    return _Moment(live, places, ids, rows.schedule.items(), rows.n_rows, index.sequence)
 
 
 class _Filling:
@@ -144,6 +147,10 @@ class _Filling:
                 live.append(replace(row, first_row=place))
         next_row = int(moment.places[end]) if end < len(moment.places) else len(moment.live)
         self._new.recover(live, n_rows=next_row, sequence=moment.sequence)
+        for row in live:
+            timed = moment.times.get(int(moment.live[row.first_row]))
+            if timed is not None:
+                self._new.rows.put_times(row.first_row, *timed)
 
 
 async def _renumbered(

@@ -47,6 +47,7 @@ from engine.pipeline.device_loss import DeviceLoss
 from engine.pipeline.list_building import restore_lists
 from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
+from engine.pipeline.row_images import recover_rows
 from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.snapshots import in_thread, restore
 from engine.pipeline.upkeep import Upkeep
@@ -384,7 +385,9 @@ class Engine:
             costs_are_given=self._given_costs is not None,
         )
         index.masks = self.masks
-        index.recover(store.live_rows(version.id), n_rows=store.row_count(version.id), sequence=store.sequence)
+        recover_rows(store, index)
+        for first_row, n_rows, times in store.timed_rows():
+            index.rows.put_times(first_row, n_rows, times)
         log = query_log_path(store.segments(version.id).folder)
         if self.settings.log_queries:
             index.query_log = QueryLog.load(log, version.dimension)

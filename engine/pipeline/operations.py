@@ -1,4 +1,4 @@
-"""What runs for long, where one can see it and end it: training, tuning, compaction, snapshots. On the event loop.
+"""What runs for long, where one can see it and end it: training, compaction, snapshots, more. On the event loop.
 
 Operations live as long as the process; of those that have ended the latest are kept.
 """
@@ -28,8 +28,8 @@ _POLL_SECONDS = 0.1
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """``kind`` is compact, snapshot, restore, train or tune. ``error`` is None until it has failed; ``result``: what
-    it has made, of one that makes something.
+    """``kind`` is checkpoint, compact, snapshot, restore, train or tune. ``error`` is None until it has failed;
+    ``result``: what it has made, of one that makes something.
     """
 
     number: int

@@ -85,6 +85,7 @@ def search_jobs(
     backend: Backend, jobs: Sequence[SearchJob], *, monitor: RecallMonitor | None = None
 ) -> list[JobResult | EngineError]:
     """Answer jobs over one index; one outcome for each. A query that cannot be answered fails alone."""
+    jobs[0].index.tick()
     batch = Batch(backend, jobs[0].index, jobs)
     began = time.perf_counter()
     evaluate_filters(batch)
@@ -110,11 +111,13 @@ def search_jobs(
 
 def count(index: VersionIndex, program: FilterProgram) -> int:
     """Live items that pass the filter."""
+    index.tick()
     return len(matching_ids(index, program)) if index.schema.chunk > 1 else mask_of(index, program).survivors
 
 
 def matching_ids(index: VersionIndex, program: FilterProgram) -> npt.NDArray[Any]:
     """The ids of live items that pass the filter, in the order of their rows."""
+    index.tick()
     rows = mask_of(index, program).of.rows
     ids: npt.NDArray[Any] = index.rows.ids[rows[index.rows.first_rows[rows] == rows]]
     return ids

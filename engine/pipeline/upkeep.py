@@ -1,5 +1,6 @@
 """Index upkeep in the background: which collection needs what, and when. Training inverted lists when they pay, tuning
-them again with live queries, writing rows anew without the dead ones, folding the tail, making int8 codes.
+them again with live queries, writing rows anew without the dead ones, keeping an image of them for a quick start,
+folding the tail, making int8 codes.
 
 Training runs in a child process of idle priority; folding, coding and the filling of a new index in slices of about
 2 ms when the search lane has nothing else to do. Searches wait for none of it. On the event loop.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.backend.protocol import Backend
 from engine.config import Settings
+from engine.errors import EngineError
 from engine.index.query_log import ENOUGH
 from engine.index.version_index import VersionIndex
 from engine.pipeline import snapshots
@@ -25,6 +27,7 @@ from engine.pipeline.compaction import compact
 from engine.pipeline.list_building import build, tune
 from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallWindows
+from engine.pipeline.row_images import write_image
 
 if TYPE_CHECKING:
     from engine.pipeline.collection import Collection, Lanes
@@ -40,6 +43,8 @@ _LOOK_SECONDS = 5.0
 """Between two looks at collections that nobody writes to."""
 _TUNED_FOR_SECONDS = 600.0
 """Lists tuned with live queries are not tuned again before, however low their recall is found."""
+_CHANGED_SHARE = 0.1
+"""Of the items, as changes since the last image: so much more would a start have to do."""
 _LEAST_DEAD_ROWS = 10_000
 """Fewer take too little to be worth the work."""
 
@@ -132,6 +137,8 @@ class Upkeep:
         """Write a snapshot of what is committed when its turn comes; ``to``: an address that it is copied to."""
 
         async def work(collection: Collection, operation: Operation) -> None:
+            if self._wants_image(collection.index):
+                await self._checkpoint(collection, operation)
             root, kept = self._settings.snapshots, self._settings.snapshots_kept
             manifest = await snapshots.create(collection, root, kept=kept, to=to, report=operation.report)
             operation.result = manifest
@@ -145,6 +152,8 @@ class Upkeep:
             self._begin(watched, "train", self._build)
         elif self._wants_compaction(index):
             self._begin(watched, "compact", self._compact)
+        elif self._wants_image(index):
+            self._begin(watched, "checkpoint", self._checkpoint)
         elif self._wants_tuning(watched):
             self._begin(watched, "tune", self._tune)
 
@@ -159,6 +168,11 @@ class Upkeep:
     def _wants_compaction(self, index: VersionIndex) -> bool:
         dead = index.rows.n_rows - index.rows.n_alive
         return dead >= _LEAST_DEAD_ROWS and dead > self._settings.compact_dead_share * index.rows.n_rows
+
+    def _wants_image(self, index: VersionIndex) -> bool:
+        """Where a start would have more to do again than it may; after a compaction that is all there ever was."""
+        changes = index.sequence - index.image_sequence
+        return changes > max(self._settings.row_image_changes, _CHANGED_SHARE * index.rows.n_items)
 
     def _wants_tuning(self, watched: _Watched) -> bool:
         """Once there are queries enough to tune with, and again where recall is found to be below its target."""
@@ -201,6 +215,15 @@ class Upkeep:
             await asyncio.sleep(_LOOK_SECONDS)
             for watched in tuple(self._watched.values()):
                 self.consider(watched.collection)
+                await self._delete_expired(watched.collection)
+
+    async def _delete_expired(self, collection: Collection) -> None:
+        if not len(collection.index.rows.schedule):
+            return
+        try:
+            await collection.delete_expired()
+        except EngineError as error:
+            logger.warning("expired items of %s are not deleted yet: %s", collection.name, error)
 
     def _begin(self, watched: _Watched, kind: str, work: _Work) -> Operation:
         operation = self._operations.start(kind, watched.collection.name, partial(self._run, watched, work))
@@ -237,6 +260,12 @@ class Upkeep:
         await compact(collection, self._backend, threads=self._settings.compute_threads, report=operation.report)
         rows, seconds = collection.index.rows.n_rows, time.perf_counter() - began
         logger.info("collection %s: compacted from %d to %d rows in %.1f s", collection.name, before, rows, seconds)
+
+    async def _checkpoint(self, collection: Collection, operation: Operation) -> None:
+        began = time.perf_counter()
+        await write_image(collection, operation.report)
+        sequence, seconds = collection.index.image_sequence, time.perf_counter() - began
+        logger.info("collection %s: an image of its rows at sequence %d in %.1f s", collection.name, sequence, seconds)
 
     def _count_as_tuned(self, collection: Collection) -> None:
         watched = self._watched.get(collection.name)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from engine.errors import InvalidArgument
 from engine.store.writes import Conflict
 from engine.types import (
+    ALWAYS,
     AttributeSpec,
     AttributeType,
     AttributeValue,
@@ -18,6 +19,7 @@ from engine.types import (
     ItemId,
     Schema,
     TextField,
+    Times,
     Timestamp,
     VersionInfo,
 )
@@ -100,7 +102,20 @@ class ItemCodec:
         return _to_json({name: convert(attributes[name]) if convert else attributes[name] for name, convert in ordered})
 
     def decode_attributes(self, encoded: str) -> dict[str, AttributeValue]:
-        decoded: dict[str, Any] = json.loads(encoded)
+        return self._converted(json.loads(encoded))
+
+    def decode_many(self, encoded: Sequence[str]) -> list[dict[str, AttributeValue]]:
+        """As ``decode_attributes`` for each: parsed as one text, which is twice as fast.
+
+        Raises:
+            ValueError: one of them is no attribute set.
+        """
+        decoded = json.loads(f"[{','.join(encoded)}]")
+        if len(decoded) != len(encoded):
+            raise ValueError("attributes are not JSON")
+        return [*map(self._converted, decoded)]
+
+    def _converted(self, decoded: dict[str, Any]) -> dict[str, AttributeValue]:
         converters = self._from_json
         for name, value in decoded.items():
             convert = converters[name]
@@ -115,6 +130,19 @@ class ItemCodec:
     def _filterable_part(self, encoded: str) -> str:
         # As text, for 0.0 equals -0.0 but is another value.
         return repr([entry for entry in json.loads(encoded).items() if entry[0] in self._filterable])
+
+
+def encode_times(times: Times) -> tuple[int | None, int | None]:
+    """What the columns hold: microseconds since 1970."""
+    begins, ends = times.visible_from, times.expires_at
+    return None if begins is None else begins.micros, None if ends is None else ends.micros
+
+
+def decode_times(visible_from: int | None, expires_at: int | None) -> Times:
+    """The inverse of ``encode_times``."""
+    if visible_from is None and expires_at is None:
+        return ALWAYS
+    return Times(*(None if one is None else Timestamp(one) for one in (visible_from, expires_at)))
 
 
 def with_conflicts(reply: bytes, conflicts: Sequence[Conflict]) -> bytes:

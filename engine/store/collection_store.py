@@ -28,7 +28,7 @@ from engine.store.segments import VectorSegments
 from engine.store.snapshots import Moment
 from engine.store.writes import Change, LiveRow, LoggedChange, WriteOutcome, WriteRequest
 from engine.store.writing import StoreLimits, StoreWriter, row_numbers
-from engine.types import AttributeSpec, ItemId, Schema, StoredItem, VersionInfo
+from engine.types import AttributeSpec, ItemId, Schema, StoredItem, Times, VersionInfo
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _DEFAULT_LIMITS = StoreLimits()
 
 
 class CollectionStore:
-    """One collection's folder. commit, add_attribute, close and abandon belong to one thread; all else to any.
+    """One collection's folder. commit, sync, add_attribute, close and abandon belong to one thread; all else to any.
 
     The vectors of a small group are in the log beside the items that name them, until the segments are synced; those of
     a large one are synced before they are named. A group with a durable request syncs the log; any other leaves it to
@@ -145,15 +145,27 @@ class CollectionStore:
         with write_faults("commit"):
             plan = self._writer.plan(self._codec, self._counters, requests)
             outcomes = [plan.add(request) for request in requests]
-            # What a durable request repeats may not have been durable when it was written.
-            if durable or not plan.is_empty:
+            if not plan.is_empty:
                 self._writer.write(plan, durable=durable)
+            elif durable:
+                # What the request repeats may not have been durable when it was written, and a transaction that
+                # changes nothing syncs nothing.
+                self._writer.sync()
         self._counters = plan.counters
         if self._compaction is not None and not plan.is_empty:
             changes = [change for outcome in outcomes for change in outcome.changes]
             self._compaction.note(CommittedGroup(changes, list(plan.moved_items()), plan.deleted_keys()))
         self._writer.checkpoint_if_due()
         return outcomes
+
+    def sync(self) -> None:
+        """Make all that is committed survive power loss, however it was committed.
+
+        Raises:
+            ReadOnly: the disk refused.
+        """
+        with write_faults("syncing"):
+            self._writer.sync()
 
     def hold_moment(self) -> Moment:
         """What is committed now, to be written to a snapshot by any thread; the caller releases it.
@@ -233,6 +245,14 @@ class CollectionStore:
     def remove_old_rows(self) -> None:
         """Give back the disk that earlier generations of the rows take."""
         _remove_other_generations(self._folder, self._version)
+
+    def timed_rows(self) -> list[tuple[int, int, Times]]:
+        """(first row, rows, times) of the items that are not seen at all times."""
+        return self._reader.timed_rows(version=self._number)
+
+    def expired(self, by: int, *, limit: int) -> list[ItemId]:
+        """Some of the items that have expired by then, microseconds since 1970."""
+        return self._reader.expired(by, limit=limit)
 
     def live_rows_of(self, ids: Sequence[ItemId]) -> list[LiveRow]:
         """Of the items that are there now, in no order."""
@@ -326,9 +346,10 @@ def version_folder(folder: Path, version: VersionInfo) -> Path:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Files of the index images that are whole."""
-    told = sorted(folder.glob("ivfpq-*.json"))
-    return [path for one in told for path in (one, one.with_suffix(".faiss")) if path.exists()]
+    """Files of the index images and row images that are whole."""
+    lists = [(path, path.with_suffix(".faiss")) for path in sorted(folder.glob("ivfpq-*.json"))]
+    rows = [(path, path.with_suffix(".image")) for path in sorted(folder.glob("rows-*.json"))]
+    return [path for files in (*lists, *rows) for path in files if path.exists()]
 
 
 def _segments_of(folder: Path, version: VersionInfo) -> VectorSegments:

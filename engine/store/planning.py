@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from engine.errors import InvalidArgument
-from engine.store.codec import ItemCodec, StoredId, to_stored_id
+from engine.store.codec import ItemCodec, StoredId, encode_times, to_stored_id
 from engine.store.writes import (
     Change,
     ChangeKind,
@@ -19,7 +19,7 @@ from engine.store.writes import (
     WriteOutcome,
     WriteRequest,
 )
-from engine.types import AttributeValue, Float32Array, ItemId, ItemUpdate
+from engine.types import ALWAYS, AttributeValue, Float32Array, ItemId, ItemUpdate, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Standing:
     text_hash: bytes
     attributes: str
     rows: RowRange
+    times: Times = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class ItemContent:
     attributes: Mapping[str, AttributeValue]
     encoded: str
     text: str | None
+    times: Times
 
 
 class GroupPlan:
@@ -115,21 +117,22 @@ class GroupPlan:
     def is_empty(self) -> bool:
         return not self.log and not self.new_requests
 
-    def item_rows(self) -> Iterator[tuple[int, StoredId, int, bytes, str, str]]:
-        """Rows of ``items`` to be written: key, id, sequence, text hash, attributes, text."""
+    def item_rows(self) -> Iterator[tuple[int, StoredId, int, bytes, str, str, int | None, int | None]]:
+        """Rows of ``items`` to be written: key, id, sequence, text hash, attributes, text, times."""
         for stored_id, write in self._writes.items():
             item = self._standing[stored_id]
             assert item is not None
             if write.text is not None:
-                yield item.key, stored_id, write.sequence, item.text_hash, item.attributes, write.text
+                content = (item.text_hash, item.attributes, write.text, *encode_times(item.times))
+                yield item.key, stored_id, write.sequence, *content
 
-    def updated_rows(self) -> Iterator[tuple[int, str, int]]:
-        """Rows of ``items`` whose text stays: sequence, attributes, key."""
+    def updated_rows(self) -> Iterator[tuple[int, str, int | None, int | None, int]]:
+        """Rows of ``items`` whose text stays: sequence, attributes, times, key."""
         for stored_id, write in self._writes.items():
             item = self._standing[stored_id]
             assert item is not None
             if write.text is None:
-                yield write.sequence, item.attributes, item.key
+                yield write.sequence, item.attributes, *encode_times(item.times), item.key
 
     def moved_items(self) -> Iterator[tuple[int, RowRange]]:
         """Keys of the items whose rows are others than before, and those rows."""
@@ -193,7 +196,7 @@ class GroupPlan:
         attributes = self._codec.encode_attributes(op.item.attributes)
         old = self._standing.get(stored_id)
         text = self._codec.encode_text(op.item.text)
-        content = ItemContent(op.id, op.text_hash, op.item.attributes, attributes, text)
+        content = ItemContent(op.id, op.text_hash, op.item.attributes, attributes, text, op.item.times)
         if op.vectors is not None:
             return self._write(stored_id, content, self._new_rows(self._checked(op.vectors)))
         if old is None or old.text_hash != op.text_hash:
@@ -209,7 +212,10 @@ class GroupPlan:
             merged.pop(name, None)
         attributes = self._codec.encode_attributes(merged)
         text = None if written is None else written.text
-        content = ItemContent(update.id, old.text_hash, merged, attributes, text)
+        times = Times(
+            update.times.visible_from or old.times.visible_from, update.times.expires_at or old.times.expires_at
+        )
+        content = ItemContent(update.id, old.text_hash, merged, attributes, text, times)
         return self._write(stored_id, content, self._rows_under(old, attributes))
 
     def _rows_under(self, old: Standing, attributes: str) -> RowRange:
@@ -223,7 +229,7 @@ class GroupPlan:
         dead = old.rows if old is not None and not in_place else _NO_ROWS
         sequence = self._log(ChangeKind.UPSERT, stored_id, added=old is None)
         self._standing[stored_id] = Standing(
-            self._key_of(stored_id, old), sequence, content.text_hash, content.encoded, rows
+            self._key_of(stored_id, old), sequence, content.text_hash, content.encoded, rows, content.times
         )
         self._writes[stored_id] = ItemWrite(sequence, content.text)
         return Change(
@@ -235,12 +241,13 @@ class GroupPlan:
             dead_n_rows=dead.n_rows,
             attributes=content.attributes,
             in_place=in_place,
+            times=content.times,
         )
 
     def _delete(self, op: DeleteOp) -> Change | None:
         stored_id = to_stored_id(op.id, self._codec.id_type)
         old = self._standing.get(stored_id)
-        if old is None:
+        if old is None or (op.expired_by is not None and not _has_expired(old.times, op.expired_by)):
             return None
         sequence = self._log(ChangeKind.DELETE, stored_id, added=-1)
         self._standing[stored_id] = None
@@ -277,3 +284,7 @@ class GroupPlan:
     def _copied_rows(self, rows: RowRange) -> RowRange:
         """Rows of this very group are not on disk yet: their copy has the same source as they have."""
         return self._new_rows(self._source_of.get(rows.first_row, rows))
+
+
+def _has_expired(times: Times, by: int) -> bool:
+    return times.expires_at is not None and times.expires_at.micros <= by

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from engine.errors import CorruptData
 from engine.store import schema_sql
-from engine.store.codec import ItemCodec, from_stored_id, to_stored_id
+from engine.store.codec import ItemCodec, decode_times, from_stored_id, to_stored_id
 from engine.store.faults import open_faults, read_faults
 from engine.store.planning import RowRange
 from engine.store.writes import ChangeKind, LiveRow, LoggedChange
-from engine.types import ItemId, StoredItem
+from engine.types import ItemId, StoredItem, Times
 
 _ROW_RANGES = np.dtype([("first_row", np.int64), ("n_rows", np.int64), ("key", np.int64)])
 _LIVE_KEYS = 4096
@@ -80,6 +80,15 @@ class StoreReader:
             finally:
                 connection.close()
 
+    def timed_rows(self, *, version: int) -> list[tuple[int, int, Times]]:
+        """(first row, rows, times) of the items that are not seen at all times."""
+        rows = self._select(schema_sql.READ_TIMED, [version])
+        return [(first_row, n_rows, decode_times(*times)) for first_row, n_rows, *times in rows]
+
+    def expired(self, by: int, *, limit: int) -> list[ItemId]:
+        """Some of the items that have expired by then, microseconds since 1970."""
+        return [from_stored_id(stored_id) for (stored_id,) in self._select(schema_sql.READ_EXPIRED, [by, limit])]
+
     def live_rows_of(self, ids: Sequence[ItemId], *, version: int) -> list[LiveRow]:
         """Those of the items that are there, in no order."""
         rows = self._select_ids(schema_sql.READ_LIVE_BY_ID, ids, before=[version])
@@ -108,8 +117,14 @@ class StoreReader:
 
 
 def _found_item(codec: ItemCodec, row: tuple[Any, ...]) -> FoundItem:
-    stored_id, sequence, text, attributes, first_row, n_rows = row
-    item = StoredItem(from_stored_id(stored_id), sequence, codec.decode_text(text), codec.decode_attributes(attributes))
+    stored_id, sequence, text, attributes, first_row, n_rows, *times = row
+    item = StoredItem(
+        from_stored_id(stored_id),
+        sequence,
+        codec.decode_text(text),
+        codec.decode_attributes(attributes),
+        times=decode_times(*times),
+    )
     return FoundItem(item, RowRange(first_row, n_rows))
 
 
@@ -122,10 +137,11 @@ def _row_ranges(connection: sqlite3.Connection, version: int) -> npt.NDArray[Any
 
 
 def _live_rows(connection: sqlite3.Connection, codec: ItemCodec, ranges: npt.NDArray[Any]) -> Iterator[LiveRow]:
-    found = schema_sql.select_in(connection, schema_sql.READ_LIVE, ranges["key"].tolist())
-    items = {key: rest for key, *rest in found}
+    found = list(schema_sql.select_in(connection, schema_sql.READ_LIVE, ranges["key"].tolist()))
+    attributes = codec.decode_many([entry[3] for entry in found])
+    items = {entry[0]: (entry, one) for entry, one in zip(found, attributes, strict=True)}
     for first_row, n_rows, key in ranges.tolist():
         if key not in items:
             raise CorruptData(f"rows from {first_row} on belong to an item that is not there")
-        stored_id, sequence, attributes = items[key]
-        yield LiveRow(from_stored_id(stored_id), first_row, n_rows, sequence, codec.decode_attributes(attributes))
+        (_, stored_id, sequence, _), own = items[key]
+        yield LiveRow(from_stored_id(stored_id), first_row, n_rows, sequence, own)

@@ -13,7 +13,7 @@ from engine.types import IdType
 
 FORMAT = 2
 """Kept as the database's user_version; a store of another format is refused, but for 1, which is brought to this one:
-it had no fresh_rows and no ``settled``."""
+it had no fresh_rows, no ``settled`` and no times."""
 
 IDS_PER_STATEMENT = 512
 
@@ -24,7 +24,16 @@ _FRESH_ROWS = """CREATE TABLE fresh_rows (
     first_row INTEGER PRIMARY KEY,
     vectors BLOB NOT NULL
 ) STRICT"""
-_FROM_1_TO_2 = ("ALTER TABLE meta ADD COLUMN settled INTEGER NOT NULL DEFAULT 0", _FRESH_ROWS)
+_EXPIRY = "CREATE INDEX items_expiry ON items (expires_at) WHERE expires_at IS NOT NULL"
+_TIMED = "CREATE INDEX items_timed ON items (key) WHERE visible_from IS NOT NULL OR expires_at IS NOT NULL"
+_FROM_1_TO_2 = (
+    "ALTER TABLE meta ADD COLUMN settled INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE items ADD COLUMN visible_from INTEGER",
+    "ALTER TABLE items ADD COLUMN expires_at INTEGER",
+    _FRESH_ROWS,
+    _EXPIRY,
+    _TIMED,
+)
 
 _TABLES = """
 CREATE TABLE meta (
@@ -46,8 +55,12 @@ CREATE TABLE items (
     sequence INTEGER NOT NULL,
     text_hash BLOB NOT NULL,
     attributes TEXT NOT NULL,
-    text TEXT NOT NULL
+    text TEXT NOT NULL,
+    visible_from INTEGER,
+    expires_at INTEGER
 ) STRICT;
+{expiry};
+{timed};
 CREATE TABLE embeddings {embeddings};
 CREATE TABLE changes (
     sequence INTEGER PRIMARY KEY,
@@ -76,15 +89,19 @@ SETTLE = "UPDATE meta SET settled = settled + 1"
 UPDATE_NEXT_ROW = "UPDATE versions SET next_row = ? WHERE number = ?"
 
 WRITE_ITEM = """
-INSERT INTO items (key, id, sequence, text_hash, attributes, text) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO items (key, id, sequence, text_hash, attributes, text, visible_from, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET sequence = excluded.sequence, text_hash = excluded.text_hash,
-    attributes = excluded.attributes, text = excluded.text
+    attributes = excluded.attributes, text = excluded.text, visible_from = excluded.visible_from,
+    expires_at = excluded.expires_at
 """
 WRITE_EMBEDDING = """
 INSERT INTO embeddings (version, item_key, first_row, n_rows) VALUES (?, ?, ?, ?)
 ON CONFLICT (version, item_key) DO UPDATE SET first_row = excluded.first_row, n_rows = excluded.n_rows
 """
-UPDATE_ITEM = "UPDATE items SET sequence = ?, attributes = ? WHERE key = ?"
+UPDATE_ITEM = """
+UPDATE items SET sequence = ?, attributes = ?, visible_from = ?, expires_at = ? WHERE key = ?
+"""
 DELETE_ITEM = "DELETE FROM items WHERE key = ?"
 DELETE_EMBEDDING = "DELETE FROM embeddings WHERE version = ? AND item_key = ?"
 WRITE_CHANGE = "INSERT INTO changes (sequence, kind, id) VALUES (?, ?, ?)"
@@ -94,17 +111,17 @@ WRITE_REQUEST = "INSERT INTO requests (request_id, sequence, deleted, reply) VAL
 PRUNE_REQUESTS = "DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?"
 
 READ_STANDING = """
-SELECT id, key, sequence, text_hash, attributes, first_row, n_rows
+SELECT id, key, sequence, text_hash, attributes, first_row, n_rows, visible_from, expires_at
 FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
 """
 READ_REQUESTS = "SELECT request_id, sequence, deleted, reply FROM requests WHERE request_id IN ({marks})"
 READ_TEXT_HASHES = "SELECT id, text_hash FROM items WHERE id IN ({marks})"
 READ_ITEMS = """
-SELECT id, sequence, text, attributes, first_row, n_rows
+SELECT id, sequence, text, attributes, first_row, n_rows, visible_from, expires_at
 FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
 """
 _SCROLL = """
-SELECT id, sequence, text, attributes, first_row, n_rows
+SELECT id, sequence, text, attributes, first_row, n_rows, visible_from, expires_at
 FROM items CROSS JOIN embeddings ON version = ? AND item_key = key
 """
 SCROLL_FROM_START = _SCROLL + "ORDER BY id LIMIT ?"
@@ -119,6 +136,11 @@ READ_LIVE_BY_ID = """
 SELECT id, first_row, n_rows, sequence, attributes
 FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
 """
+READ_TIMED = """
+SELECT first_row, n_rows, visible_from, expires_at FROM items CROSS JOIN embeddings ON version = ? AND item_key = key
+WHERE visible_from IS NOT NULL OR expires_at IS NOT NULL
+"""
+READ_EXPIRED = "SELECT id FROM items WHERE expires_at <= ? LIMIT ?"
 READ_CHANGES = "SELECT sequence, kind, id FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?"
 
 _EMBEDDINGS_COLUMNS = """(
@@ -139,7 +161,7 @@ UPDATE_VERSION = "UPDATE versions SET version = ?, next_row = ? WHERE number = ?
 
 def create_tables(connection: sqlite3.Connection, id_type: IdType) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
-    parts = {"embeddings": _EMBEDDINGS_COLUMNS, "fresh_rows": _FRESH_ROWS}
+    parts = {"embeddings": _EMBEDDINGS_COLUMNS, "fresh_rows": _FRESH_ROWS, "expiry": _EXPIRY, "timed": _TIMED}
     connection.executescript(_TABLES.format(id_type=_ID_COLUMN_TYPE[id_type], **parts))
     connection.execute(f"PRAGMA user_version = {FORMAT}")
 

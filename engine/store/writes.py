@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from engine.types import AttributeValue, Float32Array, Item, ItemId, ItemUpdate
+from engine.types import ALWAYS, AttributeValue, Float32Array, Item, ItemId, ItemUpdate, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,10 @@ class UpdateOp:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOp:
+    """``expired_by``: only an item that has expired by then, microseconds since 1970."""
+
     id: ItemId
+    expired_by: int | None = None
 
 
 WriteOp: TypeAlias = UpsertOp | UpdateOp | DeleteOp
@@ -81,7 +84,7 @@ class Change:
 
     Rows [first_row, first_row + n_rows) are new, or with ``in_place`` the ones that stay; n_rows is 0 for a delete.
     Rows [dead_first_row, dead_first_row + dead_n_rows) died. ``attributes`` are the item's now, empty for a delete.
-    ``in_place``: no more than volatile and unfilterable attributes changed.
+    ``in_place``: no more than volatile and unfilterable attributes, and times, changed.
     """
 
     sequence: int
@@ -92,6 +95,7 @@ class Change:
     dead_n_rows: int
     attributes: Mapping[str, AttributeValue]
     in_place: bool
+    times: Times = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ import numpy as np
 from engine.dtypes import StoredArray, to_stored
 from engine.errors import EngineError
 from engine.store import schema_sql
-from engine.store.codec import ItemCodec, StoredId, split_conflicts, to_stored_id, with_conflicts
+from engine.store.codec import ItemCodec, StoredId, decode_times, split_conflicts, to_stored_id, with_conflicts
 from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
+from engine.store.folders import sync_file, sync_folder
 from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
 from engine.store.segments import VectorSegments
 from engine.store.writes import WriteOp, WriteOutcome, WriteRequest
@@ -133,6 +134,13 @@ class StoreWriter:
         with self._transaction(durable=True):
             self._connection.execute(schema_sql.UPDATE_SCHEMA, [encoded])
 
+    def sync(self) -> None:
+        """Make all that is committed survive power loss, however it was committed."""
+        self._segments.sync()
+        if self._wal.exists():
+            sync_file(self._wal)
+            sync_folder(self._wal.parent)
+
     def checkpoint_if_due(self) -> None:
         """Fold the log into the database when it has grown enough; a failure is logged and tried again later."""
         size = self._wal.stat().st_size if self._wal.exists() else 0
@@ -172,8 +180,8 @@ class StoreWriter:
     def _read_standing(self, ids: Sequence[StoredId]) -> dict[StoredId, Standing]:
         rows = schema_sql.select_in(self._connection, schema_sql.READ_STANDING, ids, before=[self._version])
         return {
-            stored_id: Standing(key, sequence, text_hash, attributes, RowRange(first_row, n_rows))
-            for stored_id, key, sequence, text_hash, attributes, first_row, n_rows in rows
+            stored_id: Standing(key, sequence, text_hash, attributes, RowRange(first, n_rows), decode_times(*times))
+            for stored_id, key, sequence, text_hash, attributes, first, n_rows, *times in rows
         }
 
     def _read_seen(self, request_ids: Sequence[str]) -> dict[str, WriteOutcome]:

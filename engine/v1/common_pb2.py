@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ngine/v1/common.proto\x12\tengine.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x06Tensor\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x1f\n\x05\x64type\x18\x04 \x01(\x0e\x32\x10.engine.v1.Dtype\"f\n\x06Vector\x12)\n\x06\x66loats\x18\x01 \x01(\x0b\x32\x17.engine.v1.PackedFloatsH\x00\x12)\n\x07\x65ncoded\x18\x02 \x01(\x0b\x32\x16.engine.v1.VectorBytesH\x00\x42\x06\n\x04\x66orm\"\x1e\n\x0cPackedFloats\x12\x0e\n\x06values\x18\x01 \x03(\x02\"?\n\x0bVectorBytes\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x1f\n\x05\x64type\x18\x02 \x01(\x0e\x32\x10.engine.v1.Dtype\"2\n\x06ItemId\x12\x10\n\x06number\x18\x01 \x01(\x06H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\")\n\x07ItemIds\x12\x0f\n\x07numbers\x18\x01 \x01(\x0c\x12\r\n\x05texts\x18\x02 \x03(\t\"$\n\x08GeoPoint\x12\x0b\n\x03lat\x18\x01 \x01(\x01\x12\x0b\n\x03lon\x18\x02 \x01(\x01\"\x1d\n\x0bKeywordList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xe1\x01\n\x05Value\x12\x11\n\x07keyword\x18\x01 \x01(\tH\x00\x12*\n\x08keywords\x18\x02 \x01(\x0b\x32\x16.engine.v1.KeywordListH\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x11\n\x07integer\x18\x04 \x01(\x03H\x00\x12\x10\n\x06number\x18\x05 \x01(\x01H\x00\x12/\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12(\n\tgeo_point\x18\x07 \x01(\x0b\x32\x13.engine.v1.GeoPointH\x00\x42\x06\n\x04kind\"\xc3\x02\n\x04Item\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\'\n\x04text\x18\x02 \x03(\x0b\x32\x19.engine.v1.Item.TextEntry\x12\x33\n\nattributes\x18\x03 \x03(\x0b\x32\x1f.engine.v1.Item.AttributesEntry\x12\"\n\x07vectors\x18\x04 \x01(\x0b\x32\x11.engine.v1.Tensor\x12\x18\n\x0bif_sequence\x18\x05 \x01(\x04H\x00\x88\x01\x01\x1a+\n\tTextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x42\x0e\n\x0c_if_sequence\"\xa2\x01\n\x06\x46ilter\x12\"\n\x04must\x18\x01 \x03(\x0b\x32\x14.engine.v1.Condition\x12$\n\x06should\x18\x02 \x03(\x0b\x32\x14.engine.v1.Condition\x12&\n\x08must_not\x18\x03 \x03(\x0b\x32\x14.engine.v1.Condition\x12\x17\n\nmin_should\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_min_should\"\xf4\x01\n\tCondition\x12!\n\x05match\x18\x01 \x01(\x0b\x32\x10.engine.v1.MatchH\x00\x12!\n\x05range\x18\x02 \x01(\x0b\x32\x10.engine.v1.RangeH\x00\x12*\n\ngeo_radius\x18\x03 \x01(\x0b\x32\x14.engine.v1.GeoRadiusH\x00\x12\"\n\x06has_id\x18\x04 \x01(\x0b\x32\x10.engine.v1.HasIdH\x00\x12$\n\x07is_null\x18\x05 \x01(\x0b\x32\x11.engine.v1.IsNullH\x00\x12#\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x11.engine.v1.FilterH\x00\x42\x06\n\x04kind\"n\n\x05Match\x12\x11\n\tattribute\x18\x01 \x01(\t\x12&\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x16.engine.v1.MatchValues\x12*\n\nexcept_any\x18\x03 \x01(\x0b\x32\x16.engine.v1.MatchValues\"C\n\x0bMatchValues\x12\x10\n\x08keywords\x18\x01 \x03(\t\x12\x10\n\x08integers\x18\x02 \x03(\x03\x12\x10\n\x08\x62ooleans\x18\x03 \x03(\x08\"\x94\x01\n\x05Range\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x1c\n\x02gt\x18\x02 \x01(\x0b\x32\x10.engine.v1.Bound\x12\x1d\n\x03gte\x18\x03 \x01(\x0b\x32\x10.engine.v1.Bound\x12\x1c\n\x02lt\x18\x04 \x01(\x0b\x32\x10.engine.v1.Bound\x12\x1d\n\x03lte\x18\x05 \x01(\x0b\x32\x10.engine.v1.Bound\"e\n\x05\x42ound\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12/\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x06\n\x04kind\"U\n\tGeoRadius\x12\x11\n\tattribute\x18\x01 \x01(\t\x12#\n\x06\x63\x65nter\x18\x02 \x01(\x0b\x32\x13.engine.v1.GeoPoint\x12\x10\n\x08radius_m\x18\x03 \x01(\x01\"(\n\x05HasId\x12\x1f\n\x03ids\x18\x01 \x01(\x0b\x32\x12.engine.v1.ItemIds\"\x1b\n\x06IsNull\x12\x11\n\tattribute\x18\x01 \x01(\t*X\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44TYPE_BFLOAT16\x10\x03*R\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\r\n\tMETRIC_L2\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ngine/v1/common.proto\x12\tengine.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x06Tensor\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x1f\n\x05\x64type\x18\x04 \x01(\x0e\x32\x10.engine.v1.Dtype\"f\n\x06Vector\x12)\n\x06\x66loats\x18\x01 \x01(\x0b\x32\x17.engine.v1.PackedFloatsH\x00\x12)\n\x07\x65ncoded\x18\x02 \x01(\x0b\x32\x16.engine.v1.VectorBytesH\x00\x42\x06\n\x04\x66orm\"\x1e\n\x0cPackedFloats\x12\x0e\n\x06values\x18\x01 \x03(\x02\"?\n\x0bVectorBytes\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x1f\n\x05\x64type\x18\x02 \x01(\x0e\x32\x10.engine.v1.Dtype\"2\n\x06ItemId\x12\x10\n\x06number\x18\x01 \x01(\x06H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\")\n\x07ItemIds\x12\x0f\n\x07numbers\x18\x01 \x01(\x0c\x12\r\n\x05texts\x18\x02 \x03(\t\"$\n\x08GeoPoint\x12\x0b\n\x03lat\x18\x01 \x01(\x01\x12\x0b\n\x03lon\x18\x02 \x01(\x01\"\x1d\n\x0bKeywordList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xe1\x01\n\x05Value\x12\x11\n\x07keyword\x18\x01 \x01(\tH\x00\x12*\n\x08keywords\x18\x02 \x01(\x0b\x32\x16.engine.v1.KeywordListH\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x11\n\x07integer\x18\x04 \x01(\x03H\x00\x12\x10\n\x06number\x18\x05 \x01(\x01H\x00\x12/\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12(\n\tgeo_point\x18\x07 \x01(\x0b\x32\x13.engine.v1.GeoPointH\x00\x42\x06\n\x04kind\"\xa5\x03\n\x04Item\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\'\n\x04text\x18\x02 \x03(\x0b\x32\x19.engine.v1.Item.TextEntry\x12\x33\n\nattributes\x18\x03 \x03(\x0b\x32\x1f.engine.v1.Item.AttributesEntry\x12\"\n\x07vectors\x18\x04 \x01(\x0b\x32\x11.engine.v1.Tensor\x12\x18\n\x0bif_sequence\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cvisible_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a+\n\tTextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x42\x0e\n\x0c_if_sequence\"\xa2\x01\n\x06\x46ilter\x12\"\n\x04must\x18\x01 \x03(\x0b\x32\x14.engine.v1.Condition\x12$\n\x06should\x18\x02 \x03(\x0b\x32\x14.engine.v1.Condition\x12&\n\x08must_not\x18\x03 \x03(\x0b\x32\x14.engine.v1.Condition\x12\x17\n\nmin_should\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_min_should\"\xf4\x01\n\tCondition\x12!\n\x05match\x18\x01 \x01(\x0b\x32\x10.engine.v1.MatchH\x00\x12!\n\x05range\x18\x02 \x01(\x0b\x32\x10.engine.v1.RangeH\x00\x12*\n\ngeo_radius\x18\x03 \x01(\x0b\x32\x14.engine.v1.GeoRadiusH\x00\x12\"\n\x06has_id\x18\x04 \x01(\x0b\x32\x10.engine.v1.HasIdH\x00\x12$\n\x07is_null\x18\x05 \x01(\x0b\x32\x11.engine.v1.IsNullH\x00\x12#\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x11.engine.v1.FilterH\x00\x42\x06\n\x04kind\"n\n\x05Match\x12\x11\n\tattribute\x18\x01 \x01(\t\x12&\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x16.engine.v1.MatchValues\x12*\n\nexcept_any\x18\x03 \x01(\x0b\x32\x16.engine.v1.MatchValues\"C\n\x0bMatchValues\x12\x10\n\x08keywords\x18\x01 \x03(\t\x12\x10\n\x08integers\x18\x02 \x03(\x03\x12\x10\n\x08\x62ooleans\x18\x03 \x03(\x08\"\x94\x01\n\x05Range\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x1c\n\x02gt\x18\x02 \x01(\x0b\x32\x10.engine.v1.Bound\x12\x1d\n\x03gte\x18\x03 \x01(\x0b\x32\x10.engine.v1.Bound\x12\x1c\n\x02lt\x18\x04 \x01(\x0b\x32\x10.engine.v1.Bound\x12\x1d\n\x03lte\x18\x05 \x01(\x0b\x32\x10.engine.v1.Bound\"e\n\x05\x42ound\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12/\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x06\n\x04kind\"U\n\tGeoRadius\x12\x11\n\tattribute\x18\x01 \x01(\t\x12#\n\x06\x63\x65nter\x18\x02 \x01(\x0b\x32\x13.engine.v1.GeoPoint\x12\x10\n\x08radius_m\x18\x03 \x01(\x01\"(\n\x05HasId\x12\x1f\n\x03ids\x18\x01 \x01(\x0b\x32\x12.engine.v1.ItemIds\"\x1b\n\x06IsNull\x12\x11\n\tattribute\x18\x01 \x01(\t*X\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44TYPE_BFLOAT16\x10\x03*R\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\r\n\tMETRIC_L2\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEM_TEXTENTRY']._serialized_options = b'8\001'
   _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_DTYPE']._serialized_start=2087
-  _globals['_DTYPE']._serialized_end=2175
-  _globals['_METRIC']._serialized_start=2177
-  _globals['_METRIC']._serialized_end=2259
+  _globals['_DTYPE']._serialized_start=2185
+  _globals['_DTYPE']._serialized_end=2273
+  _globals['_METRIC']._serialized_start=2275
+  _globals['_METRIC']._serialized_end=2357
   _globals['_TENSOR']._serialized_start=70
   _globals['_TENSOR']._serialized_end=161
   _globals['_VECTOR']._serialized_start=163
@@ -59,27 +59,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALUE']._serialized_start=529
   _globals['_VALUE']._serialized_end=754
   _globals['_ITEM']._serialized_start=757
-  _globals['_ITEM']._serialized_end=1080
-  _globals['_ITEM_TEXTENTRY']._serialized_start=952
-  _globals['_ITEM_TEXTENTRY']._serialized_end=995
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=997
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=1064
-  _globals['_FILTER']._serialized_start=1083
-  _globals['_FILTER']._serialized_end=1245
-  _globals['_CONDITION']._serialized_start=1248
-  _globals['_CONDITION']._serialized_end=1492
-  _globals['_MATCH']._serialized_start=1494
-  _globals['_MATCH']._serialized_end=1604
-  _globals['_MATCHVALUES']._serialized_start=1606
-  _globals['_MATCHVALUES']._serialized_end=1673
-  _globals['_RANGE']._serialized_start=1676
-  _globals['_RANGE']._serialized_end=1824
-  _globals['_BOUND']._serialized_start=1826
-  _globals['_BOUND']._serialized_end=1927
-  _globals['_GEORADIUS']._serialized_start=1929
-  _globals['_GEORADIUS']._serialized_end=2014
-  _globals['_HASID']._serialized_start=2016
-  _globals['_HASID']._serialized_end=2056
-  _globals['_ISNULL']._serialized_start=2058
-  _globals['_ISNULL']._serialized_end=2085
+  _globals['_ITEM']._serialized_end=1178
+  _globals['_ITEM_TEXTENTRY']._serialized_start=1050
+  _globals['_ITEM_TEXTENTRY']._serialized_end=1093
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=1095
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=1162
+  _globals['_FILTER']._serialized_start=1181
+  _globals['_FILTER']._serialized_end=1343
+  _globals['_CONDITION']._serialized_start=1346
+  _globals['_CONDITION']._serialized_end=1590
+  _globals['_MATCH']._serialized_start=1592
+  _globals['_MATCH']._serialized_end=1702
+  _globals['_MATCHVALUES']._serialized_start=1704
+  _globals['_MATCHVALUES']._serialized_end=1771
+  _globals['_RANGE']._serialized_start=1774
+  _globals['_RANGE']._serialized_end=1922
+  _globals['_BOUND']._serialized_start=1924
+  _globals['_BOUND']._serialized_end=2025
+  _globals['_GEORADIUS']._serialized_start=2027
+  _globals['_GEORADIUS']._serialized_end=2112
+  _globals['_HASID']._serialized_start=2114
+  _globals['_HASID']._serialized_end=2154
+  _globals['_ISNULL']._serialized_start=2156
+  _globals['_ISNULL']._serialized_end=2183
 # @@protoc_insertion_point(module_scope)

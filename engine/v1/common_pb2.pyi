@@ -115,7 +115,7 @@ class Value(_message.Message):
     def __init__(self, keyword: _Optional[str] = ..., keywords: _Optional[_Union[KeywordList, _Mapping]] = ..., boolean: bool = ..., integer: _Optional[int] = ..., number: _Optional[float] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., geo_point: _Optional[_Union[GeoPoint, _Mapping]] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("id", "text", "attributes", "vectors", "if_sequence")
+    __slots__ = ("id", "text", "attributes", "vectors", "if_sequence", "visible_from", "expires_at")
     class TextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -135,12 +135,16 @@ class Item(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     IF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    VISIBLE_FROM_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     id: ItemId
     text: _containers.ScalarMap[str, str]
     attributes: _containers.MessageMap[str, Value]
     vectors: Tensor
     if_sequence: int
-    def __init__(self, id: _Optional[_Union[ItemId, _Mapping]] = ..., text: _Optional[_Mapping[str, str]] = ..., attributes: _Optional[_Mapping[str, Value]] = ..., vectors: _Optional[_Union[Tensor, _Mapping]] = ..., if_sequence: _Optional[int] = ...) -> None: ...
+    visible_from: _timestamp_pb2.Timestamp
+    expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[_Union[ItemId, _Mapping]] = ..., text: _Optional[_Mapping[str, str]] = ..., attributes: _Optional[_Mapping[str, Value]] = ..., vectors: _Optional[_Union[Tensor, _Mapping]] = ..., if_sequence: _Optional[int] = ..., visible_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Filter(_message.Message):
     __slots__ = ("must", "should", "must_not", "min_should")

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from engine.v1 import common_pb2 as engine_dot_v1_dot_common__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ngine/v1/ingest.proto\x12\tengine.v1\x1a\x16\x65ngine/v1/common.proto\x1a\x17google/rpc/status.proto\"\xae\x01\n\rUpsertRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x05items\x18\x02 \x03(\x0b\x32\x0f.engine.v1.Item\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12*\n\x08priority\x18\x05 \x01(\x0e\x32\x18.engine.v1.WritePriority\"]\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12\x1d\n\x02id\x18\x02 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xba\x01\n\x0eUpsertResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\x12\x17\n\x0ftruncated_items\x18\x04 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x04\x12\x17\n\x0funchanged_texts\x18\x06 \x01(\r\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\xef\x01\n\nItemUpdate\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\x39\n\nattributes\x18\x02 \x03(\x0b\x32%.engine.v1.ItemUpdate.AttributesEntry\x12\x18\n\x10\x63lear_attributes\x18\x03 \x03(\t\x12\x18\n\x0bif_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x42\x0e\n\x0c_if_sequence\"\x8a\x01\n\rUpdateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x07updates\x18\x02 \x03(\x0b\x32\x15.engine.v1.ItemUpdate\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x0eUpdateResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\"\x83\x01\n\rDeleteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"3\n\x0e\x44\x65leteResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"\xa1\x01\n\x15\x44\x65leteByFilterRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x12\n\neverything\x18\x03 \x01(\x08\x12)\n\nvisibility\x18\x04 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x05 \x01(\t\";\n\x16\x44\x65leteByFilterResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"R\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x0f\n\x07vectors\x18\x03 \x01(\x08\"=\n\nStoredItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.engine.v1.Item\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"X\n\x0bGetResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12#\n\x07missing\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\"E\n\x0c\x43ountRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\"0\n\rCountResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"~\n\rScrollRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0f\n\x07vectors\x18\x05 \x01(\x08\"O\n\x0eScrollResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*u\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x18\n\x14VISIBILITY_COMMITTED\x10\x01\x12\x16\n\x12VISIBILITY_DURABLE\x10\x02\x12\x19\n\x15VISIBILITY_SEARCHABLE\x10\x03*c\n\rWritePriority\x12\x1e\n\x1aWRITE_PRIORITY_UNSPECIFIED\x10\x00\x12\x19\n\x15WRITE_PRIORITY_NORMAL\x10\x01\x12\x17\n\x13WRITE_PRIORITY_BULK\x10\x02\x32\x9d\x04\n\rIngestService\x12=\n\x06Upsert\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse\x12G\n\x0cUpsertStream\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse(\x01\x30\x01\x12=\n\x06Update\x12\x18.engine.v1.UpdateRequest\x1a\x19.engine.v1.UpdateResponse\x12=\n\x06\x44\x65lete\x12\x18.engine.v1.DeleteRequest\x1a\x19.engine.v1.DeleteResponse\x12U\n\x0e\x44\x65leteByFilter\x12 .engine.v1.DeleteByFilterRequest\x1a!.engine.v1.DeleteByFilterResponse\x12\x34\n\x03Get\x12\x15.engine.v1.GetRequest\x1a\x16.engine.v1.GetResponse\x12:\n\x05\x43ount\x12\x17.engine.v1.CountRequest\x1a\x18.engine.v1.CountResponse\x12=\n\x06Scroll\x12\x18.engine.v1.ScrollRequest\x1a\x19.engine.v1.ScrollResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ngine/v1/ingest.proto\x12\tengine.v1\x1a\x16\x65ngine/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xae\x01\n\rUpsertRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x05items\x18\x02 \x03(\x0b\x32\x0f.engine.v1.Item\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12*\n\x08priority\x18\x05 \x01(\x0e\x32\x18.engine.v1.WritePriority\"]\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12\x1d\n\x02id\x18\x02 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xba\x01\n\x0eUpsertResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\x12\x17\n\x0ftruncated_items\x18\x04 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x04\x12\x17\n\x0funchanged_texts\x18\x06 \x01(\r\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\xd1\x02\n\nItemUpdate\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\x39\n\nattributes\x18\x02 \x03(\x0b\x32%.engine.v1.ItemUpdate.AttributesEntry\x12\x18\n\x10\x63lear_attributes\x18\x03 \x03(\t\x12\x18\n\x0bif_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cvisible_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x42\x0e\n\x0c_if_sequence\"\x8a\x01\n\rUpdateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x07updates\x18\x02 \x03(\x0b\x32\x15.engine.v1.ItemUpdate\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x0eUpdateResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\"\x83\x01\n\rDeleteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"3\n\x0e\x44\x65leteResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"\xa1\x01\n\x15\x44\x65leteByFilterRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x12\n\neverything\x18\x03 \x01(\x08\x12)\n\nvisibility\x18\x04 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x05 \x01(\t\";\n\x16\x44\x65leteByFilterResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"R\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x0f\n\x07vectors\x18\x03 \x01(\x08\"=\n\nStoredItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.engine.v1.Item\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"X\n\x0bGetResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12#\n\x07missing\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\"E\n\x0c\x43ountRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\"0\n\rCountResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"~\n\rScrollRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0f\n\x07vectors\x18\x05 \x01(\x08\"O\n\x0eScrollResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*u\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x18\n\x14VISIBILITY_COMMITTED\x10\x01\x12\x16\n\x12VISIBILITY_DURABLE\x10\x02\x12\x19\n\x15VISIBILITY_SEARCHABLE\x10\x03*c\n\rWritePriority\x12\x1e\n\x1aWRITE_PRIORITY_UNSPECIFIED\x10\x00\x12\x19\n\x15WRITE_PRIORITY_NORMAL\x10\x01\x12\x17\n\x13WRITE_PRIORITY_BULK\x10\x02\x32\x9d\x04\n\rIngestService\x12=\n\x06Upsert\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse\x12G\n\x0cUpsertStream\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse(\x01\x30\x01\x12=\n\x06Update\x12\x18.engine.v1.UpdateRequest\x1a\x19.engine.v1.UpdateResponse\x12=\n\x06\x44\x65lete\x12\x18.engine.v1.DeleteRequest\x1a\x19.engine.v1.DeleteResponse\x12U\n\x0e\x44\x65leteByFilter\x12 .engine.v1.DeleteByFilterRequest\x1a!.engine.v1.DeleteByFilterResponse\x12\x34\n\x03Get\x12\x15.engine.v1.GetRequest\x1a\x16.engine.v1.GetResponse\x12:\n\x05\x43ount\x12\x17.engine.v1.CountRequest\x1a\x18.engine.v1.CountResponse\x12=\n\x06Scroll\x12\x18.engine.v1.ScrollRequest\x1a\x19.engine.v1.ScrollResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,46 +36,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_VISIBILITY']._serialized_start=2001
-  _globals['_VISIBILITY']._serialized_end=2118
-  _globals['_WRITEPRIORITY']._serialized_start=2120
-  _globals['_WRITEPRIORITY']._serialized_end=2219
-  _globals['_UPSERTREQUEST']._serialized_start=87
-  _globals['_UPSERTREQUEST']._serialized_end=261
-  _globals['_ITEMERROR']._serialized_start=263
-  _globals['_ITEMERROR']._serialized_end=356
-  _globals['_UPSERTRESPONSE']._serialized_start=359
-  _globals['_UPSERTRESPONSE']._serialized_end=545
-  _globals['_ITEMUPDATE']._serialized_start=548
-  _globals['_ITEMUPDATE']._serialized_end=787
-  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_start=704
-  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_end=771
-  _globals['_UPDATEREQUEST']._serialized_start=790
-  _globals['_UPDATEREQUEST']._serialized_end=928
-  _globals['_UPDATERESPONSE']._serialized_start=930
-  _globals['_UPDATERESPONSE']._serialized_end=1020
-  _globals['_DELETEREQUEST']._serialized_start=1023
-  _globals['_DELETEREQUEST']._serialized_end=1154
-  _globals['_DELETERESPONSE']._serialized_start=1156
-  _globals['_DELETERESPONSE']._serialized_end=1207
-  _globals['_DELETEBYFILTERREQUEST']._serialized_start=1210
-  _globals['_DELETEBYFILTERREQUEST']._serialized_end=1371
-  _globals['_DELETEBYFILTERRESPONSE']._serialized_start=1373
-  _globals['_DELETEBYFILTERRESPONSE']._serialized_end=1432
-  _globals['_GETREQUEST']._serialized_start=1434
-  _globals['_GETREQUEST']._serialized_end=1516
-  _globals['_STOREDITEM']._serialized_start=1518
-  _globals['_STOREDITEM']._serialized_end=1579
-  _globals['_GETRESPONSE']._serialized_start=1581
-  _globals['_GETRESPONSE']._serialized_end=1669
-  _globals['_COUNTREQUEST']._serialized_start=1671
-  _globals['_COUNTREQUEST']._serialized_end=1740
-  _globals['_COUNTRESPONSE']._serialized_start=1742
-  _globals['_COUNTRESPONSE']._serialized_end=1790
-  _globals['_SCROLLREQUEST']._serialized_start=1792
-  _globals['_SCROLLREQUEST']._serialized_end=1918
-  _globals['_SCROLLRESPONSE']._serialized_start=1920
-  _globals['_SCROLLRESPONSE']._serialized_end=1999
-  _globals['_INGESTSERVICE']._serialized_start=2222
-  _globals['_INGESTSERVICE']._serialized_end=2763
+  _globals['_VISIBILITY']._serialized_start=2132
+  _globals['_VISIBILITY']._serialized_end=2249
+  _globals['_WRITEPRIORITY']._serialized_start=2251
+  _globals['_WRITEPRIORITY']._serialized_end=2350
+  _globals['_UPSERTREQUEST']._serialized_start=120
+  _globals['_UPSERTREQUEST']._serialized_end=294
+  _globals['_ITEMERROR']._serialized_start=296
+  _globals['_ITEMERROR']._serialized_end=389
+  _globals['_UPSERTRESPONSE']._serialized_start=392
+  _globals['_UPSERTRESPONSE']._serialized_end=578
+  _globals['_ITEMUPDATE']._serialized_start=581
+  _globals['_ITEMUPDATE']._serialized_end=918
+  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_start=835
+  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_end=902
+  _globals['_UPDATEREQUEST']._serialized_start=921
+  _globals['_UPDATEREQUEST']._serialized_end=1059
+  _globals['_UPDATERESPONSE']._serialized_start=1061
+  _globals['_UPDATERESPONSE']._serialized_end=1151
+  _globals['_DELETEREQUEST']._serialized_start=1154
+  _globals['_DELETEREQUEST']._serialized_end=1285
+  _globals['_DELETERESPONSE']._serialized_start=1287
+  _globals['_DELETERESPONSE']._serialized_end=1338
+  _globals['_DELETEBYFILTERREQUEST']._serialized_start=1341
+  _globals['_DELETEBYFILTERREQUEST']._serialized_end=1502
+  _globals['_DELETEBYFILTERRESPONSE']._serialized_start=1504
+  _globals['_DELETEBYFILTERRESPONSE']._serialized_end=1563
+  _globals['_GETREQUEST']._serialized_start=1565
+  _globals['_GETREQUEST']._serialized_end=1647
+  _globals['_STOREDITEM']._serialized_start=1649
+  _globals['_STOREDITEM']._serialized_end=1710
+  _globals['_GETRESPONSE']._serialized_start=1712
+  _globals['_GETRESPONSE']._serialized_end=1800
+  _globals['_COUNTREQUEST']._serialized_start=1802
+  _globals['_COUNTREQUEST']._serialized_end=1871
+  _globals['_COUNTRESPONSE']._serialized_start=1873
+  _globals['_COUNTRESPONSE']._serialized_end=1921
+  _globals['_SCROLLREQUEST']._serialized_start=1923
+  _globals['_SCROLLREQUEST']._serialized_end=2049
+  _globals['_SCROLLRESPONSE']._serialized_start=2051
+  _globals['_SCROLLRESPONSE']._serialized_end=2130
+  _globals['_INGESTSERVICE']._serialized_start=2353
+  _globals['_INGESTSERVICE']._serialized_end=2894
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,7 @@
+import datetime
+
 from engine.v1 import common_pb2 as _common_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -72,7 +75,7 @@ class UpsertResponse(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., accepted: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., truncated_items: _Optional[int] = ..., truncated_tokens: _Optional[int] = ..., unchanged_texts: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ItemUpdate(_message.Message):
-    __slots__ = ("id", "attributes", "clear_attributes", "if_sequence")
+    __slots__ = ("id", "attributes", "clear_attributes", "if_sequence", "visible_from", "expires_at")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -84,11 +87,15 @@ class ItemUpdate(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     CLEAR_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     IF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    VISIBLE_FROM_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     id: _common_pb2.ItemId
     attributes: _containers.MessageMap[str, _common_pb2.Value]
     clear_attributes: _containers.RepeatedScalarFieldContainer[str]
     if_sequence: int
-    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., clear_attributes: _Optional[_Iterable[str]] = ..., if_sequence: _Optional[int] = ...) -> None: ...
+    visible_from: _timestamp_pb2.Timestamp
+    expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., clear_attributes: _Optional[_Iterable[str]] = ..., if_sequence: _Optional[int] = ..., visible_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class UpdateRequest(_message.Message):
     __slots__ = ("collection", "updates", "visibility", "request_id")

@@ -46,8 +46,8 @@ def packed(flags: np.ndarray) -> Uint8Array:
     return np.packbits(flags, bitorder="little")
 
 
-def grown(coarse: Coarse, backend: Backend, vectors: Vectors, alive: Uint8Array) -> None:
-    while coarse.grow(backend, vectors, alive):
+def grown(coarse: Coarse, backend: Backend, vectors: Vectors, living: np.ndarray) -> None:
+    while coarse.grow(backend, vectors, lambda first, end: living[first:end]):
         pass
 
 
@@ -56,18 +56,18 @@ def test_codes_are_made_in_slices_that_never_cross_a_segment_and_know_which_rows
     n = SEGMENT_ROWS + 1000
     vectors = vectors_of([np.zeros((SEGMENT_ROWS, D), np.float16)] * 2, n)
     alive = np.random.default_rng(0).random(n) < 0.5
-    grown(coarse, recorder, vectors, packed(alive))  # type: ignore[arg-type]
+    grown(coarse, recorder, vectors, alive)  # type: ignore[arg-type]
     assert recorder.alive == alive.tolist()
     assert len(recorder.slices) > 2
     assert recorder.slices[0] == 64
     assert all(after <= 4 * before for before, after in zip(recorder.slices, recorder.slices[1:], strict=False))
-    assert not coarse.grow(recorder, vectors, packed(alive))  # type: ignore[arg-type]
+    assert not coarse.grow(recorder, vectors, lambda first, end: alive[first:end])  # type: ignore[arg-type]
 
 
 def test_new_rows_get_codes_where_those_before_end() -> None:
     recorder, coarse = Recorder(), Coarse()
     segment = np.zeros((SEGMENT_ROWS, D), np.float16)
-    everything = packed(np.ones(SEGMENT_ROWS, np.bool_))
+    everything = np.ones(SEGMENT_ROWS, np.bool_)
     for n in (100, 101, 3000):
         grown(coarse, recorder, vectors_of([segment], n), everything)  # type: ignore[arg-type]
         assert coarse.n_rows == n
@@ -87,7 +87,7 @@ def test_codes_are_wanted_where_two_passes_are_faster_and_never_where_their_cost
 def test_new_rows_are_given_codes_once_scanning_them_is_a_part_of_the_cost() -> None:
     coarse = Coarse()
     segment = np.zeros((SEGMENT_ROWS, D), np.float16)
-    grown(coarse, Recorder(), vectors_of([segment], 50_000), packed(np.ones(50_000, np.bool_)))  # type: ignore[arg-type]
+    grown(coarse, Recorder(), vectors_of([segment], 50_000), np.ones(50_000, np.bool_))  # type: ignore[arg-type]
     costs = replace(COSTS, scan_call=1e-9, scan_row=1e-12)
     assert not coarse.wants_rows(50_000, 50_000, D, costs)
     assert not coarse.wants_rows(50_001, 50_001, D, costs)
@@ -96,7 +96,7 @@ def test_new_rows_are_given_codes_once_scanning_them_is_a_part_of_the_cost() -> 
 
 def test_what_was_learned_of_depths_is_forgotten_once_the_rows_are_twice_as_many() -> None:
     recorder, coarse = Recorder(), Coarse()
-    segment, everything = np.zeros((SEGMENT_ROWS, D), np.float16), packed(np.ones(SEGMENT_ROWS, np.bool_))
+    segment, everything = np.zeros((SEGMENT_ROWS, D), np.float16), np.ones(SEGMENT_ROWS, np.bool_)
     grown(coarse, recorder, vectors_of([segment], 64), everything)  # type: ignore[arg-type]
     coarse.learn(DEPTHS_PER_K[-1], np.zeros(100, np.bool_))
     learnt = coarse.depths.rungs
@@ -115,7 +115,7 @@ def test_a_dead_row_of_whatever_values_spoils_no_proof(value: float) -> None:
     stored[:500] = to_stored(rows, "float16")
     alive = np.arange(500) != 77
     coarse = Coarse()
-    grown(coarse, BACKEND, vectors_of([stored], 500), packed(alive))
+    grown(coarse, BACKEND, vectors_of([stored], 500), alive)
     assert coarse.codes is not None
     vectors, queries = vectors_of([stored], 500), rng.standard_normal((20, D)).astype(np.float32)
     mask = np.zeros(64, np.uint8)

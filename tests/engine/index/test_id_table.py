@@ -59,3 +59,30 @@ def test_of_thousands_of_ids_those_that_are_there_are_found_in_the_order_they_ar
     asked = rng.permutation(len(ids))
     expected = [row for at in asked.tolist() if at % 2 == 0 for row in range(firsts[at], firsts[at] + counts[at])]
     assert table.rows_of(ids[asked]).tolist() == expected
+
+
+batches = st.lists(st.tuples(st.sampled_from(IDS), st.integers(1, 3)), max_size=12, unique_by=lambda one: one[0])
+
+
+@given(st.lists(batches, max_size=4))
+def test_many_put_at_once_are_as_if_put_one_after_the_other(batches: list[list[tuple[int, int]]]) -> None:
+    for name in (int, str):
+        at_once, single = (IdTable(), IdTable()) if name is int else (IdDict(), IdDict())
+        for number, batch in enumerate(batches):
+            rows = range(100 * number, 100 * number + len(batch))
+            for row, (item, count) in zip(rows, batch, strict=True):
+                single.put(name(item), row, count)
+            firsts, counts = np.array(rows, np.int64), np.array([count for _, count in batch], np.int64)
+            at_once.put_many([name(item) for item, _ in batch], firsts, counts)
+        assert len(at_once) == len(single)
+        assert at_once.memory_bytes == single.memory_bytes or name is int
+        assert [at_once.get(name(item)) for item in IDS] == [single.get(name(item)) for item in IDS]
+
+
+def test_a_table_grows_as_often_as_it_must_for_many_at_once() -> None:
+    table, ids = IdTable(), np.random.default_rng(6).integers(0, 2**63, 20_000).astype(np.uint64)
+    table.put(7, 30_000, 1)
+    table.put_many(ids.tolist(), np.arange(20_000), np.ones(20_000, np.int64))
+    assert table.rows_of(ids).tolist() == list(range(20_000))
+    assert table.get(7) == (30_000, 1)
+    assert table.memory_bytes == 16 * 65_536

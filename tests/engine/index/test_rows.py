@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.index.rows import NEVER, Rows
+from engine.types import IdType
 
 steps = st.lists(st.tuples(st.sampled_from(["add", "kill", "skip"]), st.integers(0, 9), st.integers(1, 3)), max_size=60)
 
@@ -62,3 +63,23 @@ def test_growing_keeps_what_was_there() -> None:
     assert rows.died[17] == 6000
     assert rows.rows_of(["i17", "i18", "never"]).tolist() == [18]
     assert rows.memory_bytes > 5000 * 25
+
+
+@given(st.sampled_from(["uint64", "string"]), st.lists(st.tuples(st.integers(0, 70), st.integers(1, 3)), max_size=60))
+def test_rows_added_many_at_once_are_as_if_added_one_after_the_other(
+    id_type: IdType, items: list[tuple[int, int]]
+) -> None:
+    at_once, single = Rows(id_type), Rows(id_type)
+    ids = [number if id_type == "uint64" else f"i{number}" for number in range(len(items))]
+    firsts = []
+    for item, (gap, count) in zip(ids, items, strict=True):
+        firsts.append(single.n_rows + gap)
+        single.add(item, firsts[-1], count, born=7 + len(firsts))
+    counts = np.array([count for _, count in items], np.int64)
+    for part in (slice(0, 20), slice(20, None)):
+        born = 8 + np.arange(len(items))[part]
+        at_once.add_many(ids[part], np.array(firsts, np.int64)[part], counts[part], born=born)
+    for name in ("ids", "first_rows", "born", "died", "alive"):
+        np.testing.assert_array_equal(getattr(at_once, name), getattr(single, name))
+    assert (at_once.n_rows, at_once.n_alive, at_once.n_items) == (single.n_rows, single.n_alive, single.n_items)
+    assert [at_once.rows_of_item(item) for item in ids] == [single.rows_of_item(item) for item in ids]

@@ -117,7 +117,7 @@ def test_names_can_be_moved_and_texts_chosen() -> None:
     assert (item.id, item.text, item.attributes) == ("7", {"body": "yes"}, {"pay": 1.0})
     assert item.vector is not None
     np.testing.assert_array_equal(item.vector, np.array([1, 2], np.float32))
-    assert fields.sources() == {"key", "text", "company", "salary", "v"}
+    assert fields.sources() == {"key", "text", "company", "salary", "v"} | {"_visible_from", "_expires_at"}
 
 
 @pytest.mark.parametrize("given", [{"texts": ["titel"]}, {"attributes": ["cmpany=x"]}])
@@ -162,3 +162,14 @@ def test_a_vector_may_be_written_in_several_ways(value: Any) -> None:
 def test_what_is_no_list_of_numbers_is_no_vector(value: Any) -> None:
     with pytest.raises(InvalidArgument, match="not a list of numbers"):
         to_vector(value, "v")
+
+
+def test_the_times_of_an_item_are_read_from_fields_of_their_own() -> None:
+    record = {"_id": "a", "_visible_from": "2026-01-01", "_expires_at": "2026-02-01T00:00:00Z"}
+    times = to_item(record, SCHEMA, map_fields(SCHEMA)).times
+    assert times.visible_from is not None
+    assert times.expires_at is not None
+    assert times.expires_at.micros - times.visible_from.micros == 31 * 86_400 * 10**6
+    assert to_item({"_id": "a", "_expires_at": ""}, SCHEMA, map_fields(SCHEMA)).times.are_always
+    with pytest.raises(InvalidArgument, match="_expires_at"):
+        to_item({"_id": "a", "_expires_at": "soon"}, SCHEMA, map_fields(SCHEMA))

@@ -23,6 +23,7 @@ from engine.index.tuning import Band, Setting, Tuning
 from engine.index.version_index import Lists, VersionIndex
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob, count, matching_ids, search_jobs
 from engine.types import (
+    ALWAYS,
     AttributeSpec,
     AttributeType,
     Filter,
@@ -33,6 +34,7 @@ from engine.types import (
     Schema,
     SearchParams,
     Strategy,
+    Times,
     VectorDtype,
     VersionInfo,
 )
@@ -56,6 +58,7 @@ class Change:
     dead_n_rows: int
     attributes: dict[str, Any]
     in_place: bool = False
+    times: Times = ALWAYS
 
 
 @dataclass

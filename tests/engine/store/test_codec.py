@@ -43,6 +43,19 @@ def test_attributes_come_back_equal_and_of_the_same_types(attributes: dict[str, 
     assert repr(sorted(decoded.items())) == repr(sorted(attributes.items()))
 
 
+@given(sets=st.lists(all_attributes, max_size=5))
+def test_attribute_sets_decoded_together_are_as_if_decoded_apart(sets: list[dict[str, AttributeValue]]) -> None:
+    codec = ItemCodec(schema())
+    encoded = [codec.encode_attributes(attributes) for attributes in sets]
+    assert repr(codec.decode_many(encoded)) == repr([codec.decode_attributes(one) for one in encoded])
+
+
+@pytest.mark.parametrize("damaged", [["{}, {}"], ["{}", "{"], ["{}", ""], ["", ""]])
+def test_damage_in_attribute_sets_decoded_together_is_found(damaged: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"JSON|Expecting"):
+        ItemCodec(schema()).decode_many(damaged)
+
+
 @given(text=st.dictionaries(texts, texts))
 def test_texts_come_back(text: dict[str, str]) -> None:
     codec = ItemCodec(schema())

@@ -290,16 +290,6 @@ def test_the_log_is_folded_into_the_database_beyond_its_budget(folder: Path) -> 
     store.close()
 
 
-def test_a_durable_repetition_reaches_the_disk(store: CollectionStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.commit([WriteRequest([upsert("x", vectors=vectors_of(1))], request_id="r1")])
-    events = recorded(store, monkeypatch)
-    before = store._writer._connection.total_changes
-    (outcome,) = store.commit([WriteRequest([], request_id="r1", durable=True)])
-    assert outcome.replayed
-    assert of_interest(events) == ["PRAGMA synchronous = FULL", "BEGIN IMMEDIATE", "COMMIT"]
-    assert store._writer._connection.total_changes > before
-
-
 def test_another_format_is_refused(store: CollectionStore, folder: Path) -> None:
     store._writer._connection.execute("PRAGMA user_version = 99")
     with pytest.raises(CorruptData, match="99"):
@@ -458,3 +448,26 @@ def test_items_are_looked_up_by_index(store: CollectionStore) -> None:
     ):
         plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, parameters)]
         assert all(step.startswith("SEARCH") for step in plan), plan
+
+
+def repeat(store: CollectionStore) -> None:
+    (outcome,) = store.commit([WriteRequest([], request_id="r1", durable=True)])
+    assert outcome.replayed
+
+
+@pytest.mark.parametrize("sync", [CollectionStore.sync, repeat])
+def test_what_was_committed_without_a_sync_is_synced_with_the_log_where_that_is_asked_for(
+    store: CollectionStore, folder: Path, monkeypatch: pytest.MonkeyPatch, sync: Callable[[CollectionStore], object]
+) -> None:
+    synced: list[str] = []
+
+    def record(path: Path) -> None:
+        synced.append(path.name)
+
+    monkeypatch.setattr("engine.store.writing.sync_file", record)
+    monkeypatch.setattr("engine.store.writing.sync_folder", record)
+    store.commit([WriteRequest([upsert("a", vectors=vectors_of(1))], request_id="r1")])
+    assert synced == []
+    monkeypatch.setattr(store._segments, "sync", lambda: synced.append("vectors"))
+    sync(store)
+    assert synced == ["vectors", "store.sqlite-wal", folder.name]

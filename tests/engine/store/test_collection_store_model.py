@@ -22,7 +22,7 @@ from engine.store import (
     WriteOutcome,
     WriteRequest,
 )
-from engine.types import AttributeValue, GeoPoint, IdType, ItemId, ItemUpdate, Timestamp, VectorDtype
+from engine.types import AttributeValue, GeoPoint, IdType, ItemId, ItemUpdate, Times, Timestamp, VectorDtype
 from tests.engine.store.stores import make_store, text_hash, upsert, vectors_of
 
 IDS: dict[IdType, list[ItemId]] = {
@@ -45,6 +45,8 @@ attribute_values = st.fixed_dictionaries(
         "clicks": st.integers(0, 2),
     },
 )
+some_time = st.one_of(st.none(), st.sampled_from([Timestamp(1), Timestamp(5), Timestamp(10)]))
+times = st.builds(Times, some_time, some_time)
 few_attributes = st.one_of(attribute_values, st.builds(lambda clicks: {"clicks": clicks}, st.integers(0, 2)))
 
 
@@ -57,6 +59,7 @@ class Known:
     stored: StoredArray
     first_row: int
     sequence: int
+    times: Times
 
 
 class StoreAgainstDict(RuleBasedStateMachine):
@@ -116,18 +119,18 @@ class StoreAgainstDict(RuleBasedStateMachine):
         item_id = content.draw(st.sampled_from(IDS[self.id_type]))
         kind = content.draw(st.sampled_from(["given", "given", "reuse", "reuse", "delete", "update", "update"]))
         if kind == "delete":
-            return DeleteOp(item_id)
+            return DeleteOp(item_id, content.draw(st.sampled_from([None, None, 2, 20])))
         known = self.items.get(item_id)
         wanted = content.draw(st.sampled_from([None, None, 0, known.sequence if known else 7, self.sequence]))
         if kind == "update":
             clear = content.draw(st.lists(st.sampled_from(["color", "clicks", "year"]), max_size=2, unique=True))
             values = {name: one for name, one in content.draw(few_attributes).items() if name not in clear}
-            return UpdateOp(ItemUpdate(item_id, values, tuple(clear), wanted))
+            return UpdateOp(ItemUpdate(item_id, values, tuple(clear), wanted, content.draw(times)))
         self.seed += 1
         vectors = vectors_of(self.seed, n_rows=1 + self.seed % 3) if kind == "given" else None
         title = content.draw(st.sampled_from(["one", "one", "two"]))
         op = upsert(item_id, title, content.draw(few_attributes), vectors=vectors)
-        return replace(op, item=replace(op.item, if_sequence=wanted))
+        return replace(op, item=replace(op.item, if_sequence=wanted, times=content.draw(times)))
 
     def check_outcome(self, request: WriteRequest, outcome: WriteOutcome) -> None:
         changes = iter(outcome.changes)
@@ -137,7 +140,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
             before = self.items.get(item_id)
             found = before.sequence if before else 0
             if isinstance(op, DeleteOp):
-                deleted += self.expect_delete(item_id)
+                deleted += self.expect_delete(op)
             elif op.if_sequence not in (None, found) or (isinstance(op, UpdateOp) and not before):
                 conflicts.append(Conflict(index, found, op.if_sequence))
             elif isinstance(op, UpdateOp):
@@ -153,14 +156,20 @@ class StoreAgainstDict(RuleBasedStateMachine):
                     assert self.owner_of_row.setdefault(row, item_id) == item_id
                 after = self.items.get(item_id)
                 assert change.attributes == (after.attributes if after else {})
+                assert change.times == (after.times if after else Times())
                 assert change.in_place == bool(before and after and before.first_row == after.first_row)
         assert next(changes, None) is None
         assert (outcome.stale, outcome.deleted, outcome.conflicts) == (tuple(stale), deleted, tuple(conflicts))
         assert outcome.sequence == self.sequence
 
-    def expect_delete(self, item_id: ItemId) -> int:
-        if self.items.pop(item_id, None) is None:
+    def expect_delete(self, op: DeleteOp) -> int:
+        known = self.items.get(op.id)
+        if known is None:
             return 0
+        ends = known.times.expires_at
+        if op.expired_by is not None and (ends is None or ends.micros > op.expired_by):
+            return 0
+        del self.items[op.id]
         self.sequence += 1
         return 1
 
@@ -169,8 +178,10 @@ class StoreAgainstDict(RuleBasedStateMachine):
         merged = {**old.attributes, **update.attributes}
         for name in update.clear:
             merged.pop(name, None)
-        title = old.title
-        assert self.expect_upsert(upsert(update.id, title, merged))
+        begins = update.times.visible_from or old.times.visible_from
+        ends = update.times.expires_at or old.times.expires_at
+        op = upsert(update.id, old.title, merged)
+        assert self.expect_upsert(replace(op, item=replace(op.item, times=Times(begins, ends))))
 
     def expect_upsert(self, op: UpsertOp) -> bool:
         old = self.items.get(op.item.id)
@@ -187,7 +198,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         first_row = old.first_row if kept and old is not None else self.next_row
         if not kept:
             self.next_row += len(stored)
-        self.items[op.item.id] = Known(title, attributes, stored, first_row, self.sequence)
+        self.items[op.item.id] = Known(title, attributes, stored, first_row, self.sequence, op.item.times)
         return True
 
     def check_items(self) -> None:
@@ -197,15 +208,23 @@ class StoreAgainstDict(RuleBasedStateMachine):
             known = self.items[item_id]
             assert item is not None
             assert item.vectors is not None
-            assert (item.text, item.attributes, item.sequence) == (
+            assert (item.text, item.attributes, item.sequence, item.times) == (
                 {"title": known.title},
                 known.attributes,
                 known.sequence,
+                known.times,
             )
             assert to_stored(item.vectors, self.dtype).tobytes() == known.stored.tobytes()
         assert self.store.text_hashes(IDS[self.id_type]) == {i: text_hash(k.title) for i, k in self.items.items()}
 
+        expired = {
+            i for i, k in self.items.items() if k.times.expires_at is not None and k.times.expires_at.micros <= 5
+        }
+        assert set(self.store.expired(5, limit=100)) == expired
+
     def check_rows(self) -> None:
+        timed = {(k.first_row, len(k.stored), k.times) for k in self.items.values() if not k.times.are_always}
+        assert set(self.store.timed_rows()) == timed
         expected = sorted((known.first_row, item_id) for item_id, known in self.items.items())
         live = list(self.store.live_rows("v1"))
         assert [(row.first_row, row.id) for row in live] == expected

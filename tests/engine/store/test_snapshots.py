@@ -116,13 +116,16 @@ def test_a_snapshot_holds_whole_index_images_and_the_rows_of_its_generation(
     folder = tmp_path / "books/versions/v1.1"
     for name in ("ivfpq-1.faiss", "ivfpq-1.json", "ivfpq-2.faiss", "ivfpq-3.json.new", "build-3.job"):
         (folder / name).write_text(name)
+    for name in ("rows-1.image", "rows-1.json", "rows-2.image", "rows-3.image.new"):
+        (folder / name).write_text(name)
     manifest = taken(store, tmp_path / "snapshots")
-    images = [Path(file.path).name for file in manifest.files if "ivfpq" in file.path or "build" in file.path]
-    assert images == ["ivfpq-1.faiss", "ivfpq-1.json"]
+    images = [Path(file.path).name for file in manifest.files if not file.path.endswith((".vec", ".sqlite"))]
+    assert images == ["ivfpq-1.faiss", "ivfpq-1.json", "rows-1.image", "rows-1.json"]
     before = content(store)
     store.close()
     restore_snapshot(tmp_path / "snapshots/books" / manifest.id, tmp_path / "again")
-    assert (tmp_path / "again/versions/v1.1/ivfpq-1.faiss").read_text() == "ivfpq-1.faiss"
+    for name in images:
+        assert (tmp_path / "again/versions/v1.1" / name).read_text() == name
     again = CollectionStore.open(tmp_path / "again")
     assert same(content(again), before)
     again.close()
