@@ -85,14 +85,23 @@ def _names(root: Path, collection: str) -> list[str]:
 
 
 def _collections(root: Path, names: list[str]) -> list[Verdict]:
-    from engine.index.ivfpq import read_image
     from engine.store import verify_collection
 
     verdicts = []
     for name in names:
         with _bar(name) as report:
-            verdicts.append(verify_collection(root / name, read_image=read_image, report=report))
+            verdicts.append(verify_collection(root / name, read_image=_read_image, report=report))
     return verdicts
+
+
+def _read_image(path: Path) -> None:
+    from engine.index import ivfpq, row_image
+
+    kind, _, name = path.stem.partition("-")
+    if kind == "ivfpq":
+        ivfpq.read_image(path.parent, name)
+    elif name.isdecimal():
+        row_image.load_image(path.parent, row_image.read_image(path.parent, int(name)))
 
 
 def _snapshots(root: Path, collection: str) -> list[tuple[Path, Fault | None]]:
@@ -122,7 +131,6 @@ def _repaired(
     as_json: bool,
 ) -> list[Repair]:
     """Each collection that can be, once that is agreed to; nothing where it is not."""
-    from engine.index.ivfpq import read_image
     from engine.store import can_repair, remove, repair_collection
 
     able = [one for one in verdicts if can_repair(one)]
@@ -132,7 +140,7 @@ def _repaired(
         remove(path)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return [
-        repair_collection(one, beside=data_dir, stamp=stamp, read_image=read_image, record=output.item_record)
+        repair_collection(one, beside=data_dir, stamp=stamp, read_image=_read_image, record=output.item_record)
         for one in able
     ]
 

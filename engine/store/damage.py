@@ -27,7 +27,7 @@ class FaultKind(enum.StrEnum):
     CHANGES_WRONG = "changes wrong"
     SEGMENT_MISSING = "segment missing"
     SEGMENT_SHORT = "segment short"
-    IMAGE_DAMAGED = "index image damaged"
+    IMAGE_DAMAGED = "image damaged"
     LEFTOVER = "leftover"
     SNAPSHOT_DAMAGED = "snapshot damaged"
     SNAPSHOT_HALF = "snapshot half"
@@ -69,7 +69,7 @@ _MEANINGS: Mapping[FaultKind, _Meaning] = {
     FaultKind.SEGMENT_MISSING: _Meaning("the vectors in it are lost", f"{_REPAIR} makes it anew, empty"),
     FaultKind.SEGMENT_SHORT: _Meaning("the vectors beyond its end are lost", f"{_REPAIR} makes it as long as needed"),
     FaultKind.IMAGE_DAMAGED: _Meaning(
-        "nothing is lost: lists are trained anew", f"{_REPAIR} removes it; the next start does without it too"
+        "nothing is lost: it is made anew", f"{_REPAIR} removes it; the next start does without it too"
     ),
     FaultKind.LEFTOVER: _Meaning("nothing is lost; a crash left it", f"{_REPAIR} removes it; the next start may too"),
     FaultKind.SNAPSHOT_DAMAGED: _Meaning("it cannot be restored", "remove its folder, and take another"),

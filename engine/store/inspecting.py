@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from engine.dtypes import numpy_dtype
 from engine.errors import EngineError
 from engine.items import validate_attributes
 from engine.store import schema_sql
-from engine.store.codec import ItemCodec, StoredId, decode_schema, decode_version, from_stored_id
+from engine.store.codec import ItemCodec, StoredId, decode_schema, decode_times, decode_version, from_stored_id
 from engine.store.damage import Fault, FaultKind
 from engine.store.folders import DATABASE_NAME
 from engine.store.writes import ChangeKind
-from engine.types import Schema, StoredItem, VersionInfo
+from engine.types import Schema, StoredItem, Times, VersionInfo
 
 TROUBLE = (
     sqlite3.Error,
@@ -37,10 +38,11 @@ TROUBLE = (
 
 READ_COUNTERS = "SELECT sequence, item_count, next_key FROM meta"
 READ_SCHEMA = "SELECT schema FROM meta"
-SCAN_ITEMS = "SELECT key, id, sequence, attributes, text FROM items ORDER BY key"
+ITEM_COLUMNS = ("id", "sequence", "attributes", "text", "visible_from", "expires_at")
 _SCAN_LAST = "SELECT coalesce(max(sequence), 0) FROM changes"
 _SCAN_CHANGES = "SELECT sequence, kind, id FROM changes"
 _FIRST_FORMAT = 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INDEX_WORDS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 
 RANGES = np.dtype([("first_row", np.int64), ("n_rows", np.int64), ("key", np.int64)])
@@ -141,7 +143,7 @@ def read_contents(connection: sqlite3.Connection, frame: Frame) -> Contents:
     keys: list[int] = []
     unreadable: dict[int, str] = {}
     last = int(connection.execute(_SCAN_LAST).fetchone()[0])
-    for key, *rest in connection.execute(SCAN_ITEMS):
+    for key, *rest in connection.execute(f"SELECT key, {item_columns(connection)} FROM items ORDER BY key"):
         keys.append(key)
         try:
             last = max(last, read_item(codec, *rest).sequence)
@@ -159,7 +161,21 @@ def read_contents(connection: sqlite3.Connection, frame: Frame) -> Contents:
     )
 
 
-def read_item(codec: ItemCodec, stored_id: StoredId, sequence: int, attributes: str, text: str) -> StoredItem:
+def item_columns(connection: sqlite3.Connection) -> str:
+    """``ITEM_COLUMNS`` for a statement; of those that an earlier format lacks, NULL."""
+    there = {row[1] for row in connection.execute("PRAGMA table_info(items)")}
+    return ", ".join(name if name in there else "NULL" for name in ITEM_COLUMNS)
+
+
+def read_item(
+    codec: ItemCodec,
+    stored_id: StoredId,
+    sequence: int,
+    attributes: str,
+    text: str,
+    visible_from: int | None,
+    expires_at: int | None,
+) -> StoredItem:
     """
     Raises:
         One of ``TROUBLE``: it is not what was written.
@@ -167,7 +183,8 @@ def read_item(codec: ItemCodec, stored_id: StoredId, sequence: int, attributes: 
     item_id = read_id(codec, stored_id)
     decoded = codec.decode_attributes(clean(attributes))
     validate_attributes(decoded, codec.schema, "item")
-    return StoredItem(item_id, int(sequence), read_text(codec, text), decoded)
+    times = read_times(visible_from, expires_at)
+    return StoredItem(item_id, int(sequence), read_text(codec, text), decoded, times=times)
 
 
 def read_id(codec: ItemCodec, stored_id: StoredId) -> int | str:
@@ -186,6 +203,14 @@ def read_text(codec: ItemCodec, text: str) -> dict[str, str]:
         if not isinstance(value, str):
             raise TypeError(f"text {name} is {value!r}")
     return decoded
+
+
+def read_times(visible_from: int | None, expires_at: int | None) -> Times:
+    for micros in (visible_from, expires_at):
+        if micros is not None:
+            # One that is no time of the calendar raises.
+            _EPOCH + timedelta(microseconds=micros)
+    return decode_times(visible_from, expires_at)
 
 
 def clean(text: str) -> str:

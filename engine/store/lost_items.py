@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from engine.items import validate_attributes
-from engine.store.codec import ItemCodec
-from engine.store.inspecting import TROUBLE, Contents, Frame, clean, read_id, read_item, read_text
+from engine.store.codec import ItemCodec, decode_times
+from engine.store.inspecting import (
+    ITEM_COLUMNS,
+    TROUBLE,
+    Contents,
+    Frame,
+    clean,
+    item_columns,
+    read_id,
+    read_item,
+    read_text,
+    read_times,
+)
 from engine.store.row_checks import read_rows
 from engine.store.verdict import Verdict
 from engine.types import AttributeValue, Float32Array, ItemId, StoredItem
 
 Record = Callable[[StoredItem], dict[str, Any]]
 """An item as `ebr load` reads it."""
-
-_SELECT = "SELECT id, sequence, attributes, text FROM items WHERE key = ?"
 
 
 def lost_records(
@@ -28,16 +38,16 @@ def lost_records(
     """Of all that ``verdict`` calls lost. Vectors that can be read go with them, as ``_vector``."""
     assert verdict.contents is not None
     codec = ItemCodec(frame.schema)
+    select = f"SELECT {item_columns(source)} FROM items WHERE key = ?"
     for key in verdict.lost:
-        fields = source.execute(_SELECT, [key]).fetchone()
+        fields = source.execute(select, [key]).fetchone()
         vectors = _vectors(verdict, frame, verdict.contents, key)
         try:
             item = read_item(codec, *fields)
         except TROUBLE:
-            columns = dict(zip(("id", "sequence", "attributes", "text"), fields, strict=True))
-            yield partial_record(codec, columns, record, vectors)
+            yield partial_record(codec, dict(zip(ITEM_COLUMNS, fields, strict=True)), record, vectors)
         else:
-            yield record(StoredItem(item.id, item.sequence, item.text, item.attributes, vectors))
+            yield record(replace(item, vectors=vectors))
 
 
 def partial_record(
@@ -48,7 +58,7 @@ def partial_record(
 
     def read(column: str, decode: Callable[[ItemCodec, Any], Any], otherwise: Any) -> Any:
         try:
-            return decode(codec, columns[column])
+            return decode(codec, columns.get(column))
         except TROUBLE:
             raw[f"_unreadable_{column}"] = str(columns.get(column))
             return otherwise
@@ -57,10 +67,17 @@ def partial_record(
     attributes = read("attributes", _whole_attributes, None)
     if attributes is None:
         attributes = _each_attribute(codec, columns.get("attributes"))
-    found = record(StoredItem(item_id, 0, read("text", read_text, {}), attributes, vectors))
+    times = [read(name, _time, None) for name in ("visible_from", "expires_at")]
+    text = read("text", read_text, {})
+    found = record(StoredItem(item_id, 0, text, attributes, vectors, decode_times(*times)))
     if "_unreadable_id" in raw:
         del found["_id"]
     return found | raw
+
+
+def _time(_: ItemCodec, micros: int | None) -> int | None:
+    read_times(micros, None)
+    return micros
 
 
 def _whole_attributes(codec: ItemCodec, encoded: str) -> dict[str, AttributeValue]:

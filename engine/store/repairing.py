@@ -14,6 +14,7 @@ from pathlib import Path
 from engine.backend.protocol import SEGMENT_ROWS
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec
+from engine.store.collection_store import version_folder
 from engine.store.damage import FaultKind
 from engine.store.faults import write_faults
 from engine.store.folders import DATABASE_NAME, make_folder, sync_file, sync_folder
@@ -59,6 +60,7 @@ def repair_collection(verdict: Verdict, *, beside: Path, stamp: str, read_image:
     files = _LostFiles(beside, verdict.collection, stamp)
     repair = Repair(verdict)
     with write_faults(f"repairing {verdict.collection}"):
+        _remove_images(repair)
         _repair_database(repair, files, record, lambda: verify_collection(verdict.folder, read_image=read_image))
         _remove_unused(repair)
         if repair.verdict.frame is not None and repair.verdict.contents is not None:
@@ -128,6 +130,26 @@ def _tell_lost(repair: Repair, files: _LostFiles, codec: ItemCodec, found: Salva
     if found.lost_ids:
         count = files.write(files.ids, (json.dumps(one) for one in found.lost_ids))
         repair.lost.append(f"{count:,} items could not be read; their ids are in {files.ids}")
+
+
+def _remove_images(repair: Repair) -> None:
+    """Those that may know more than the store will: of rows in any case, of lists where rows are counted anew."""
+    frame = repair.verdict.frame
+    if frame is None or all(one.kind in (FaultKind.IMAGE_DAMAGED, FaultKind.LEFTOVER) for one in repair.verdict.faults):
+        return
+    patterns = ["rows-*.json", "rows-*.image"]
+    if any(one.where == "versions" for one in repair.verdict.faults):
+        patterns += ["ivfpq-*.json", "ivfpq-*.faiss"]
+    folder = version_folder(repair.verdict.folder, frame.version)
+    # What tells of an image goes before what it tells of.
+    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    for path in found:
+        path.unlink()
+    if found:
+        sync_folder(folder)
+        repair.done.append(
+            f"images of the state before removed, to be made anew: {', '.join(one.name for one in found)}"
+        )
 
 
 def _remove_unused(repair: Repair) -> None:

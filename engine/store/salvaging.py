@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from engine.types import ItemId
 
 _FAILURES = 400_000
 """Reads that may fail in one table before the rest of it is given up: some seconds."""
+_ASKED_PER_SEEN = 10
+_ASKED_AT_LEAST = 100_000
+"""So many keys are asked for one by one, beside ten for each row that was found."""
 _LARGEST_KEY = 1 << 40
 _SUFFIXES = ("", "-wal")
 
@@ -132,10 +136,10 @@ def _copy_readable(
     if table.key not in columns:
         return
     columns = [table.key, *(one for one in columns if one != table.key)]
-    which = f"version = {frame.number} AND " if "version" in columns else ""
-    select = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {which}{table.key} BETWEEN ? AND ?"
+    which = f"version = {frame.number}" if "version" in columns else "true"
+    select = f"SELECT {', '.join(columns)} FROM {table.name} WHERE {which}"
     insert, unread = _insert(table.name, columns), list[int]()
-    for row in _rows(source, f"{select} ORDER BY {table.key}", _highest(source, table, frame), unread):
+    for row in _rows(source, select, table, _highest(source, table, frame), unread):
         try:
             target.execute(insert, row)
             done.kept[table.name] += 1
@@ -147,14 +151,31 @@ def _copy_readable(
         done.partial += _partial_items(source, columns, unread)
 
 
-def _rows(source: sqlite3.Connection, statement: str, high: int, unread: list[int]) -> Iterator[Row]:
-    """Up to ``high`` thoroughly; below and beyond, where nothing should be, as far as it goes."""
-    yield from readable(source, statement, 0, high, unread)
-    for low, end in ((high + 1, (1 << 63) - 1), (-(1 << 63), -1)):
-        try:
-            yield from source.execute(statement, [low, end])
-        except TROUBLE:
-            continue
+def _rows(source: sqlite3.Connection, select: str, table: _Table, high: int, unread: list[int]) -> Iterator[Row]:
+    """Each row once: by ranges up to ``high``, then what these passed over, as where keys of a page are in disorder."""
+    seen: set[int] = set()
+    bounded = f"{select} AND {table.key} BETWEEN ? AND ? ORDER BY {table.key}"
+    whole = f"{select} AND +{table.key} BETWEEN ? AND ?"
+    everything = (-(1 << 63), (1 << 63) - 1)
+
+    def asked_again() -> Iterator[Row]:
+        yield from _until_failure(source, whole, everything)
+        yield from _until_failure(source, bounded, (high + 1, everything[1]))
+        yield from _until_failure(source, bounded, (everything[0], -1))
+        for key in range(min(high, _ASKED_PER_SEEN * len(seen) + _ASKED_AT_LEAST) + 1):
+            if key not in seen:
+                yield from _until_failure(source, bounded, (key, key))
+
+    for row in chain(readable(source, bounded, 0, high, unread), asked_again()):
+        if row[0] not in seen:
+            seen.add(row[0])
+            yield row
+    unread[:] = [key for key in unread if key not in seen]
+
+
+def _until_failure(source: sqlite3.Connection, statement: str, bounds: tuple[int, int]) -> Iterator[Row]:
+    with suppress(*TROUBLE):
+        yield from source.execute(statement, bounds)
 
 
 def _highest(source: sqlite3.Connection, table: _Table, frame: Frame) -> int:

@@ -24,8 +24,8 @@ from engine.store.row_checks import (
 from engine.store.snapshots import MANIFEST, Report, read_manifest, verify_snapshot
 from engine.store.verdict import Verdict
 
-ReadImage = Callable[[Path, str], object]
-"""Reads the index image of that id in a folder; raises EngineError where it is not what was written."""
+ReadImage = Callable[[Path], object]
+"""Reads the index image or row image that a JSON tells of; raises EngineError where it is not what was written."""
 
 SALVAGING, SALVAGED = f"{DATABASE_NAME}.salvaging", f"{DATABASE_NAME}.salvaged"
 """A database that a repair is writing, and one that it has written whole."""
@@ -129,16 +129,18 @@ def _verify_files(verdict: Verdict, frame: Frame, read_image: ReadImage, report:
 
 def _verify_images(verdict: Verdict, frame: Frame, read_image: ReadImage) -> None:
     folder = version_folder(verdict.folder, frame.version)
-    stems = {path.stem for path in folder.glob("ivfpq-*.json")}
-    for stem in sorted(stems):
+    told_of = [*folder.glob("ivfpq-*.json"), *folder.glob("rows-*.json")]
+    stems = {path.stem for path in told_of}
+    for path in sorted(told_of):
         try:
-            read_image(folder, stem.removeprefix("ivfpq-"))
+            read_image(path)
         except TROUBLE as error:
-            verdict.add(FaultKind.IMAGE_DAMAGED, stem, told(error))
-            verdict.images += [path for path in (folder / f"{stem}.json", folder / f"{stem}.faiss") if path.exists()]
+            verdict.add(FaultKind.IMAGE_DAMAGED, path.stem, told(error))
+            verdict.images += sorted(folder.glob(f"{path.stem}.*"))
     if stems and not verdict.images:
-        verdict.sound.append("index images")
-    verdict.leftovers += sorted(path for path in folder.glob("ivfpq-*.faiss") if path.stem not in stems)
+        verdict.sound.append("images")
+    files = [*folder.glob("ivfpq-*.faiss"), *folder.glob("rows-*.image")]
+    verdict.leftovers += sorted(path for path in files if path.stem not in stems)
 
 
 def _verify_leftovers(verdict: Verdict, frame: Frame) -> None:

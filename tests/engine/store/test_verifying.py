@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engine.cli.output import item_record
-from engine.index.ivfpq import read_image
+from engine.cli.verify import _read_image as read_image
 from engine.store import (
     CollectionStore,
     DeleteOp,
@@ -252,6 +252,8 @@ def test_damaged_images_and_leftovers_are_removed(folder: Path) -> None:
     (version / "ivfpq-1.json").write_text("{}")
     (version / "ivfpq-1.faiss").write_bytes(b"lists")
     (version / "ivfpq-2.faiss").write_bytes(b"lists without a word")
+    (version / "rows-0000000000000007.json").write_text("{}")
+    (version / "rows-0000000000000008.image").write_bytes(b"arrays without a word")
     (folder / "versions/v1.1").mkdir()
     (version / "queries.npy").write_bytes(b"kept")
     verdict = verified(folder)
@@ -260,6 +262,29 @@ def test_damaged_images_and_leftovers_are_removed(folder: Path) -> None:
     assert repair.verdict.faults == []
     assert sorted(path.name for path in version.iterdir()) == ["queries.npy", "segment-000000.vec"]
     assert content(folder) == held
+
+
+def test_an_image_of_rows_from_before_a_repair_does_not_outlive_it(folder: Path) -> None:
+    filled(folder)
+    image = folder / "versions/v1/rows-0000000000000041.image"
+    image.write_bytes(b"arrays")
+    image.with_suffix(".json").write_text("{}")
+    sql(folder, "DELETE FROM embeddings WHERE item_key = 5")
+    assert repaired(folder).verdict.faults == []
+    assert not list(image.parent.glob("rows-*"))
+
+
+def test_items_taken_out_keep_the_times_they_are_seen_at(folder: Path) -> None:
+    filled(folder)
+    sql(
+        folder,
+        "UPDATE items SET visible_from = 1000000, expires_at = 2000000, text = '[]' WHERE key = 5",
+        "UPDATE items SET expires_at = 1 << 62 WHERE key = 6",
+    )
+    assert repaired(folder).verdict.faults == []
+    (five, six) = lost(folder)
+    assert (five["_visible_from"], five["_expires_at"]) == ("1970-01-01T00:00:01Z", "1970-01-01T00:00:02Z")
+    assert six["_unreadable_expires_at"] == str(1 << 62)
 
 
 def test_leftovers_alone_are_no_fault(folder: Path) -> None:
