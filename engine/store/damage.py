@@ -14,6 +14,7 @@ class FaultKind(enum.StrEnum):
     DATABASE_DAMAGED = "database damaged"
     INDEX_DAMAGED = "database index damaged"
     FORMAT_UNKNOWN = "format unknown"
+    TABLES_UNREADABLE = "tables unreadable"
     SCHEMA_UNREADABLE = "schema unreadable"
     VERSION_UNREADABLE = "version unreadable"
     COUNTERS_WRONG = "counters wrong"
@@ -53,6 +54,7 @@ _MEANINGS: Mapping[FaultKind, _Meaning] = {
     FaultKind.FORMAT_UNKNOWN: _Meaning(
         "written by another engine, or its header is damaged", f"use the engine that wrote it, or {_RESTORE}"
     ),
+    FaultKind.TABLES_UNREADABLE: _Meaning("what the database notes of its own tables is damaged", _RESTORE),
     FaultKind.SCHEMA_UNREADABLE: _Meaning("without it no item can be read", _RESTORE),
     FaultKind.VERSION_UNREADABLE: _Meaning("without it no vector can be read", _RESTORE),
     FaultKind.COUNTERS_WRONG: _Meaning(_NOTHING, f"{_REPAIR} sets them"),

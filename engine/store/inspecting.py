@@ -43,6 +43,17 @@ _SCAN_LAST = "SELECT coalesce(max(sequence), 0) FROM changes"
 _SCAN_CHANGES = "SELECT sequence, kind, id FROM changes"
 _FIRST_FORMAT = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOT_IN_FIRST = frozenset(
+    {
+        ("meta", "settled"),
+        ("items", "visible_from"),
+        ("items", "expires_at"),
+        ("fresh_rows", "first_row"),
+        ("fresh_rows", "vectors"),
+    }
+)
+
+_READ_TABLES = ("meta", "versions", "items", "embeddings", "changes", "requests", "fresh_rows")
 _INDEX_WORDS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 
 RANGES = np.dtype([("first_row", np.int64), ("n_rows", np.int64), ("key", np.int64)])
@@ -90,7 +101,7 @@ def opened(database: Path) -> Iterator[sqlite3.Connection]:
     # Without a log SQLite would make an empty one even to read.
     how = "mode=ro" if has_log else "mode=ro&immutable=1"
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?{how}", uri=True)) as connection:
-        connection.text_factory = _text
+        connection.text_factory = any_text
         yield connection
 
 
@@ -115,6 +126,8 @@ def read_frame(connection: sqlite3.Connection) -> Frame | Fault:
         return Fault(FaultKind.DATABASE_UNREADABLE, DATABASE_NAME, str(error))
     if found not in (_FIRST_FORMAT, schema_sql.FORMAT):
         return Fault(FaultKind.FORMAT_UNKNOWN, DATABASE_NAME, f"format {found}, not {schema_sql.FORMAT}")
+    if lacks := _lacking_columns(connection, is_first=found == _FIRST_FORMAT):
+        return Fault(FaultKind.TABLES_UNREADABLE, DATABASE_NAME, lacks)
     try:
         ((encoded,),) = connection.execute(READ_SCHEMA).fetchall()
         schema = decode_schema(clean(encoded))
@@ -139,6 +152,8 @@ def read_contents(connection: sqlite3.Connection, frame: Frame) -> Contents:
     Raises:
         One of ``TROUBLE``: a page cannot be read.
     """
+    if connection.execute("SELECT one FROM meta").fetchone() != (1,):
+        raise ValueError("the only row of meta is not the first")
     codec = ItemCodec(frame.schema)
     keys: list[int] = []
     unreadable: dict[int, str] = {}
@@ -155,15 +170,23 @@ def read_contents(connection: sqlite3.Connection, frame: Frame) -> Contents:
         unreadable,
         ranges[np.argsort(ranges["first_row"], kind="stable")],
         _logged(connection),
-        connection.execute(READ_COUNTERS).fetchone(),
+        read_counters(connection),
         last,
         list(_wrong_changes(connection, codec)),
     )
 
 
+def read_counters(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Sequence, items and next key; -1 for one that is no number."""
+    sequence, item_count, next_key = (
+        one if isinstance(one, int) else -1 for one in connection.execute(READ_COUNTERS).fetchone()
+    )
+    return sequence, item_count, next_key
+
+
 def item_columns(connection: sqlite3.Connection) -> str:
     """``ITEM_COLUMNS`` for a statement; of those that an earlier format lacks, NULL."""
-    there = {row[1] for row in connection.execute("PRAGMA table_info(items)")}
+    there = columns_of(connection, "items")
     return ", ".join(name if name in there else "NULL" for name in ITEM_COLUMNS)
 
 
@@ -232,8 +255,28 @@ def told(error: BaseException) -> str:
     )
 
 
-def _text(raw: bytes) -> str:
+def any_text(raw: bytes) -> str:
+    """For ``text_factory``: what is no UTF-8 too."""
     return raw.decode("utf-8", "surrogateescape")
+
+
+def _lacking_columns(connection: sqlite3.Connection, *, is_first: bool) -> str:
+    """The columns that tables should have and do not: what is noted of them may be damaged, as anything else."""
+    lacks: list[tuple[str, str]] = []
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        schema_sql.create_tables(fresh, "string")
+        for table in _READ_TABLES:
+            wanted, there = columns_of(fresh, table), columns_of(connection, table)
+            lacks += [(table, one) for one in wanted if one not in there]
+    names = [f"{table}.{one}" for table, one in lacks if not (is_first and (table, one) in _NOT_IN_FIRST)]
+    return f"no column {', '.join(names)}" if names else ""
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
+    try:
+        return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    except TROUBLE:
+        return []
 
 
 def _logged(connection: sqlite3.Connection) -> list[tuple[int, int]]:

@@ -7,18 +7,18 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.backend.protocol import SEGMENT_ROWS
 from engine.store import schema_sql
-from engine.store.codec import ItemCodec
+from engine.store.codec import ItemCodec, StoredId
 from engine.store.collection_store import version_folder
 from engine.store.damage import FaultKind
 from engine.store.faults import write_faults
 from engine.store.folders import DATABASE_NAME, make_folder, sync_file, sync_folder
-from engine.store.inspecting import Contents, Frame, opened
+from engine.store.inspecting import TROUBLE, Contents, Frame, any_text, opened, read_id
 from engine.store.lost_items import Record, lost_records, partial_record
 from engine.store.row_checks import logged_spans, missing_rows, wrong_logged
 from engine.store.salvaging import Salvage, salvage, take_over
@@ -29,6 +29,7 @@ from engine.store.writes import ChangeKind
 _FATAL = (
     FaultKind.DATABASE_UNREADABLE,
     FaultKind.FORMAT_UNKNOWN,
+    FaultKind.TABLES_UNREADABLE,
     FaultKind.SCHEMA_UNREADABLE,
     FaultKind.VERSION_UNREADABLE,
 )
@@ -182,7 +183,7 @@ def _repair_rows(repair: Repair, frame: Frame, contents: Contents, files: _LostF
 
 def _corrections(connection: sqlite3.Connection, verdict: Verdict, frame: Frame, contents: Contents) -> Iterator[str]:
     gone = [*verdict.lost, *verdict.orphans]
-    ids = [row[0] for row in schema_sql.select_in(connection, "SELECT id FROM items WHERE key IN ({marks})", gone)]
+    ids = list(_readable_ids(connection, frame, gone))
     connection.executemany(schema_sql.DELETE_EMBEDDING, [(frame.number, key) for key in gone])
     connection.executemany(schema_sql.DELETE_ITEM, [(key,) for key in verdict.lost])
     if verdict.orphans:
@@ -198,7 +199,16 @@ def _corrections(connection: sqlite3.Connection, verdict: Verdict, frame: Frame,
     yield from _set_counters(connection, frame, contents, last)
 
 
-def _log_deletes(connection: sqlite3.Connection, ids: Sequence[int | str], last: int) -> int:
+def _readable_ids(connection: sqlite3.Connection, frame: Frame, keys: Sequence[int]) -> Iterator[StoredId]:
+    codec = ItemCodec(frame.schema)
+    connection.text_factory = any_text
+    for (stored_id,) in schema_sql.select_in(connection, "SELECT id FROM items WHERE key IN ({marks})", keys):
+        with suppress(*TROUBLE):
+            read_id(codec, stored_id)
+            yield stored_id
+
+
+def _log_deletes(connection: sqlite3.Connection, ids: Sequence[StoredId], last: int) -> int:
     """As any other delete, so that whoever follows the log hears of it; the last sequence."""
     for place, stored_id in enumerate(ids, last + 1):
         connection.execute(schema_sql.WRITE_CHANGE, [place, ChangeKind.DELETE, stored_id])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec
 from engine.store.folders import DATABASE_NAME, sync_file, sync_folder
-from engine.store.inspecting import READ_COUNTERS, TROUBLE, Frame, opened, read_id
+from engine.store.inspecting import READ_SCHEMA, TROUBLE, Frame, columns_of, opened, read_counters, read_id
 from engine.store.verifying import SALVAGED, SALVAGING
 from engine.store.writes import ChangeKind
 from engine.types import ItemId
@@ -67,8 +67,7 @@ def salvage(folder: Path, frame: Frame) -> Salvage:
     with opened(folder / DATABASE_NAME) as source, closing(schema_sql.open_writer(making)) as target:
         schema_sql.create_tables(target, frame.schema.id_type)
         with schema_sql.transaction(target):
-            for name in ("meta", "versions"):
-                _copy_all(source, target, name)
+            _copy_frame(source, target)
             for table in _TABLES:
                 _copy_readable(source, target, table, frame, done)
             done.lost_ids = _lost_ids(target, ItemCodec(frame.schema), done)
@@ -121,11 +120,14 @@ def readable(connection: sqlite3.Connection, statement: str, low: int, high: int
                 pending += [(middle + 1, end), (start, middle)]
 
 
-def _copy_all(source: sqlite3.Connection, target: sqlite3.Connection, name: str) -> None:
-    columns = _common_columns(source, target, name)
-    missing = {"settled": 0} if name == "meta" and "settled" not in columns else {}
-    for row in source.execute(f"SELECT {', '.join(columns)} FROM {name}").fetchall():
-        target.execute(_insert(name, [*columns, *missing]), [*row, *missing.values()])
+def _copy_frame(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """The two tables of one row; counters are set right once the rest is known."""
+    (schema,) = source.execute(READ_SCHEMA).fetchone()
+    target.execute(schema_sql.INSERT_META, [schema])
+    target.execute(schema_sql.UPDATE_COUNTERS, [max(0, one) for one in read_counters(source)])
+    ((number, version, next_row),) = source.execute(schema_sql.READ_VERSIONS).fetchall()
+    target.execute(schema_sql.INSERT_VERSION, [number, version])
+    target.execute(schema_sql.UPDATE_NEXT_ROW, [next_row, number])
 
 
 def _copy_readable(
@@ -180,7 +182,7 @@ def _until_failure(source: sqlite3.Connection, statement: str, bounds: tuple[int
 
 def _highest(source: sqlite3.Connection, table: _Table, frame: Frame) -> int:
     """The highest key that the table may well have."""
-    sequence, _, next_key = source.execute(READ_COUNTERS).fetchone()
+    sequence, _, next_key = read_counters(source)
     noted = {"items": next_key, "embeddings": next_key, "changes": sequence, "fresh_rows": frame.next_row}
     return max(0, *(one for one in (noted.get(table.name, 0), _found_highest(source, table)) if one < _LARGEST_KEY))
 
@@ -213,8 +215,8 @@ def _lost_ids(target: sqlite3.Connection, codec: ItemCodec, done: Salvage) -> li
 
 
 def _common_columns(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> list[str]:
-    there = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
-    return [row[1] for row in target.execute(f"PRAGMA table_info({table})") if row[1] in there]
+    there = columns_of(source, table)
+    return [one for one in columns_of(target, table) if one in there]
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
