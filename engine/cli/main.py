@@ -25,6 +25,7 @@ _COMMANDS: Mapping[str, _Command] = {
     "search": _Command("search", "Find the items nearest to a text, a vector or an item."),
     "collection": _Command("collection", "Create, list, show, compact and delete collections."),
     "snapshot": _Command("snapshot", "Create, list, restore and verify snapshots."),
+    "verify": _Command("verify", "Tell what of a data directory is sound, and repair it."),
     "operation": _Command("operation", "List, show and cancel what runs for long."),
     "get": _Command("items", "Show items by id."),
     "delete": _Command("items", "Delete items by id."),

@@ -331,12 +331,20 @@ class Engine:
         """One collection that cannot be opened, whatever the reason, does not keep the others from being served."""
         try:
             return self._open(name)
+        except CorruptData as error:
+            told = self._with_remedy(name, error.message)
+            logger.error("collection %s cannot be served: %s", name, told)
+            return told
         except EngineError as error:
             logger.error("collection %s cannot be served: %s", name, error)
             return error
         except Exception as error:
             logger.exception("collection %s cannot be served", name)
-            return CorruptData(f"opening collection {name!r} failed: {error!r}")
+            return self._with_remedy(name, f"opening collection {name!r} failed: {error!r}")
+
+    def _with_remedy(self, name: str, message: str) -> CorruptData:
+        command = f"ebr verify --data-dir {self.settings.data_dir} --collection {name}"
+        return CorruptData(f"{message}; stop the server and see `{command}`", collection=name)
 
     def _open(self, name: str) -> Collection:
         store = CollectionStore.open(self._root / name)

@@ -141,5 +141,5 @@ def test_a_collection_that_fails_to_open_in_a_way_nobody_foresaw_does_not_stop_t
     with serving(tmp_path) as running, a_client(running) as client:
         assert client.count("sound") == 1
         assert not client.is_serving("broken")
-        with pytest.raises(CorruptData, match="broken"):
+        with pytest.raises(CorruptData, match=r"broken.*`ebr verify --data-dir"):
             client.count("broken")
