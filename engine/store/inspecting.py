@@ -43,16 +43,8 @@ _SCAN_LAST = "SELECT coalesce(max(sequence), 0) FROM changes"
 _SCAN_CHANGES = "SELECT sequence, kind, id FROM changes"
 _FIRST_FORMAT = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOT_IN_FIRST = frozenset(
-    {
-        ("meta", "settled"),
-        ("items", "visible_from"),
-        ("items", "expires_at"),
-        ("fresh_rows", "first_row"),
-        ("fresh_rows", "vectors"),
-    }
-)
-
+_NOT_IN_FIRST = ("meta.settled", "items.visible_from", "items.expires_at", "fresh_rows.first_row", "fresh_rows.vectors")
+_META_CHECK = "CHECK (one = 1)"
 _READ_TABLES = ("meta", "versions", "items", "embeddings", "changes", "requests", "fresh_rows")
 _INDEX_WORDS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 
@@ -152,8 +144,7 @@ def read_contents(connection: sqlite3.Connection, frame: Frame) -> Contents:
     Raises:
         One of ``TROUBLE``: a page cannot be read.
     """
-    if connection.execute("SELECT one FROM meta").fetchone() != (1,):
-        raise ValueError("the only row of meta is not the first")
+    _check_meta(connection)
     codec = ItemCodec(frame.schema)
     keys: list[int] = []
     unreadable: dict[int, str] = {}
@@ -260,15 +251,22 @@ def any_text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
+def _check_meta(connection: sqlite3.Connection) -> None:
+    """What SQLite holds against whoever writes, and overlooks when it reads."""
+    (noted,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'meta'").fetchone()
+    if _META_CHECK not in noted or connection.execute("SELECT one FROM meta").fetchone() != (1,):
+        raise ValueError("the constraint of table meta is damaged or does not hold")
+
+
 def _lacking_columns(connection: sqlite3.Connection, *, is_first: bool) -> str:
     """The columns that tables should have and do not: what is noted of them may be damaged, as anything else."""
-    lacks: list[tuple[str, str]] = []
+    lacks: list[str] = []
     with closing(sqlite3.connect(":memory:")) as fresh:
         schema_sql.create_tables(fresh, "string")
         for table in _READ_TABLES:
-            wanted, there = columns_of(fresh, table), columns_of(connection, table)
-            lacks += [(table, one) for one in wanted if one not in there]
-    names = [f"{table}.{one}" for table, one in lacks if not (is_first and (table, one) in _NOT_IN_FIRST)]
+            there = columns_of(connection, table)
+            lacks += [f"{table}.{one}" for one in columns_of(fresh, table) if one not in there]
+    names = [one for one in lacks if not (is_first and one in _NOT_IN_FIRST)]
     return f"no column {', '.join(names)}" if names else ""
 
 

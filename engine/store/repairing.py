@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.backend.protocol import SEGMENT_ROWS
+from engine.errors import CorruptData
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, StoredId
 from engine.store.collection_store import version_folder
 from engine.store.damage import FaultKind
 from engine.store.faults import write_faults
 from engine.store.folders import DATABASE_NAME, make_folder, sync_file, sync_folder
-from engine.store.inspecting import TROUBLE, Contents, Frame, any_text, opened, read_id
+from engine.store.inspecting import TROUBLE, Contents, Frame, any_text, opened, read_id, told
 from engine.store.lost_items import Record, lost_records, partial_record
 from engine.store.row_checks import logged_spans, missing_rows, wrong_logged
 from engine.store.salvaging import Salvage, salvage, take_over
@@ -56,19 +57,28 @@ def repair_collection(verdict: Verdict, *, beside: Path, stamp: str, read_image:
 
     Raises:
         ReadOnly: the disk refused; what was done so far stands, and can be gone on with.
+        CorruptData: damage of a kind that nobody foresaw; the same.
     """
     assert can_repair(verdict)
-    files = _LostFiles(beside, verdict.collection, stamp)
-    repair = Repair(verdict)
-    with write_faults(f"repairing {verdict.collection}"):
-        _remove_images(repair)
-        _repair_database(repair, files, record, lambda: verify_collection(verdict.folder, read_image=read_image))
-        _remove_unused(repair)
-        if repair.verdict.frame is not None and repair.verdict.contents is not None:
-            _repair_rows(repair, repair.verdict.frame, repair.verdict.contents, files, record)
-            _repair_segments(repair, repair.verdict.frame, repair.verdict.contents)
+    repair, files = Repair(verdict), _LostFiles(beside, verdict.collection, stamp)
+    what = f"repairing {verdict.collection}"
+    try:
+        with write_faults(what):
+            _repair(repair, files, record, lambda: verify_collection(verdict.folder, read_image=read_image))
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise CorruptData(f"{what} failed: {told(error)}; what it had done stands") from error
     repair.verdict = verify_collection(verdict.folder, read_image=read_image)
     return repair
+
+
+def _repair(repair: Repair, files: _LostFiles, record: Record, verify: Callable[[], Verdict]) -> None:
+    _remove_images(repair)
+    _repair_database(repair, files, record, verify)
+    _remove_unused(repair)
+    frame, contents = repair.verdict.frame, repair.verdict.contents
+    if frame is not None and contents is not None:
+        _repair_rows(repair, frame, contents, files, record)
+        _repair_segments(repair, frame, contents)
 
 
 class _LostFiles:
@@ -119,8 +129,8 @@ def _salvage(repair: Repair, files: _LostFiles, record: Record) -> None:
     found = salvage(folder, frame)
     _tell_lost(repair, files, ItemCodec(frame.schema), found, record)
     kept = take_over(folder, files.stamp)
-    told = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in found.kept.items() if count)
-    repair.done.append(f"the database was salvaged: {told or 'nothing'}; the damaged one is kept as {kept}")
+    kinds = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in found.kept.items() if count)
+    repair.done.append(f"the database was salvaged: {kinds or 'nothing'}; the damaged one is kept as {kept}")
 
 
 def _tell_lost(repair: Repair, files: _LostFiles, codec: ItemCodec, found: Salvage, record: Record) -> None:
