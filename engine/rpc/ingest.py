@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,9 @@ from engine.rpc.status import status_of
 from engine.telemetry.metrics import Metrics
 from engine.types import Filter, Item, ItemId, ItemUpdate, Priority, StoredItem, Visibility
 from engine.v1 import common_pb2, ingest_pb2
+
+_STREAMED_AT_ONCE = 64
+"""Requests of one stream that may be under way."""
 
 _DEFAULT_PAGE = 100
 _PRIORITIES: Mapping[int, Priority] = {
@@ -53,8 +57,37 @@ class IngestServicer:
     async def upsert_stream(
         self, requests: AsyncIterator[ingest_pb2.UpsertRequest], call: Call
     ) -> AsyncIterator[ingest_pb2.UpsertResponse]:
-        async for request in requests:
-            yield await self.upsert(request, call)
+        """Requests are under way together where no item of theirs is to be encoded: they reach the commit lane in the
+        order they came, and are committed as a group. Others wait for those before them.
+        """
+        under_way: asyncio.Queue[asyncio.Task[ingest_pb2.UpsertResponse] | None] = asyncio.Queue(_STREAMED_AT_ONCE)
+
+        async def read() -> None:
+            last: asyncio.Task[ingest_pb2.UpsertResponse] | None = None
+            try:
+                async for request in requests:
+                    is_encoded = all(item.HasField("vectors") for item in request.items)
+                    if not is_encoded and last is not None:
+                        await asyncio.wait([last])
+                    last = asyncio.create_task(self.upsert(request, call))
+                    await under_way.put(last)
+                    if not is_encoded:
+                        await asyncio.wait([last])
+            finally:
+                await under_way.put(None)
+
+        reading = asyncio.create_task(read())
+        try:
+            while (task := await under_way.get()) is not None:
+                yield await task
+            await reading
+        finally:
+            reading.cancel()
+            while not under_way.empty():
+                if (left := under_way.get_nowait()) is not None:
+                    left.cancel()
+                    # Nobody is told any more.
+                    left.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def update(self, request: ingest_pb2.UpdateRequest, call: Call) -> ingest_pb2.UpdateResponse:
         written = await self._engine.collection(request.collection).update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from engine.client import RetrievalClient
-from engine.errors import CollectionNotFound, InvalidArgument, VersionMismatch
+from engine.errors import CollectionNotFound, InvalidArgument, LimitExceeded, VersionMismatch
+from engine.store import WriteOutcome, WriteRequest
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -212,3 +214,50 @@ def test_a_schema_without_a_metric_takes_the_encoders_own(own_server: Serving) -
         other = stub.CreateCollection(admin_pb2.CreateCollectionRequest(schema=plain), timeout=60).collection
     assert made.versions[0].metric == common_pb2.METRIC_DOT
     assert other.versions[0].metric == common_pb2.METRIC_COSINE
+
+
+def test_requests_of_a_stream_are_under_way_together_and_written_in_their_order(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema())
+        store = own_server.server.engine.collections["points"].store
+        groups: list[int] = []
+        real = store.commit
+
+        def counted(requests: Sequence[WriteRequest]) -> list[WriteOutcome]:
+            groups.append(len(requests))
+            return real(requests)
+
+        store.commit = counted  # type: ignore[method-assign]
+        batches = [[Item(1, {}, {"rank": n}, np.full(4, n, np.float32))] for n in range(300)]
+        replies = list(client.upsert_stream("points", batches, visibility=SEEN))
+        assert [reply.accepted for reply in replies] == [1] * 300
+        assert [reply.sequence for reply in replies] == list(range(1, 301))
+        assert sum(groups) == 300
+        assert max(groups) > 1, "one at a time"
+        (stored,) = client.get("points", [1], vectors=True)
+        assert stored.attributes == {"rank": 299}
+
+
+def test_texts_in_a_stream_keep_their_place_among_vectors(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(text_schema())
+        vector = np.ones(own_server.encoder.dimension, np.float32)
+        batches = [
+            [Item("one", {"title": f"turn {n}"}, {"price": n}, None if n % 3 == 0 else vector)] for n in range(40)
+        ]
+        replies = list(client.upsert_stream("things", batches))
+        assert [reply.sequence for reply in replies] == list(range(1, 41))
+        (stored,) = client.get("things", ["one"])
+        assert (stored.text["title"], stored.attributes["price"]) == ("turn 39", 39)
+
+
+def test_a_request_that_is_refused_ends_its_stream_after_those_before_it(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema())
+        limit = own_server.server.engine.limits.upsert_items
+        good = [Item(1, {}, {}, np.ones(4, np.float32))]
+        replies = client.upsert_stream("points", [good, good, good * (limit + 1), good])
+        assert [next(replies).accepted, next(replies).accepted] == [1, 1]
+        with pytest.raises(LimitExceeded):
+            next(replies)
+        assert client.upsert("points", good).accepted == 1
