@@ -155,7 +155,8 @@ def _copy_readable(
 
 def _rows(source: sqlite3.Connection, select: str, table: _Table, high: int, unread: list[int]) -> Iterator[Row]:
     """Each row once: by ranges up to ``high``, then what these passed over, as where keys of a page are in disorder."""
-    seen: set[int] = set()
+    seen: dict[int, int] = {}
+    yielded: set[int] = set()
     bounded = f"{select} AND {table.key} BETWEEN ? AND ? ORDER BY {table.key}"
     whole = f"{select} AND +{table.key} BETWEEN ? AND ?"
     everything = (-(1 << 63), (1 << 63) - 1)
@@ -169,8 +170,9 @@ def _rows(source: sqlite3.Connection, select: str, table: _Table, high: int, unr
                 yield from _until_failure(source, bounded, (key, key))
 
     for row in chain(readable(source, bounded, 0, high, unread), asked_again()):
-        if row[0] not in seen:
-            seen.add(row[0])
+        # A key that was changed may be another's: both rows are told, and the caller keeps what it can.
+        if seen.setdefault(row[0], hash(row)) != hash(row) or row[0] not in yielded:
+            yielded.add(row[0])
             yield row
     unread[:] = [key for key in unread if key not in seen]
 

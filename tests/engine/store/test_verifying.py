@@ -460,7 +460,7 @@ def sqlite_calls_it_sound(folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("seed", [*range(53), 1185, 1202, 1303, 1398, 2178, 3498, 3800])
+@pytest.mark.parametrize("seed", [*range(53), 1185, 1202, 1303, 1398, 2178, 3498, 3800, 7238, 7358, 8019])
 def test_whatever_bytes_change_it_is_told_and_a_repair_makes_nothing_worse(
     tmp_path: Path, sound_store: Path, seed: int
 ) -> None:
