@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CorruptData, SnapshotNotFound
+from engine.errors import CorruptData, SnapshotNotFound, Unavailable
 from engine.files import file_sha256
 from engine.store import schema_sql
 from engine.store.codec import decode_schema, encode_schema
@@ -151,7 +151,7 @@ def list_snapshots(root: Path, collection: str) -> list[Manifest]:
     for path in (root / collection).glob(f"[!.]*/{MANIFEST}"):
         try:
             found.append(read_manifest(path.parent))
-        except CorruptData:
+        except (CorruptData, Unavailable):
             continue
     return sorted(found, key=lambda one: (one.created_micros, one.id), reverse=True)
 
@@ -160,14 +160,17 @@ def read_manifest(folder: Path) -> Manifest:
     """
     Raises:
         SnapshotNotFound: there is none.
-        CorruptData: it cannot be read.
+        CorruptData: it is damaged.
+        Unavailable: the disk is failing.
     """
     path = folder / MANIFEST
     try:
         return Manifest.from_json(json.loads(path.read_text("utf-8")))
     except FileNotFoundError as error:
         raise SnapshotNotFound(str(folder)) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error}", path=path) from error
+    except ValueError as error:
         raise CorruptData(f"{path}: {error}", path=path) from error
 
 
@@ -177,6 +180,7 @@ def verify_snapshot(folder: Path, *, report: Report = lambda stage, done: None) 
     Raises:
         SnapshotNotFound: there is none.
         CorruptData: a file is missing or is not the one that was written.
+        Unavailable: the disk is failing.
     """
     manifest = read_manifest(folder)
     done = 0
@@ -185,8 +189,10 @@ def verify_snapshot(folder: Path, *, report: Report = lambda stage, done: None) 
         report("verifying", done / max(manifest.n_bytes, 1))
         try:
             digest = file_sha256(path)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise CorruptData(f"snapshot {manifest.id}: {error}", path=path) from error
+        except OSError as error:
+            raise Unavailable(f"snapshot {manifest.id} cannot be read: {error}", path=path) from error
         if digest != file.sha256:
             raise CorruptData(f"snapshot {manifest.id}: {file.path} has sha256 {digest}, not {file.sha256}", path=path)
         done += file.n_bytes

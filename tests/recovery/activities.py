@@ -1,7 +1,4 @@
-"""What a server is doing when it is killed: a line of ``ACTIVITIES`` each. Writes follow from (seed, number) alone.
-
-Snapshot, compaction and restore are to be added to the table as they come.
-"""
+"""What a server is doing when it is killed: a line of ``ACTIVITIES`` each. Writes follow from (seed, number) alone."""
 
 from __future__ import annotations
 
@@ -58,12 +55,19 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """``deletes``: share of calls that delete; ``among``: ids they choose from; ``trains``: again and again."""
+    """``deletes``: share of calls that delete; ``among``: ids they choose from.
+
+    ``trains``, ``compacts``, ``snapshots``: again and again beside the writes; each snapshot becomes a second
+    collection, which is deleted again. ``images``: of rows, after a few hundred changes.
+    """
 
     deletes: float
     among: int
     folds: bool = False
     trains: bool = False
+    compacts: bool = False
+    snapshots: bool = False
+    images: bool = False
     seconds: float = 0.4
 
 
@@ -73,6 +77,9 @@ ACTIVITIES: dict[str, Activity] = {
     "deletes": Activity(deletes=0.6, among=_IDS),
     "folding": Activity(deletes=0.1, among=_IDS, folds=True),
     "training": Activity(deletes=0.1, among=_IDS, trains=True, seconds=4.0),
+    "compaction": Activity(deletes=0.1, among=_IDS, compacts=True, seconds=3.0),
+    "snapshots": Activity(deletes=0.1, among=_IDS, snapshots=True, seconds=1.0),
+    "images": Activity(deletes=0.1, among=_IDS, images=True, seconds=1.0),
 }
 
 

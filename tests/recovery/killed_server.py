@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import Settings
+from engine.errors import CorruptData
 from engine.limits import Limits
 from engine.pipeline import upkeep
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
+from engine.pipeline.operations import Operation
+from engine.store import list_snapshots, verify_snapshot
 from tests.recovery.activities import ACTIVITIES, SCHEMA, TASKS, Activity, Value, Write, first_writes, write_of
 from tests.recovery.inspection import what_is_wrong
 
 RECALL = 0.95
+_COPY = "copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ async def serve(order: Order) -> None:
     activity = ACTIVITIES[order.activity]
     if activity.trains:
         upkeep._GROWTH_TO_RETRAIN = 0.0
+    if activity.images:
+        upkeep._CHANGED_SHARE = 0.0
     settings = Settings(
         data_dir=order.data_dir,
         costs_file=order.costs_file,
@@ -48,6 +54,8 @@ async def serve(order: Order) -> None:
         recall_target=RECALL,
         min_rows_to_train=1000 if activity.trains else 10**9,
         recall_check_share=0.0,
+        compact_dead_share=1.0,
+        row_image_changes=300 if activity.images else 10**9,
     )
     engine = Engine(settings, Limits(), health=lambda name, serves: None)
     await engine.load()
@@ -58,10 +66,50 @@ async def serve(order: Order) -> None:
         while await collection.lanes.search.call(collection.index.fold):
             pass
     found, wrong = await what_is_wrong(collection, order.known, order.in_flight, recall=RECALL)
+    wrong += [f"{name} is not served: {error}" for name, error in engine._failed.items()]
+    wrong += _wrong_snapshots(settings.snapshots)
     _say(*(["wrong", repr(wrong)] if wrong else ["sound", *map(str, found)]))
+    if _COPY in engine.collections:
+        await engine.delete(_COPY)
     await asyncio.gather(
-        _tell_of_lists(collection), *[_write(collection, activity, order, task) for task in range(TASKS)]
+        _tell_of_lists(collection),
+        *([_compact(engine, collection)] if activity.compacts else []),
+        *([_snapshot(engine, collection)] if activity.snapshots else []),
+        *[_write(collection, activity, order, task) for task in range(TASKS)],
     )
+
+
+def _wrong_snapshots(root: Path) -> list[str]:
+    """Whatever is listed is whole."""
+    wrong = []
+    for manifest in list_snapshots(root, SCHEMA.name):
+        try:
+            verify_snapshot(root / SCHEMA.name / manifest.id)
+        except CorruptData as error:
+            wrong.append(str(error))
+    return wrong
+
+
+async def _compact(engine: Engine, collection: Collection) -> None:
+    while True:
+        await _done(engine.upkeep.compact(collection))
+        _say("compacted")
+
+
+async def _snapshot(engine: Engine, collection: Collection) -> None:
+    while True:
+        await _done(operation := engine.upkeep.snapshot(collection))
+        await _done(engine.restore(SCHEMA.name, snapshot=operation.result.id, url="", into=_COPY))
+        assert engine.collections[_COPY].store.sequence == operation.result.sequence
+        await engine.delete(_COPY)
+        _say("restored")
+
+
+async def _done(operation: Operation) -> None:
+    assert operation.task is not None
+    await asyncio.wait([operation.task])
+    if operation.error is not None:
+        raise operation.error
 
 
 async def _begin(engine: Engine) -> Collection:

@@ -1,10 +1,8 @@
-"""What is swept with faults: short histories of acknowledged steps on a store, each one a line of ``SCENARIOS``.
-
-Snapshot, compaction and restore are to be added to the table as they come.
-"""
+"""What is swept with faults: short histories of acknowledged steps on a store, each one a line of ``SCENARIOS``."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from engine.backend.protocol import SEGMENT_ROWS
-from engine.errors import CorruptData, ReadOnly
+from engine.errors import CorruptData, ReadOnly, Unavailable
 from engine.index.build import remove_leftovers as remove_build_leftovers
 from engine.index.costs import Costs
 from engine.index.ivfpq import (
@@ -36,10 +34,13 @@ from engine.store import (
     WriteRequest,
     delete_collection_folder,
     list_collections,
+    list_snapshots,
     remove_leftovers,
+    verify_snapshot,
     version_folder,
 )
 from engine.store.faults import write_faults
+from engine.store.snapshots import remove_old_snapshots, restore_snapshot, write_snapshot
 from engine.types import AttributeSpec, AttributeType
 from tests.engine.store.stores import DIMENSION, schema, upsert, vectors_of, version
 
@@ -64,10 +65,14 @@ class Stage:
     def folder(self) -> Path:
         return self.collections / "books"
 
+    @property
+    def snapshots(self) -> Path:
+        return self.collections.parent / "snapshots"
+
     def open(self) -> None:
         """As a server does: leftovers go, then what is there is opened."""
         remove_leftovers(self.collections)
-        if list_collections(self.collections):
+        if "books" in list_collections(self.collections):
             self.store = CollectionStore.open(self.folder, limits=self.limits)
 
     def close(self) -> None:
@@ -76,9 +81,17 @@ class Stage:
             self.store = None
 
     def look(self) -> State:
+        """Whatever is listed as a snapshot, or is there as a copy, is whole."""
         if self.store is None:
             return None
-        return state_of(self.store), lists_of(version_folder(self.folder, version()))
+        taken = list_snapshots(self.snapshots, "books")
+        for one in taken:
+            verify_snapshot(self.snapshots / "books" / one.id)
+        copies = [name for name in list_collections(self.collections) if name != "books"]
+        for name in copies:
+            CollectionStore.open(self.collections / name).close()
+        told = ([one.sequence for one in taken], copies)
+        return state_of(self.store), lists_of(version_folder(self.folder, self.store.versions[0])), told
 
     @property
     def opened(self) -> CollectionStore:
@@ -217,6 +230,54 @@ def lists_of(folder: Path) -> State:
     return None
 
 
+def _compact(stage: Stage) -> None:
+    """As a server does, with a write in between."""
+    store = stage.opened
+    if store.versions[0].generation:
+        return
+    try:
+        compaction = store.begin_compaction()
+        rows = [(row.first_row, row.n_rows) for row in store.live_rows("v1")]
+        live = np.array([row for first, n in rows for row in range(first, first + n)], np.int64)
+        compaction.begin(live, sequence=store.sequence)
+        while compaction.copy():
+            pass
+        while compaction.stage():
+            pass
+        store.finish_compaction()
+    except Unavailable:
+        with suppress(Unavailable):
+            store.give_up_compaction()
+        raise
+    store.remove_old_rows()
+
+
+def _snapshot(stage: Stage) -> None:
+    moment = stage.opened.hold_moment()
+    try:
+        write_snapshot(stage.snapshots, moment)
+    finally:
+        moment.release()
+    remove_old_snapshots(stage.snapshots, "books", kept=1)
+
+
+def _remove_snapshots(stage: Stage) -> None:
+    """A whole one may be there, of which the disk would not sync the name."""
+    shutil.rmtree(stage.snapshots, ignore_errors=True)
+
+
+def _remove_copy(stage: Stage) -> None:
+    shutil.rmtree(stage.collections / "copy", ignore_errors=True)
+
+
+def _restore(stage: Stage) -> None:
+    """Into a second collection, which is opened where it is looked at."""
+    (folder,) = (stage.snapshots / "books").iterdir()
+    copy = stage.collections / "copy"
+    if not copy.exists():
+        restore_snapshot(folder, copy)
+
+
 def _nothing(_: Stage) -> None:
     """Opening and closing are what is swept."""
 
@@ -264,6 +325,7 @@ def mixed(*, durable: bool) -> Step:
     )
 
 
+SNAPSHOT = Step(_snapshot, is_durable=True)
 DELETE = commit(DeleteOp("a"), DeleteOp("b"), DeleteOp("nobody"), durable=True)
 FOLDS_SOON = StoreLimits(wal_bytes=1)
 
@@ -284,6 +346,11 @@ SCENARIOS: dict[str, Scenario] = {
     "open-after-a-crash": Scenario(Step(_nothing, is_durable=False), [EARLIER_DURABLE, EARLIER], SEED, restarts=True),
     "close": Scenario(Step(Stage.close, is_durable=True), [EARLIER_DURABLE, EARLIER], SEED, stays_open=False),
     "save-lists": Scenario(save_lists(2), [EARLIER_DURABLE], (*SEED, save_lists(1)), stays_open=False, least_calls=20),
+    "compact": Scenario(Step(_compact, is_durable=True), [EARLIER_DURABLE, EARLIER], SEED, least_calls=20),
+    "snapshot": Scenario(SNAPSHOT, [EARLIER_DURABLE], SEED, clears=_remove_snapshots, least_calls=20),
+    "restore": Scenario(
+        Step(_restore, is_durable=True), [EARLIER_DURABLE], (*SEED, SNAPSHOT), clears=_remove_copy, least_calls=20
+    ),
     "create": Scenario(CREATE, clears=_drop, least_calls=30),
     "drop": Scenario(Step(_drop, is_durable=True), [EARLIER], SEED),
 }
