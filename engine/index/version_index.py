@@ -188,21 +188,21 @@ class VersionIndex:
 
     def apply(self, changes: Sequence[Change], *, sequence: int) -> None:
         """Make committed changes visible, all at once; those of an earlier sequence number are passed over."""
-        appended: list[Mapping[str, AttributeValue]] = []
+        written: dict[ItemId, Change] = {}
         for change in changes:
             if change.sequence <= self.sequence:
                 continue
+            if change.in_place or change.id in written:
+                self._append(written)
             if change.in_place:
-                self._append_columns(appended)
                 self.columns.set_volatile(change.first_row, change.n_rows, change.attributes)
                 self.rows.put_times(change.first_row, change.n_rows, change.times)
                 continue
             if change.dead_n_rows:
                 self.rows.kill(change.id, died=change.sequence)
             if change.n_rows:
-                self._append_row(change, appended)
-                self.rows.put_times(change.first_row, change.n_rows, change.times)
-        self._append_columns(appended)
+                written[change.id] = change
+        self._append(written)
         self.sequence = max(self.sequence, sequence)
 
     def start_from(self, rows: Rows, columns: Columns, *, sequence: int) -> None:
@@ -274,15 +274,16 @@ class VersionIndex:
     def rows_of(self, ids: Ids) -> Int64Array:
         return self.rows.rows_of(ids)
 
-    def _append_row(self, row: LiveRow | Change, appended: list[Mapping[str, AttributeValue]]) -> None:
-        gap = row.first_row - self.rows.n_rows
-        if gap > 0:
-            self._append_columns(appended)
-            self.columns.append_dead(gap)
-        self.rows.add(row.id, row.first_row, row.n_rows, born=row.sequence)
-        appended.extend([row.attributes] * row.n_rows)
+    def _append(self, written: dict[ItemId, Change]) -> None:
+        """Many at a time: one by one they would hold up searches for longer."""
+        if written:
+            self._append_items(list(written.values()))
+        for change in written.values():
+            if not change.times.are_always:
+                self.rows.put_times(change.first_row, change.n_rows, change.times)
+        written.clear()
 
-    def _append_items(self, items: Sequence[LiveRow]) -> None:
+    def _append_items(self, items: Sequence[LiveRow | Change]) -> None:
         first_rows = np.array([item.first_row for item in items], np.int64)
         n_rows = np.array([item.n_rows for item in items], np.int64)
         born = np.array([item.sequence for item in items], np.int64)
