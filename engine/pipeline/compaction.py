@@ -11,9 +11,10 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.backend.protocol import Backend
 from engine.errors import FailedPrecondition
@@ -21,6 +22,7 @@ from engine.index.build import BuildJob, start_renumbering
 from engine.index.ivfpq import index_path
 from engine.index.version_index import Lists, VersionIndex
 from engine.pipeline.operations import Report, follow
+from engine.pipeline.snapshots import in_thread
 from engine.store import Change
 from engine.store.compaction import Compaction
 from engine.types import Int64Array, Times
@@ -36,11 +38,13 @@ _FIRST_SLICE_ITEMS = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Moment:
-    """What lived at a sequence number: rows, ascending, and the place among them of each item's first, with its id."""
+    """What lived at a sequence number: rows, ascending, and the place among them of each item's first. ``ids``: of all
+    rows, a view that what is appended later does not change.
+    """
 
     live: Int64Array
     places: Int64Array
-    ids: list[object]
+    ids: npt.NDArray[Any]
     times: Mapping[int, tuple[int, Times]]
     n_rows: int
     sequence: int
@@ -55,15 +59,15 @@ async def compact(collection: Collection, backend: Backend, *, threads: int, rep
     """
     commit, store = collection.lanes.commit, collection.store
     schema = store.schema
-    compaction = await commit.call(store.begin_compaction)
     try:
+        compaction = await commit.call(store.begin_compaction)
         new = await _prepared(collection, compaction, backend, threads, report)
         report("switching", 0.0)
         if store.schema is not schema:
             raise FailedPrecondition("an attribute was added while rows were compacted")
         await commit.call(lambda: _finish(collection, new))
     except BaseException:
-        # A switch that has happened leaves nothing to give up.
+        # Whether it was cancelled while it began or in the midst; a switch that has happened leaves nothing to give up.
         commit.post(store.give_up_compaction)
         raise
     await collection.lanes.search.call(lambda: None)
@@ -79,7 +83,8 @@ async def _prepared(
     moment = await search.call(lambda: _moment(index))
     compaction.begin(moment.live, sequence=moment.sequence)
     report("copying", 0.0)
-    while await asyncio.to_thread(compaction.copy):
+    # Waited for where this is cancelled: files must not be closed under a thread that writes to them.
+    while await in_thread(lambda told: compaction.copy(), report):
         report("copying", compaction.progress)
     report("staging", 0.0)
     while await commit.call(compaction.stage):
@@ -107,8 +112,7 @@ def _moment(index: VersionIndex) -> _Moment:
     rows = index.rows
     live = rows_of_mask(rows.living_bits(), end_row=rows.n_rows)
     places = np.flatnonzero(rows.first_rows[live] == live)
-    ids = rows.ids[live[places]].tolist()
-    return _Moment(live, places, ids, rows.schedule.items(), rows.n_rows, index.sequence)
+    return _Moment(live, places, rows.ids, rows.schedule.items(), rows.n_rows, index.sequence)
 
 
 class _Filling:
@@ -138,10 +142,11 @@ class _Filling:
     def _fill(self, first: int, end: int) -> None:
         moment = self._moment
         places = moment.places[first:end].tolist()
-        found = {row.id: row for row in self._store.live_rows_of(moment.ids[first:end])}  # type: ignore[arg-type]
+        ids = moment.ids[moment.live[moment.places[first:end]]].tolist()
+        found = {row.id: row for row in self._store.live_rows_of(ids)}
         live = []
-        for item_id, place in zip(moment.ids[first:end], places, strict=True):
-            row = found.get(item_id)  # type: ignore[call-overload]
+        for item_id, place in zip(ids, places, strict=True):
+            row = found.get(item_id)
             # An item that has other rows by now gets them when its change is done again.
             if row is not None and row.first_row == moment.live[place]:
                 live.append(replace(row, first_row=place))
