@@ -12,6 +12,7 @@ import pytest
 
 from engine.client import RetrievalClient
 from engine.errors import Cancelled, FailedPrecondition, InvalidArgument, OperationNotFound, ReadOnly
+from engine.store import CollectionStore
 from engine.store.compaction import Compaction
 from engine.types import (
     AttributeSpec,
@@ -272,3 +273,30 @@ def test_ties_keep_their_order(tmp_path: Path) -> None:
         before = [hit.id for hit in client.search("points", VECTORS[0], params=SearchParams(k=60)).hits]
         client.wait_for_operation(client.compact_collection("points"))
         assert [hit.id for hit in client.search("points", VECTORS[0], params=SearchParams(k=60)).hits] == before
+
+
+def test_a_compaction_cancelled_while_it_begins_can_be_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+    real = CollectionStore.begin_compaction
+
+    def waiting(store: CollectionStore) -> Compaction:
+        entered.set()
+        gate.wait(30)
+        return real(store)
+
+    with serving(tmp_path, min_rows_to_train=10**9) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:100])
+        load(client, VECTORS[:50])
+        with monkeypatch.context() as patch:
+            patch.setattr(CollectionStore, "begin_compaction", waiting)
+            operation = client.compact_collection("points")
+            assert entered.wait(30)
+            client.cancel_operation(operation.name)
+            with pytest.raises(Cancelled):
+                client.wait_for_operation(operation)
+            gate.set()
+        client.wait_for_operation(client.compact_collection("points"))
+        assert rows(client) == 100
