@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 
 import numpy as np
@@ -58,14 +59,21 @@ class IngestServicer:
         self, requests: AsyncIterator[ingest_pb2.UpsertRequest], call: Call
     ) -> AsyncIterator[ingest_pb2.UpsertResponse]:
         """Requests are under way together where no item of theirs is to be encoded: they reach the commit lane in the
-        order they came, and are committed as a group. Others wait for those before them.
+        order they came, and are committed as a group. Others wait for those before them, and so does what would make
+        a group's worth of items under way more than that: a stream that brings many is held back, not refused.
         """
         under_way: asyncio.Queue[asyncio.Task[ingest_pb2.UpsertResponse] | None] = asyncio.Queue(_STREAMED_AT_ONCE)
+        most_items, sizes = self._engine.settings.commit_batch_items, deque[int]()
+        told = asyncio.Event()
 
         async def read() -> None:
             last: asyncio.Task[ingest_pb2.UpsertResponse] | None = None
             try:
                 async for request in requests:
+                    while sizes and sum(sizes) + len(request.items) > most_items:
+                        told.clear()
+                        await told.wait()
+                    sizes.append(len(request.items))
                     is_encoded = all(item.HasField("vectors") for item in request.items)
                     if not is_encoded and last is not None:
                         await asyncio.wait([last])
@@ -80,6 +88,8 @@ class IngestServicer:
         try:
             while (task := await under_way.get()) is not None:
                 yield await task
+                sizes.popleft()
+                told.set()
             await reading
         finally:
             reading.cancel()

@@ -238,6 +238,13 @@ def test_requests_of_a_stream_are_under_way_together_and_written_in_their_order(
         assert stored.attributes == {"rank": 299}
 
 
+def test_a_stream_of_more_items_than_may_wait_is_held_back_and_not_refused(tmp_path: Path) -> None:
+    with serving(tmp_path, commit_batch_items=20, commit_queue_items=40) as few, a_client(few) as client:
+        client.create_collection(vector_schema())
+        batches = [[Item(n * 30 + m, {}, {}, np.ones(4, np.float32)) for m in range(30)] for n in range(60)]
+        assert sum(reply.accepted for reply in client.upsert_stream("points", batches)) == 1800
+
+
 def test_texts_in_a_stream_keep_their_place_among_vectors(own_server: Serving) -> None:
     with a_client(own_server) as client:
         client.create_collection(text_schema())
