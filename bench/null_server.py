@@ -16,6 +16,7 @@ from engine.backend.protocol import Backend, CoarseCodes, IvfPqIndex, Proven, To
 from engine.dtypes import StoredArray
 from engine.errors import CorruptData
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
+from kernels.fusion import Fusion
 
 PROGRAM = ("-m", "bench.null_server")
 
@@ -46,10 +47,19 @@ class NullBackend:
         k: int,
         first_row: int = 0,
         end_row: int | None = None,
+        fusion: Fusion | None = None,
     ) -> TopK:
         return _same_rows(len(queries), k)
 
-    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
+    def gather(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        rows: Sequence[Int64Array],
+        *,
+        k: int,
+        fusion: Fusion | None = None,
+    ) -> TopK:
         return _same_rows(len(queries), k)
 
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:

@@ -15,7 +15,8 @@ class Limits:
     ``filter_conditions``: conditions of a filter in all. ``exclude_ids``: ids a query leaves out. ``text_bytes``: UTF-8
     bytes of one text. ``item_bytes``: an item with its texts, attributes and vectors. ``upsert_items``: items a call.
     ``page_size``: items a page. ``message_bytes``: one request. ``reply_hits``: k x queries of one call. ``dimension``:
-    of a vector. ``attributes``: of a schema. ``chunk``: embeddings an item.
+    of a vector. ``attributes``: of a schema. ``chunk``: embeddings an item. ``scoring_terms``: of one query's score.
+    ``overlap_values``: keywords of one term.
     """
 
     k: int = 100_000
@@ -32,3 +33,5 @@ class Limits:
     dimension: int = 8192
     attributes: int = 256
     chunk: int = 64
+    scoring_terms: int = 64
+    overlap_values: int = 1024

@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from engine.scoring import Scoring, ScoringProfile
+
 ItemId: TypeAlias = int | str
 """An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
 
@@ -22,6 +24,7 @@ Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 VectorDtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
 IdType: TypeAlias = Literal["uint64", "string"]
 Float32Array: TypeAlias = npt.NDArray[np.float32]
+Int32Array: TypeAlias = npt.NDArray[np.int32]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 Uint8Array: TypeAlias = npt.NDArray[np.uint8]
 
@@ -89,7 +92,8 @@ class Schema:
     ``encoder``: ``minilm``, a path to a Sentence-Transformers folder, or None where callers bring the vectors (then
     ``dimension`` is required). ``text_mode``: ``joined`` encodes the fields as one text, ``weighted`` encodes each and
     takes the weighted mean. ``chunk``: at most so many embeddings per item, one per window of the encoder's length;
-    an item's score is its best chunk's.
+    an item's score is its best chunk's. ``profiles``: scorings by name, ``default_profile`` that of queries which
+    give none; empty: similarity alone.
     """
 
     name: str
@@ -102,6 +106,8 @@ class Schema:
     text_mode: Literal["joined", "weighted"] = "joined"
     chunk: int = 1
     attributes: tuple[AttributeSpec, ...] = ()
+    profiles: tuple[ScoringProfile, ...] = ()
+    default_profile: str = ""
 
     def attribute(self, name: str) -> AttributeSpec | None:
         """The attribute of that name, or None."""
@@ -284,6 +290,12 @@ class SearchParams:
     rescore_depth: int | None = None
     strategy: Strategy | None = None
     """Asked for by name: an experiment or a benchmark, never needed in production."""
+    scoring: Scoring | None = None
+    """The collection's default profile unless given."""
+    legs: bool = False
+    """Tell what each hit's score is made of."""
+    min_score: float | None = None
+    """Hits that score less are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +332,18 @@ class Explanation:
     sequence: int = 0
     times: StageTimes = field(default_factory=StageTimes)
     expected_recall_provisional: bool = False
+    profile: str = ""
+    """Scoring profile and revision, as name@revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegScore:
+    """A leg of a hit's score, to which it adds ``weight * normalised``; ``raw``: NaN where the item has no value."""
+
+    name: str
+    raw: float
+    normalised: float
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +355,7 @@ class Hit:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     text: Mapping[str, str] = field(default_factory=dict)
     vector: Float32Array | None = None
+    legs: Sequence[LegScore] = ()
 
 
 @dataclass(frozen=True, slots=True)

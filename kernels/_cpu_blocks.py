@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kernels._cpu_jit import compiled_as_written, count_ones, int64, lowest_one, prefetch, word
+from kernels._cpu_fusion import Fused, weighted_features
+from kernels._cpu_jit import compiled_as_written, count_ones, int64, lowest_one, prefetch, store, word
 from kernels._cpu_probing import (
     ALL_PASSED,
     ALL_SEEN,
@@ -81,6 +82,7 @@ def _fetch_ahead(probing: Probing, tally: Int64Array, following: int, is_sparse:
 @compiled_as_written
 def scan_list(
     probing: Probing,
+    fused: Fused,
     scratch: Scratch,
     reservoirs: Reservoirs,
     tally: Int64Array,
@@ -95,6 +97,7 @@ def scan_list(
     """Score the list ``number`` and keep its rows; ``following``: the list that comes after it, -1 where that is open.
 
     ``base``: what all scores of the list have in common; ``step``: of the tables; ``square``: of the query's length.
+    Where features are fused, the base has the list's bound in it: a row's score is known once it reaches the limit so.
     """
     mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
     tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
@@ -119,6 +122,8 @@ def scan_list(
                 tally[OWN_SEEN] += count_ones(found)
                 found = _visible(rows, mask, found)
                 tally[OWN_PASSED] += count_ones(found)
+            if found != 0 and fused.is_on:
+                found = _fuse(fused, query, probing.bounds[query, number], found, rows, scores, limit)
             if found != 0:
                 n_best = _keep_rows(reservoirs, best, worker, k, depth, n_best, found, rows, scores)
     tally[N_BEST] = n_best
@@ -198,10 +203,27 @@ def _block_limit(probing: Probing, query: int, square: np.float32, kth: np.float
     That would do where no slack is asked for, but for the rows that the share of those which pass is told from.
     """
     if probing.slacks[query] < np.inf:
-        return np.float32(kth - probing.slacks[query] * scale_of(probing, square, kth))
+        return np.float32(kth - probing.slacks[query] * scale_of(probing, query, square, kth))
     if probing.masks[query] == 0 or not probing.reaches[query] < np.inf:
         return min(kth, kept)
     return NO_LIMIT
+
+
+@compiled_as_written
+def _fuse(
+    fused: Fused, query: int, bound: np.float32, asked: np.uint64, rows: int, scores: int, limit: np.float32
+) -> np.uint64:
+    """Put what a block's slots ``asked`` have of features in the place of the bound; those that reach the limit so."""
+    found = asked
+    while asked != 0:
+        slot = lowest_one(asked)
+        asked &= asked - np.uint64(1)
+        row = int64(int32_at(rows, slot))
+        score = (float_at(scores, slot) - bound) + weighted_features(fused, query, row)
+        store(scores, slot, score)
+        if not score >= limit:
+            found &= ~(np.uint64(1) << np.uint64(slot))
+    return found
 
 
 @compiled_as_written

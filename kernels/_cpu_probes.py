@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from kernels._cpu_blocks import NO_LIMIT, prefetch_lines, scan_list
+from kernels._cpu_fusion import Fused
 from kernels._cpu_gather import RowLists, score_part
 from kernels._cpu_jit import compiled_as_written, compiled_parallel_as_written, int64, next_task
 from kernels._cpu_nearest import FIRST_STAGE, GROWTH, LAST, Order, count_from, next_stage, note_groups
@@ -37,41 +38,59 @@ _FETCHED_MASK_BYTES = 256 << 10
 
 @compiled_as_written
 def search_serial(
-    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, exact: RowLists, heaps: Heaps, counts: Counts
+    probing: Probing,
+    fused: Fused,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    exact: RowLists,
+    exact_fused: Fused,
+    heaps: Heaps,
+    counts: Counts,
 ) -> None:
     """Scan and rescore on the calling thread; ``exact`` has room for the largest depth a query."""
     for query in range(probing.queries.shape[0]):
-        _search_one(probing, scratch, reservoirs, exact, heaps, counts, int64(0), int64(query))
+        _search_one(probing, fused, scratch, reservoirs, exact, exact_fused, heaps, counts, int64(0), int64(query))
 
 
 @compiled_parallel_as_written
 def search_parallel(
     probing: Probing,
+    fused: Fused,
     scratch: Scratch,
     reservoirs: Reservoirs,
     exact: RowLists,
+    exact_fused: Fused,
     heaps: Heaps,
     counts: Counts,
     counter: Int64Array,
 ) -> None:
     """Scan and rescore with one thread for each scratch and reservoir."""
     for worker in numba.prange(scratch.tables.shape[0]):
-        _search_some(probing, scratch, reservoirs, exact, heaps, counts, counter.ctypes.data, int64(worker))
+        _search_some(
+            probing, fused, scratch, reservoirs, exact, exact_fused, heaps, counts, counter.ctypes.data, int64(worker)
+        )
 
 
 @compiled_as_written
 def scan_probes_serial(
-    probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Counts, rows: Int64Array, scores: Float32Array
+    probing: Probing,
+    fused: Fused,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    counts: Counts,
+    rows: Int64Array,
+    scores: Float32Array,
 ) -> None:
     """Each query's candidates, best first; rows and scores [B, c] hold padding already."""
     for query in range(probing.queries.shape[0]):
-        _scan(probing, scratch, reservoirs, counts, int64(0), int64(query))
+        _scan(probing, fused, scratch, reservoirs, counts, int64(0), int64(query))
         _hand_out(reservoirs, int64(0), int64(query), rows, scores)
 
 
 @compiled_parallel_as_written
 def scan_probes_parallel(
     probing: Probing,
+    fused: Fused,
     scratch: Scratch,
     reservoirs: Reservoirs,
     counts: Counts,
@@ -81,12 +100,13 @@ def scan_probes_parallel(
 ) -> None:
     """As ``scan_probes_serial``, with one thread for each scratch and reservoir."""
     for worker in numba.prange(scratch.tables.shape[0]):
-        _scan_some(probing, scratch, reservoirs, counts, rows, scores, counter.ctypes.data, int64(worker))
+        _scan_some(probing, fused, scratch, reservoirs, counts, rows, scores, counter.ctypes.data, int64(worker))
 
 
 @compiled_as_written
 def _scan_some(
     probing: Probing,
+    fused: Fused,
     scratch: Scratch,
     reservoirs: Reservoirs,
     counts: Counts,
@@ -97,7 +117,7 @@ def _scan_some(
 ) -> None:
     query = next_task(counter)
     while query < probing.queries.shape[0]:
-        _scan(probing, scratch, reservoirs, counts, worker, query)
+        _scan(probing, fused, scratch, reservoirs, counts, worker, query)
         _hand_out(reservoirs, worker, query, rows, scores)
         query = next_task(counter)
 
@@ -114,9 +134,11 @@ def _hand_out(reservoirs: Reservoirs, slot: int, query: int, rows: Int64Array, s
 @compiled_as_written
 def _search_some(
     probing: Probing,
+    fused: Fused,
     scratch: Scratch,
     reservoirs: Reservoirs,
     exact: RowLists,
+    exact_fused: Fused,
     heaps: Heaps,
     counts: Counts,
     counter: int,
@@ -124,33 +146,43 @@ def _search_some(
 ) -> None:
     query = next_task(counter)
     while query < probing.queries.shape[0]:
-        _search_one(probing, scratch, reservoirs, exact, heaps, counts, worker, query)
+        _search_one(probing, fused, scratch, reservoirs, exact, exact_fused, heaps, counts, worker, query)
         query = next_task(counter)
 
 
 @compiled_as_written
 def _search_one(
     probing: Probing,
+    fused: Fused,
     scratch: Scratch,
     reservoirs: Reservoirs,
     exact: RowLists,
+    exact_fused: Fused,
     heaps: Heaps,
     counts: Counts,
     worker: int,
     query: int,
 ) -> None:
-    _scan(probing, scratch, reservoirs, counts, worker, query)
+    _scan(probing, fused, scratch, reservoirs, counts, worker, query)
     first = exact.offsets[query]
     count = reservoirs.counts[worker]
     for i in range(count):
         exact.rows[first + i] = row_of(reservoirs.keys[worker, i])
     exact.rows[first + count : exact.offsets[query + 1]] = -1
-    score_part(exact, heaps, query, int64(0))
+    score_part(exact, exact_fused, heaps, query, int64(0))
     finish(heaps, query)
 
 
 @compiled_as_written
-def _scan(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Counts, worker: int, query: int) -> None:
+def _scan(
+    probing: Probing,
+    fused: Fused,
+    scratch: Scratch,
+    reservoirs: Reservoirs,
+    counts: Counts,
+    worker: int,
+    query: int,
+) -> None:
     """Leave the query's candidates in the reservoir of its worker."""
     reservoirs.counts[worker] = 0
     reservoirs.limits[worker] = NO_LIMIT
@@ -162,7 +194,7 @@ def _scan(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Co
     depth, square = probing.depths[query], square_of(probing, query)
     if not (np.isfinite(step) and np.isfinite(square)) or depth == 0:
         return
-    _take_lists(probing, scratch, reservoirs, counts, worker, query, step, offset, square)
+    _take_lists(probing, fused, scratch, reservoirs, counts, worker, query, step, offset, square)
     counts.work[query] = scratch.tallies[worker, WORK] // ROW_WORK
     if counts.gave_up[query]:
         reservoirs.counts[worker] = 0
@@ -170,7 +202,7 @@ def _scan(probing: Probing, scratch: Scratch, reservoirs: Reservoirs, counts: Co
     cut(reservoirs, worker, depth)
     if scratch.tallies[worker, N_BEST] == probing.ks[query] and probing.slacks[query] < np.inf:
         kth = scratch.best[worker, 0]
-        margin = probing.slacks[query] * scale_of(probing, square, kth)
+        margin = probing.slacks[query] * scale_of(probing, query, square, kth)
         _drop_below(reservoirs, worker, kth - margin)
     counts.candidates[query] = reservoirs.counts[worker]
 
@@ -189,6 +221,7 @@ def _drop_below(reservoirs: Reservoirs, slot: int, limit: np.float32) -> None:
 @compiled_as_written
 def _take_lists(
     probing: Probing,
+    fused: Fused,
     scratch: Scratch,
     reservoirs: Reservoirs,
     counts: Counts,
@@ -218,7 +251,7 @@ def _take_lists(
             reach = probing.reaches[query] + probing.slopes[query] * np.float32(doublings)
             reach += probing.near_slopes[query] * np.float32(nearer)
             kth, is_known = scratch.best[worker, 0], tally[N_BEST] == probing.ks[query]
-            least = kth - reach * scale_of(probing, square, kth) if reach < np.inf else NO_LIMIT
+            least = kth - reach * scale_of(probing, query, square, kth) if reach < np.inf else NO_LIMIT
             if is_known and score < least:
                 return
             foreseen = (tally[WORK] + ROW_WORK * probing.sizes[number]) >> 1
@@ -234,7 +267,9 @@ def _take_lists(
             counts.rows[query] += probing.sizes[number]
             tally[WORK] += ROW_WORK * probing.sizes[number]
             base = (np.float32(0) if probing.is_l2 else score) + offset
-            scan_list(probing, scratch, reservoirs, tally, worker, query, number, following, base, step, square)
+            if probing.is_l2 and fused.is_on:
+                base += probing.bounds[query, number]
+            scan_list(probing, fused, scratch, reservoirs, tally, worker, query, number, following, base, step, square)
 
 
 @compiled_as_written

@@ -20,7 +20,9 @@ class Probing(NamedTuple):
     """What is scanned, for whom; see ``kernels.packed_lists``.
 
     ``codebook`` float32 [M, d / M, 16]; ``chunks``: addresses; ``masks`` [B]: addresses of ``mask_bytes`` each, 0 where
-    every row passes; ``centroid_scores`` float32 [B or more, nlist to whole groups].
+    every row passes; ``centroid_scores`` float32 [B or more, nlist to whole groups]. Where features are fused, in
+    units of similarity, the scores of centroids have their ``bounds`` [B, nlist] added, the largest of which are
+    ``most_bounds`` [B], zeros else.
     """
 
     codebook: Float32Array
@@ -45,6 +47,8 @@ class Probing(NamedTuple):
     depths: Int64Array
     slacks: Float32Array
     budgets: Int64Array
+    bounds: Float32Array
+    most_bounds: Float32Array
 
 
 class Counts(NamedTuple):
@@ -111,9 +115,11 @@ def square_of(probing: Probing, query: int) -> np.float32:
 
 
 @compiled_as_written
-def scale_of(probing: Probing, square: np.float32, kth: np.float32) -> np.float32:
-    """See ``reference.query_scales``; ``square``: of the query's length."""
+def scale_of(probing: Probing, query: int, square: np.float32, kth: np.float32) -> np.float32:
+    """See ``reference.query_scales``; ``square``: of the query's length. Of a fused score similarity is at least what
+    the bounds leave.
+    """
     if probing.is_l2:
-        distance = np.sqrt(max(square / np.float32(4) - kth, np.float32(0)))
+        distance = np.sqrt(max(square / np.float32(4) - (kth - probing.most_bounds[query]), np.float32(0)))
         return np.float32(probing.unit * np.float32(2) * distance)
     return np.float32(probing.unit * np.sqrt(square))

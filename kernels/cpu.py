@@ -22,7 +22,7 @@ from kernels.cpu_exact import (
     rows_of_mask,
     unit_queries,
 )
-from kernels.cpu_lists import query_scales, scan_lists, search_lists
+from kernels.cpu_lists import query_scales, scan_lists, search_lists, widen_extremes
 
 __all__ = [
     "coarse_scan",
@@ -41,6 +41,7 @@ __all__ = [
     "unit_queries",
     "use_threads",
     "warm_up",
+    "widen_extremes",
 ]
 
 

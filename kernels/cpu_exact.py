@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels._cpu_addresses import mask_address, whole_words
+from kernels._cpu_fusion import fused_of
 from kernels._cpu_gather import RowLists, score_lists_parallel, score_lists_serial
 from kernels._cpu_groups import in_groups, matrix
 from kernels._cpu_masks import count_bits, list_bits
@@ -20,6 +21,7 @@ from kernels._cpu_scan import Scan, scan_parallel, scan_serial
 from kernels._cpu_threads import all_threads, claim_threads
 from kernels._cpu_topk import Heaps, merge
 from kernels.arrays import Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.fusion import Fusion
 
 _SCATTERED = 3
 """A listed row takes about three times as long as a scanned one (measured), for it lies anywhere in memory."""
@@ -53,6 +55,7 @@ def masked_scan(
     k: int,
     first_row: int,
     end_row: int,
+    fusion: Fusion | None = None,
 ) -> Selection:
     """Top k of rows [first_row, end_row) whose bit is set in ``masks[b]``, for each query b of float32 [B, d]."""
     assert len(masks) == len(queries)
@@ -64,8 +67,9 @@ def masked_scan(
 
     def scan(group: slice, heaps: Heaps) -> None:
         mine = np.array(queries[group], np.float32, order="C")
+        fused = fused_of(fusion, group, end_row)
         work = Scan(*stored, mine, pack_queries(mine), addresses[group], first_row, end_row)
-        (scan_serial if threads == 1 else scan_parallel)(work, heaps)
+        (scan_serial if threads == 1 else scan_parallel)(work, fused, heaps)
 
     return in_groups(scan, len(queries), k, width=n_rows, n_parts=threads)
 
@@ -78,13 +82,14 @@ def gather(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: Fusion | None = None,
 ) -> Selection:
     """Top k among ``rows[b]`` for each query b of float32 [B, d]; rows outside [0, end_row) are padding."""
     assert len(rows) == len(queries)
     offsets = np.array([0, *itertools.accumulate(of_query.size for of_query in rows)], np.int64)
     flat = np.concatenate(rows, dtype=np.int64) if len(rows) else np.empty(0, np.int64)
     width = max((of_query.size for of_query in rows), default=0)
-    return _score_lists(segments, queries, flat, offsets, width, metric=metric, k=k, end_row=end_row)
+    return _score_lists(segments, queries, flat, offsets, width, metric=metric, k=k, end_row=end_row, fusion=fusion)
 
 
 def rescore(
@@ -95,13 +100,14 @@ def rescore(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: Fusion | None = None,
 ) -> Selection:
     """Top k among candidates int64 [B, c], in any order; rows outside [0, end_row) are padding."""
     n_queries, width = candidates.shape
     assert n_queries == len(queries)
     offsets = np.arange(n_queries + 1, dtype=np.int64) * width
     flat = np.array(candidates, np.int64).reshape(-1)
-    return _score_lists(segments, queries, flat, offsets, width, metric=metric, k=k, end_row=end_row)
+    return _score_lists(segments, queries, flat, offsets, width, metric=metric, k=k, end_row=end_row, fusion=fusion)
 
 
 def merge_topk(parts: Sequence[Selection], *, k: int) -> Selection:
@@ -155,6 +161,7 @@ def _score_lists(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: Fusion | None,
 ) -> Selection:
     """Query b has ``rows[offsets[b]:offsets[b + 1]]``, at most ``width`` of them."""
     n_queries, d = queries.shape
@@ -166,6 +173,6 @@ def _score_lists(
         mine = np.array(queries[group], np.float32, order="C")
         bounds = offsets[group.start : group.stop + 1]
         work = RowLists(*stored, mine, rows, bounds, end_row)
-        (score_lists_serial if threads == 1 else score_lists_parallel)(work, heaps)
+        (score_lists_serial if threads == 1 else score_lists_parallel)(work, fused_of(fusion, group, end_row), heaps)
 
     return in_groups(score, n_queries, k, width=width, n_parts=n_parts)

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels._cpu_addresses import mask_address, whole_words
+from kernels._cpu_addresses import mask_address, segment_addresses, whole_words
+from kernels._cpu_extremes import widen
+from kernels._cpu_fusion import Fused, fused_of
 from kernels._cpu_gather import RowLists
 from kernels._cpu_groups import groups, in_groups, matrix
 from kernels._cpu_nearest import score_centroids_parallel, score_centroids_serial, with_ones
@@ -18,7 +20,8 @@ from kernels._cpu_probing import Counts, Probing, Scratch, new_scratch
 from kernels._cpu_reservoir import Reservoirs, new_reservoirs
 from kernels._cpu_threads import all_threads, claim_threads
 from kernels._cpu_topk import Heaps
-from kernels.arrays import Float32Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.arrays import Float32Array, Int32Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.fusion import Fusion, ListExtremes, no_extremes
 from kernels.packed_lists import CENTROIDS, PANEL_LISTS, PackedLists, Probed, ProbeLimits, fixed_limits, table_levels
 
 _USUAL_PROBES = 32
@@ -26,21 +29,31 @@ _USUAL_PROBES = 32
 
 
 def scan_lists(
-    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+    lists: PackedLists,
+    queries: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    limits: ProbeLimits,
+    fusion: Fusion | None = None,
+    extremes: ListExtremes | None = None,
 ) -> tuple[Selection, Probed]:
-    """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``."""
+    """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``.
+
+    With a fusion scores are in units of similarity, and ``extremes`` bound what it adds; it has no extras.
+    """
     n, width = len(queries), int(limits.depths.max(initial=0))
     rows = np.full((n, width), -1, np.int64)
     scores = np.full((n, width), -np.inf, np.float32)
     parts = []
     for group in groups(n, _coarse_bytes(lists)):
-        probing, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group))
+        own = None if fusion is None else fusion.of(group)
+        probing, fused, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group), own, extremes)
         scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
         if threads == 1:
-            scan_probes_serial(probing, scratch, reservoirs, counts, rows[group], scores[group])
+            scan_probes_serial(probing, fused, scratch, reservoirs, counts, rows[group], scores[group])
         else:
             scan_probes_parallel(
-                probing, scratch, reservoirs, counts, rows[group], scores[group], np.zeros(1, np.int64)
+                probing, fused, scratch, reservoirs, counts, rows[group], scores[group], np.zeros(1, np.int64)
             )
         parts.append(counts)
         del kept
@@ -58,6 +71,8 @@ def search_lists(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: Fusion | None = None,
+    extremes: ListExtremes | None = None,
 ) -> tuple[Selection, Probed]:
     """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
     width = int(limits.depths.max(initial=0))
@@ -66,19 +81,41 @@ def search_lists(
 
     def search(group: slice, heaps: Heaps) -> None:
         mine = np.array(vectors[group], np.float32, order="C")
-        probing, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group))
+        own = None if fusion is None else fusion.of(group)
+        probing, fused, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group), own, extremes)
         scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
         offsets = np.array([0, *itertools.accumulate(limits.depths[group].tolist())], np.int64)
         exact = RowLists(*stored, mine, np.empty(offsets[-1], np.int64), offsets, end_row)
+        exact_fused = fused_of(fusion, group, end_row)
         if threads == 1:
-            search_serial(probing, scratch, reservoirs, exact, heaps, counts)
+            search_serial(probing, fused, scratch, reservoirs, exact, exact_fused, heaps, counts)
         else:
-            search_parallel(probing, scratch, reservoirs, exact, heaps, counts, np.zeros(1, np.int64))
+            counter = np.zeros(1, np.int64)
+            search_parallel(probing, fused, scratch, reservoirs, exact, exact_fused, heaps, counts, counter)
         parts.append(counts)
         del kept
 
     selection = in_groups(search, len(vectors), k, width=width, n_parts=1, more_bytes=_coarse_bytes(lists) + 8 * width)
     return selection, _probed(parts) if parts else _nothing_probed(len(vectors))
+
+
+def widen_extremes(
+    extremes: ListExtremes,
+    numbers: Int32Array,
+    features: Sequence[Float32Array],
+    alive: Uint8Array,
+    *,
+    first_row: int,
+    end_row: int,
+) -> None:
+    """Take rows [first_row, end_row) whose bit is set in ``alive`` into the extremes of their lists, ``numbers``
+    int32 [>= end_row]; ``features`` as a ``Fusion`` has them.
+    """
+    assert len(numbers) >= end_row
+    if extremes.lows.shape[1] and end_row > first_row:
+        words = whole_words(alive, end_row)
+        addresses = segment_addresses(features, end_row)
+        widen(numbers, addresses, mask_address(words), first_row, end_row, extremes.lows, extremes.highs)
 
 
 def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
@@ -106,6 +143,8 @@ def _search_once(dtype: np.dtype[Any]) -> None:
         scan_lists(lists, queries, masks, limits=limits)
         segments = [np.zeros((1, 2), dtype)]
         search_lists(lists, segments, queries, queries, masks, limits=limits, metric="dot", k=1, end_row=1)
+    features, numbers = [np.zeros((1, 1), np.float32)], np.zeros(1, np.int32)
+    widen_extremes(no_extremes(1, 1), numbers, features, np.ones(8, np.uint8), first_row=0, end_row=1)
 
 
 def _coarse_bytes(lists: PackedLists) -> int:
@@ -126,13 +165,20 @@ def _centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
 
 
 def _probing(
-    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], limits: ProbeLimits
-) -> tuple[Probing, int, list[Uint8Array | None]]:
+    lists: PackedLists,
+    queries: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    limits: ProbeLimits,
+    fusion: Fusion | None,
+    extremes: ListExtremes | None,
+) -> tuple[Probing, Fused, int, list[Uint8Array | None]]:
     """What the compiled scan is told, over how many threads, and the masks that must live as long."""
     assert len(queries) == len(masks) == len(limits.ks)
     assert queries.shape[1] == lists.centroids.shape[1]
     words = [None if mask is None else whole_words(mask, lists.end_row) for mask in masks]
     asked = np.array(queries, np.float32, order="C")
+    coarse = _centroid_scores(lists, asked)
+    in_similarity, bounds = _bounded(lists, coarse, fusion, extremes)
     probing = Probing(
         lists.codebook_by_part,
         table_levels(len(lists.codebook)),
@@ -144,7 +190,7 @@ def _probing(
         lists.first_blocks,
         lists.sizes,
         asked,
-        _centroid_scores(lists, asked),
+        coarse,
         np.array([0 if mask is None else mask_address(mask) for mask in words], np.int64),
         -(-lists.end_row // 8),
         np.array(np.minimum(limits.ks, limits.depths), np.int64),
@@ -156,8 +202,25 @@ def _probing(
         np.array(limits.depths, np.int64),
         np.array(limits.slacks, np.float32),
         np.array(limits.budgets, np.int64),
+        bounds,
+        bounds.max(axis=1, initial=-np.inf) if bounds.size else np.zeros(len(queries), np.float32),
     )
-    return probing, _threads_to_probe(lists, limits), words
+    fused = fused_of(in_similarity, slice(None), lists.end_row)
+    return probing, fused, _threads_to_probe(lists, limits), words
+
+
+def _bounded(
+    lists: PackedLists, coarse: Float32Array, fusion: Fusion | None, extremes: ListExtremes | None
+) -> tuple[Fusion | None, Float32Array]:
+    """The fusion in units of similarity, and the bounds that are added to the scores of centroids, [B, nlist]."""
+    if fusion is None or not fusion.weights.shape[1]:
+        return None, np.zeros((0, 0), np.float32)
+    assert extremes is not None
+    assert all(extra is None for extra in fusion.extras), "lists bound no extras"
+    weights = fusion.in_similarity
+    bounds = extremes.bounds(weights)
+    coarse[: len(bounds), : lists.nlist] += bounds
+    return fusion._replace(weights=weights, scales=np.ones_like(fusion.scales)), bounds
 
 
 def _threads_to_probe(lists: PackedLists, limits: ProbeLimits) -> int:

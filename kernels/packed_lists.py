@@ -171,6 +171,12 @@ class PackedLists:
         self.end_row = 0
         self._last_blocks: Int32Array = np.full(nlist, -1, np.int32)
         self._next: Int32Array = np.full(_FIRST_CAPACITY, -1, np.int32)
+        self._numbers: Int32Array = np.full(_FIRST_CAPACITY, -1, np.int32)
+
+    @property
+    def numbers(self) -> Int32Array:
+        """int32 [end_row]: the list of each row, -1 of those in none. A view, which appending leaves behind."""
+        return self._numbers[: self.end_row]
 
     @property
     def nlist(self) -> int:
@@ -200,7 +206,7 @@ class PackedLists:
         """What is allocated, room to grow included."""
         fixed = 2 * self.codebook.nbytes + self.centroids.nbytes + self.centroid_panels.nbytes
         per_list = self.first_blocks.nbytes + self._last_blocks.nbytes + self.sizes.nbytes
-        return sum(chunk.nbytes for chunk in self.chunks) + self._next.nbytes + per_list + fixed
+        return sum(chunk.nbytes for chunk in self.chunks) + self._next.nbytes + self._numbers.nbytes + per_list + fixed
 
     def append(self, lists: Int64Array, codes: Uint8Array, rows: Int64Array, terms: Float32Array) -> None:
         """Add rows [m] to the ends of their lists [m], with their codes uint8 [m, code_bytes] and terms [m]."""
@@ -219,6 +225,11 @@ class PackedLists:
             its_terms[at] = terms[mine]
         self.n_rows += len(rows)
         self.end_row = max(self.end_row, int(rows.max()) + 1)
+        if self.end_row > len(self._numbers):
+            grown = np.full(max(self.end_row, 2 * len(self._numbers)), -1, np.int32)
+            grown[: len(self._numbers)] = self._numbers
+            self._numbers = grown
+        self._numbers[rows] = lists
 
     def views(self, chunk: Uint8Array) -> tuple[Uint8Array, Int32Array, Float32Array]:
         """Code bytes [blocks, columns, 32], rows int32 [blocks, 32] and terms float32 [blocks, 32] of a chunk."""

@@ -20,7 +20,7 @@ from kernels.reference_exact import (
     rows_of_mask,
     unit_queries,
 )
-from kernels.reference_lists import query_scales, scan_lists, scan_lists_in_waves, search_lists
+from kernels.reference_lists import query_scales, scan_lists, scan_lists_in_waves, search_lists, widen_extremes
 
 __all__ = [
     "coarse_scan",
@@ -38,4 +38,5 @@ __all__ = [
     "search_lists",
     "two_pass_scan",
     "unit_queries",
+    "widen_extremes",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.arrays import SEGMENT_ROWS, Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.fusion import Fusion
 
 
 def score(vectors: Float32Array, query: Float32Array, metric: Metric) -> Float32Array:
@@ -56,11 +57,12 @@ def masked_scan(
     k: int,
     first_row: int,
     end_row: int,
+    fusion: Fusion | None = None,
 ) -> Selection:
     """Top k of rows [first_row, end_row) whose bit is set in ``masks[b]``, for each query b of float32 [B, d]."""
     alive = [rows_of_mask(mask, end_row=end_row) for mask in masks]
     rows = [of_query[of_query >= first_row] for of_query in alive]
-    return gather(segments, queries, rows, metric=metric, k=k, end_row=end_row)
+    return gather(segments, queries, rows, metric=metric, k=k, end_row=end_row, fusion=fusion)
 
 
 def gather(
@@ -71,9 +73,13 @@ def gather(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: Fusion | None = None,
 ) -> Selection:
     """Top k among ``rows[b]`` for each query b of float32 [B, d]; rows outside [0, end_row) are padding."""
-    top = [_search_rows(segments, *one, metric, k, end_row) for one in zip(queries, rows, strict=True)]
+    top = [
+        _search_rows(segments, *one, metric, k, end_row, None if fusion is None else fusion.of(slice(b, b + 1)))
+        for b, one in enumerate(zip(queries, rows, strict=True))
+    ]
     return stack(top, k)
 
 
@@ -85,9 +91,10 @@ def rescore(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: Fusion | None = None,
 ) -> Selection:
     """Top k among candidates int64 [B, c], in any order; rows outside [0, end_row) are padding."""
-    return gather(segments, queries, list(candidates), metric=metric, k=k, end_row=end_row)
+    return gather(segments, queries, list(candidates), metric=metric, k=k, end_row=end_row, fusion=fusion)
 
 
 def merge_topk(parts: Sequence[Selection], *, k: int) -> Selection:
@@ -108,12 +115,33 @@ def rows_of_mask(mask: Uint8Array, *, end_row: int) -> Int64Array:
 
 
 def _search_rows(
-    segments: Sequence[StoredArray], query: Float32Array, rows: Int64Array, metric: Metric, k: int, end_row: int
+    segments: Sequence[StoredArray],
+    query: Float32Array,
+    rows: Int64Array,
+    metric: Metric,
+    k: int,
+    end_row: int,
+    fusion: Fusion | None,
 ) -> Selection:
     valid = rows[(rows >= 0) & (rows < end_row)]
     if valid.size == 0:
         return select(valid, np.empty(0, np.float32), k)
-    return select(valid, score(widen(take(segments, valid)), query, metric), k)
+    scores = score(widen(take(segments, valid)), query, metric)
+    return select(valid, scores if fusion is None else fused(scores, valid, fusion), k)
+
+
+def fused(similarities: Float32Array, rows: Int64Array, fusion: Fusion) -> Float32Array:
+    """The scores float32 [n] of rows [n] for the one query of a fusion."""
+    scores = fusion.scales[0] * similarities + weighted_features(rows, fusion.weights[0], fusion.features)
+    extra = fusion.extras[0]
+    return np.asarray(scores if extra is None else scores + extra[rows], np.float32)
+
+
+def weighted_features(rows: Int64Array, weights: Float32Array, features: Sequence[Float32Array]) -> Float32Array:
+    """What the features of rows [n] add to their scores with weights [F]: float32 [n]."""
+    if not len(weights) or not len(rows):
+        return np.zeros(len(rows), np.float32)
+    return np.asarray(np.sum(take(features, rows) * weights, axis=1), np.float32)
 
 
 def widen(stored: StoredArray) -> Float32Array:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from kernels.arrays import Float32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.arrays import Float32Array, Int32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.fusion import Fusion, ListExtremes
 from kernels.packed_lists import (
     BLOCK_ROWS,
     FEWEST_DOUBLINGS,
@@ -23,11 +24,17 @@ from kernels.packed_lists import (
     ProbeLimits,
     table_levels,
 )
-from kernels.reference_exact import rescore, rows_of_mask, select, stack
+from kernels.reference_exact import rescore, rows_of_mask, select, stack, take, weighted_features
 
 
 def scan_lists(
-    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+    lists: PackedLists,
+    queries: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    limits: ProbeLimits,
+    fusion: Fusion | None = None,
+    extremes: ListExtremes | None = None,
 ) -> tuple[Selection, Probed]:
     """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``.
 
@@ -35,12 +42,28 @@ def scan_lists(
     for l2 twice the vector asked for. A mask of None passes every row. A query whose table or square is not
     finite finds nothing, nor is a row found whose score is not a number.
 
+    With a fusion, which has no extras, scores are in units of similarity: a row's is that of its code and what its
+    features add. A list counts as if all its rows had the most of each feature that any has, by ``extremes``: so are
+    its centroid's score and the limit that a row must reach before its own features are looked at.
+
     Returns:
         Rows and scores [B, c] for the largest depth c, best first, and what each query did.
     """
-    return _answers(
-        [_Scan(lists, queries[b], mask, limits.of(slice(b, b + 1))).run() for b, mask in enumerate(masks)], limits
-    )
+    return _answers(_scans(_Scan, lists, queries, masks, limits, fusion, extremes), limits)
+
+
+def _scans(
+    kind: type[_Scan],
+    lists: PackedLists,
+    queries: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    limits: ProbeLimits,
+    fusion: Fusion | None,
+    extremes: ListExtremes | None,
+) -> list[_Scan]:
+    ones = [slice(b, b + 1) for b in range(len(masks))]
+    own = [None if fusion is None else fusion.of(one) for one in ones]
+    return [kind(lists, queries[b], mask, limits.of(ones[b]), own[b], extremes).run() for b, mask in enumerate(masks)]
 
 
 def _answers(scans: Sequence[_Scan], limits: ProbeLimits) -> tuple[Selection, Probed]:
@@ -56,16 +79,20 @@ def _answers(scans: Sequence[_Scan], limits: ProbeLimits) -> tuple[Selection, Pr
 
 
 def scan_lists_in_waves(
-    lists: PackedLists, queries: Float32Array, masks: Sequence[Uint8Array | None], *, limits: ProbeLimits
+    lists: PackedLists,
+    queries: Float32Array,
+    masks: Sequence[Uint8Array | None],
+    *,
+    limits: ProbeLimits,
+    fusion: Fusion | None = None,
+    extremes: ListExtremes | None = None,
 ) -> tuple[Selection, Probed]:
     """As ``scan_lists``, for devices that score many rows at once: a query asks only before each wave whether the next
     list is worth it, so that it may scan some more; the mask is asked about every row, and all rows are the same work.
 
     A wave is the next lists that have ``ROUND_BLOCKS`` blocks together, at least one list and ``WAVE_LISTS`` at most.
     """
-    return _answers(
-        [_WaveScan(lists, queries[b], mask, limits.of(slice(b, b + 1))).run() for b, mask in enumerate(masks)], limits
-    )
+    return _answers(_scans(_WaveScan, lists, queries, masks, limits, fusion, extremes), limits)
 
 
 def search_lists(
@@ -79,10 +106,32 @@ def search_lists(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: Fusion | None = None,
+    extremes: ListExtremes | None = None,
 ) -> tuple[Selection, Probed]:
     """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
-    (candidates, _), probed = scan_lists(lists, queries, masks, limits=limits)
-    return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row), probed
+    (candidates, _), probed = scan_lists(lists, queries, masks, limits=limits, fusion=fusion, extremes=extremes)
+    return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row, fusion=fusion), probed
+
+
+def widen_extremes(
+    extremes: ListExtremes,
+    numbers: Int32Array,
+    features: Sequence[Float32Array],
+    alive: Uint8Array,
+    *,
+    first_row: int,
+    end_row: int,
+) -> None:
+    """Take rows [first_row, end_row) whose bit is set in ``alive`` into the extremes of their lists, ``numbers``
+    int32 [>= end_row]; ``features`` as a ``Fusion`` has them.
+    """
+    rows = rows_of_mask(alive, end_row=end_row)
+    for row in rows[rows >= first_row].tolist():
+        if extremes.lows.shape[1]:
+            own = take(features, np.array([row]))[0]
+            extremes.lows[numbers[row]] = np.minimum(extremes.lows[numbers[row]], own)
+            extremes.highs[numbers[row]] = np.maximum(extremes.highs[numbers[row]], own)
 
 
 def centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
@@ -106,8 +155,21 @@ def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -
 class _Scan:
     """One query's way through the lists, block by block."""
 
-    def __init__(self, lists: PackedLists, query: Float32Array, mask: Uint8Array | None, limits: ProbeLimits) -> None:
+    def __init__(
+        self,
+        lists: PackedLists,
+        query: Float32Array,
+        mask: Uint8Array | None,
+        limits: ProbeLimits,
+        fusion: Fusion | None,
+        extremes: ListExtremes | None,
+    ) -> None:
         self.lists, self.query = lists, query
+        self.features: Sequence[Float32Array] = () if fusion is None else fusion.features
+        self.weights = np.zeros(0, np.float32) if fusion is None else fusion.in_similarity[0]
+        self.bounds = np.zeros(lists.nlist, np.float32)
+        if extremes is not None and len(self.weights):
+            self.bounds = extremes.bounds(self.weights[None])[0]
         self.visible = (
             None if mask is None else np.isin(np.arange(lists.end_row), rows_of_mask(mask, end_row=lists.end_row))
         )
@@ -131,7 +193,7 @@ class _Scan:
         square = np.sum(np.square(self.query), dtype=np.float32)
         if not (np.isfinite(tables[1]) and np.isfinite(square)) or self.depth == 0:
             return self
-        coarse = centroid_scores(self.lists, self.query[None])[0]
+        coarse = centroid_scores(self.lists, self.query[None])[0] + self.bounds
         for wave in self._waves(np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe]):
             if self._is_too_far(coarse[wave[0]]):
                 break
@@ -142,8 +204,10 @@ class _Scan:
             for number in wave.tolist():
                 self.n_lists += 1
                 self.n_rows += int(self.lists.sizes[number])
-                bias = np.float32(0) if self.lists.is_l2 else coarse[number]
-                self._take_list(*self.lists.listed(number)[1:2], quantised_scores(self.lists, number, tables, bias))
+                bound = self.bounds[number]
+                bias = bound if self.lists.is_l2 else coarse[number]
+                scores = quantised_scores(self.lists, number, tables, bias)
+                self._take_list(*self.lists.listed(number)[1:2], scores, bound)
         self.candidates = self._best_candidates()
         return self
 
@@ -159,7 +223,7 @@ class _Scan:
         kth = self._kth()
         if np.isinf(kth) or np.isinf(scales):
             return np.float32(-np.inf)
-        scale = query_scales(self.lists, self.query[None], np.array([kth]))[0]
+        scale = query_scales(self.lists, self.query[None], np.array([kth - self.bounds.max()]))[0]
         return np.float32(kth - scales * scale)
 
     def _is_too_far(self, coarse: np.float32) -> bool:
@@ -187,13 +251,13 @@ class _Scan:
         nearer = np.float32(_doublings(beside / self.share, 0)) if self.share > 0 else np.float32(0)
         return self._below_kth(np.float32(np.float32(self.reach + grown) + self.near_slope * nearer))
 
-    def _take_list(self, rows: Int64Array, scores: Float32Array) -> None:
+    def _take_list(self, rows: Int64Array, scores: Float32Array, bound: np.float32) -> None:
         """Of the rows that the mask was asked about, pairs tell how alike they are who pass: whether a row that passes
         lies among others that do.
         """
         before = self.seen, self.passed
         for first in range(0, len(rows), BLOCK_ROWS):
-            self._take_block(rows[first : first + BLOCK_ROWS], scores[first : first + BLOCK_ROWS])
+            self._take_block(rows[first : first + BLOCK_ROWS], scores[first : first + BLOCK_ROWS], bound)
         seen, passed = self.seen - before[0], self.passed - before[1]
         self.all_seen += seen
         self.all_passed += passed
@@ -202,7 +266,7 @@ class _Scan:
         if self.seen > WINDOW_ROWS:
             self.seen, self.passed = self.seen >> 1, self.passed >> 1
 
-    def _take_block(self, rows: Int64Array, scores: Float32Array) -> None:
+    def _take_block(self, rows: Int64Array, scores: Float32Array, bound: np.float32) -> None:
         found = scores >= self._below_kth(self.slack)
         self.work += ROW_WORK * len(rows)
         if self.visible is not None:
@@ -214,9 +278,13 @@ class _Scan:
             self.seen += int(asked.sum())
             self.passed += int((asked & visible).sum())
             found &= visible
-        self._take_found(rows[found], scores[found])
+        self._take_found(rows[found], scores[found], bound)
 
-    def _take_found(self, rows: Int64Array, scores: Float32Array) -> None:
+    def _take_found(self, rows: Int64Array, scores: Float32Array, bound: np.float32) -> None:
+        if len(self.weights):
+            scores = (scores - bound) + weighted_features(rows, self.weights, self.features)
+            kept = scores >= self._below_kth(self.slack)
+            rows, scores = rows[kept], scores[kept]
         self.rows.append(rows)
         self.scores.append(scores)
         self.best = np.sort(np.concatenate([self.best, scores]))[::-1][: self.k]
@@ -250,14 +318,14 @@ class _WaveScan(_Scan):
             yield order[first:end]
             first = end
 
-    def _take_block(self, rows: Int64Array, scores: Float32Array) -> None:
+    def _take_block(self, rows: Int64Array, scores: Float32Array, bound: np.float32) -> None:
         found = scores >= self._below_kth(self.slack)
         self.work += ROW_WORK * len(rows)
         if self.visible is not None:
             self.seen += len(rows)
             self.passed += int(self.visible[rows].sum())
             found &= self.visible[rows]
-        self._take_found(rows[found], scores[found])
+        self._take_found(rows[found], scores[found], bound)
 
 
 def quantised_tables(codebook: Float32Array, query: Float32Array) -> tuple[Uint8Array, np.float32, np.float32]:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from engine.dtypes import numpy_dtype
 from engine.errors import ConfigError
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cpu as kernels
+from kernels.fusion import Fusion
 
 _log = logging.getLogger(__name__)
 
@@ -62,20 +63,25 @@ class CpuBackend:
         k: int,
         first_row: int = 0,
         end_row: int | None = None,
+        fusion: Fusion | None = None,
     ) -> TopK:
         """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
         end = vectors.n_rows if end_row is None else min(end_row, vectors.n_rows)
-        return TopK(
-            *kernels.masked_scan(
-                vectors.segments, queries, masks, metric=vectors.metric, k=k, first_row=first_row, end_row=end
-            )
-        )
+        how: dict[str, Any] = {"metric": vectors.metric, "k": k, "first_row": first_row, "end_row": end}
+        return TopK(*kernels.masked_scan(vectors.segments, queries, masks, fusion=fusion, **how))
 
-    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
+    def gather(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        rows: Sequence[Int64Array],
+        *,
+        k: int,
+        fusion: Fusion | None = None,
+    ) -> TopK:
         """Exact top k among ``rows[b]`` for each query b."""
-        return TopK(
-            *kernels.gather(vectors.segments, queries, rows, metric=vectors.metric, k=k, end_row=vectors.n_rows)
-        )
+        how: dict[str, Any] = {"metric": vectors.metric, "k": k, "end_row": vectors.n_rows}
+        return TopK(*kernels.gather(vectors.segments, queries, rows, fusion=fusion, **how))
 
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
         """Top k of several answers to the same queries."""

@@ -17,8 +17,9 @@ import numpy as np
 
 from engine.backend.protocol import Candidates, Rescored, TopK, Vectors
 from engine.errors import CorruptData
-from engine.types import Float32Array, Int64Array, Metric, Uint8Array
+from engine.types import Float32Array, Int32Array, Int64Array, Metric, Uint8Array
 from kernels import cpu as kernels
+from kernels.fusion import Fusion, ListExtremes
 from kernels.packed_lists import CENTROIDS, PackedLists, ProbeLimits
 
 CODE_BITS = 4
@@ -86,6 +87,11 @@ class CpuIvfPq:
         return self._lists.nlist
 
     @property
+    def numbers(self) -> Int32Array:
+        """int32 [n_rows]: the list of each row."""
+        return self._lists.numbers
+
+    @property
     def code_bytes(self) -> int:
         return self._lists.code_bytes
 
@@ -135,8 +141,10 @@ class CpuIvfPq:
         limits: ProbeLimits,
         masks: Sequence[Uint8Array | None],
         k: int,
+        fusion: Fusion | None = None,
+        extremes: ListExtremes | None = None,
     ) -> Rescored:
-        """Exact top k of what ``search`` finds.
+        """Exact top k of what ``search`` finds, as ``IvfPqIndex`` says.
 
         ``rows_scanned`` counts the rows of the lists that were probed, whatever the masks hide of them.
         """
@@ -150,6 +158,8 @@ class CpuIvfPq:
             metric=vectors.metric,
             k=k,
             end_row=min(vectors.n_rows, self._lists.end_row),
+            fusion=fusion,
+            extremes=extremes,
         )
         return Rescored(TopK(*top), probed.lists, probed.rows, probed.work, probed.candidates, probed.gave_up)
 

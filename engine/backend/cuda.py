@@ -30,6 +30,7 @@ from engine.dtypes import numpy_dtype
 from engine.errors import DeviceLost, DeviceOutOfMemory
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cuda as kernels
+from kernels.fusion import Fusion
 
 _log = logging.getLogger(__name__)
 
@@ -123,13 +124,18 @@ class CudaBackend:
         k: int,
         first_row: int = 0,
         end_row: int | None = None,
+        fusion: Fusion | None = None,
     ) -> TopK:
-        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
+        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query; fused scores
+        are the CPU's.
+        """
         end = vectors.n_rows if end_row is None else min(end_row, vectors.n_rows)
         with self.on_device():
-            rows = self.rows(vectors)
+            rows = self.rows(vectors) if fusion is None else None
             if rows is None or first_row >= end or not len(queries):
-                return self._cpu.masked_scan(vectors, queries, masks, k=k, first_row=first_row, end_row=end)
+                return self._cpu.masked_scan(
+                    vectors, queries, masks, k=k, first_row=first_row, end_row=end, fusion=fusion
+                )
             metric, parts = vectors.metric, []
             for part in slices(len(queries), kernels.scan_bytes(len(queries), end - first_row, k=k)):
                 at, kept = kernels.put_masks(self._device, masks[part], end_row=end)
@@ -138,12 +144,20 @@ class CudaBackend:
                 del kept  # until here the device may have read them
             return joined(parts)
 
-    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
-        """Exact top k among ``rows[b]`` for each query b."""
+    def gather(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        rows: Sequence[Int64Array],
+        *,
+        k: int,
+        fusion: Fusion | None = None,
+    ) -> TopK:
+        """Exact top k among ``rows[b]`` for each query b; fused scores are the CPU's."""
         with self.on_device():
-            on_device = self.rows(vectors)
+            on_device = self.rows(vectors) if fusion is None else None
             if on_device is None or not len(queries):
-                return self._cpu.gather(vectors, queries, rows, k=k)
+                return self._cpu.gather(vectors, queries, rows, k=k, fusion=fusion)
             how: dict[str, Any] = {"metric": vectors.metric, "k": k, "end_row": vectors.n_rows}
             parts = [
                 self.hits(kernels.gather(self._device, on_device, queries[part], rows[part], **how))

@@ -10,9 +10,10 @@ import numpy as np
 from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.cuda_slices import joined, slices
 from engine.backend.protocol import Candidates, Rescored, TopK, Vectors
-from engine.types import Float32Array, Uint8Array
+from engine.types import Float32Array, Int32Array, Uint8Array
 from kernels import cpu as cpu_kernels
 from kernels import cuda as kernels
+from kernels.fusion import Fusion, ListExtremes
 from kernels.packed_lists import PackedLists, Probed, ProbeLimits
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class CudaIvfPq:
     @property
     def nlist(self) -> int:
         return self._cpu.nlist
+
+    @property
+    def numbers(self) -> Int32Array:
+        """int32 [n_rows]: the list of each row."""
+        return self._cpu.numbers
 
     @property
     def code_bytes(self) -> int:
@@ -112,12 +118,16 @@ class CudaIvfPq:
         limits: ProbeLimits,
         masks: Sequence[Uint8Array | None],
         k: int,
+        fusion: Fusion | None = None,
+        extremes: ListExtremes | None = None,
     ) -> Rescored:
-        """Exact top k of what ``search`` finds."""
+        """Exact top k of what ``search`` finds; fused scores are the CPU's."""
         with self._backend.on_device():
             where = self._backend.place(vectors, self)
-            if where == "host" or not len(queries):
-                return self._cpu.search_rescored(vectors, queries, limits=limits, masks=masks, k=k)
+            if where == "host" or not len(queries) or fusion is not None:
+                return self._cpu.search_rescored(
+                    vectors, queries, limits=limits, masks=masks, k=k, fusion=fusion, extremes=extremes
+                )
             lists = self.copy_lists()
             rows = self._backend.rows(vectors) if where == "device" else None
             each = kernels.list_bytes(self._cpu.lists, depth=int(limits.depths.max(initial=0)))

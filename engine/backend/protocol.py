@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.dtypes import StoredArray
-from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
+from engine.types import Float32Array, Int32Array, Int64Array, Metric, Uint8Array, VectorDtype
+from kernels.fusion import Fusion, ListExtremes
 from kernels.packed_lists import ProbeLimits
 
 SEGMENT_ROWS = 65_536
@@ -83,6 +84,11 @@ class IvfPqIndex(Protocol):
     def nlist(self) -> int: ...
 
     @property
+    def numbers(self) -> Int32Array:
+        """int32 [n_rows]: the list of each row."""
+        ...
+
+    @property
     def code_bytes(self) -> int: ...
 
     @property
@@ -112,8 +118,12 @@ class IvfPqIndex(Protocol):
         limits: ProbeLimits,
         masks: Sequence[Uint8Array | None],
         k: int,
+        fusion: Fusion | None = None,
+        extremes: ListExtremes | None = None,
     ) -> Rescored:
-        """Exact top k of what ``search`` finds."""
+        """Exact top k of what ``search`` finds. With a fusion, which has no extras, both by fused score; ``extremes``
+        bound what it adds to the rows of each list.
+        """
         ...
 
 
@@ -177,12 +187,23 @@ class Backend(Protocol):
         k: int,
         first_row: int = 0,
         end_row: int | None = None,
+        fusion: Fusion | None = None,
     ) -> TopK:
-        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
+        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query; by fused score
+        where there is a fusion.
+        """
         ...
 
-    def gather(self, vectors: Vectors, queries: Float32Array, rows: Sequence[Int64Array], *, k: int) -> TopK:
-        """Exact top k among ``rows[b]`` (ascending, no repeats) for each query b."""
+    def gather(
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        rows: Sequence[Int64Array],
+        *,
+        k: int,
+        fusion: Fusion | None = None,
+    ) -> TopK:
+        """Exact top k among ``rows[b]`` (ascending, no repeats) for each query b, as ``masked_scan`` scores them."""
         ...
 
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:

@@ -138,27 +138,27 @@ def _keywords(value: Value) -> Sequence[str]:
 class BoolColumn:
     def __init__(self) -> None:
         self.present = GrowingMask()
-        self._true = GrowingMask()
+        self.true = GrowingMask()
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        return {"present": self.present, "true": self._true}
+        return {"present": self.present, "true": self.true}
 
     @property
     def memory_bytes(self) -> int:
-        return self.present.nbytes + self._true.nbytes
+        return self.present.nbytes + self.true.nbytes
 
     def append(self, values: Sequence[Value]) -> None:
-        self._true.append([value is True for value in values])
+        self.true.append([value is True for value in values])
         self.present.append([value is not None for value in values])
 
     def append_nulls(self, count: int) -> None:
-        self._true.append_unset(count)
+        self.true.append_unset(count)
         self.present.append_unset(count)
 
     def matching(self, values: Sequence[str | bool | int], region: Region) -> RowTest:
         """Rows whose value is among the values."""
-        present, true = HasBit(region.bits(self.present)), HasBit(region.bits(self._true))
+        present, true = HasBit(region.bits(self.present)), HasBit(region.bits(self.true))
         if True in values:
             return present if False in values else true
         return AtLeast(2, (present, Inverse(true)))

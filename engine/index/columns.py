@@ -7,12 +7,15 @@ Rows are appended, dead ones too; liveness is not known here. Written and read b
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.errors import UnknownAttribute
-from engine.index.column_types import Column, NumberColumn, new_column
+from engine.index.column_types import BoolColumn, Column, NumberColumn, new_column
+from engine.index.growing import flags_of
 from engine.index.regions import SEGMENT_ROWS, Listed, Region, Span, segments_of
 from engine.types import AttributeSpec, AttributeType, AttributeValue, Int64Array
 
@@ -21,15 +24,20 @@ _SAMPLE_ROWS = 4096
 _SAMPLE_AGE = 9 / 8
 """A sample is drawn again once there are so many times the rows it was drawn from."""
 _SAMPLE_SEED = 1_729
+_KEPT_CHANGES = 65_536
 _serial_numbers = itertools.count()
 
 
 class Columns:
-    """Columns by attribute, all ``n_rows`` long. ``serial``: a number that no other columns of the process have."""
+    """Columns by attribute, all ``n_rows`` long. ``serial``: a number that no other columns of the process have;
+    ``n_changes``: how often values were changed in place.
+    """
 
     def __init__(self, attributes: Sequence[AttributeSpec]) -> None:
         self.n_rows = 0
         self.serial = next(_serial_numbers)
+        self.n_changes = 0
+        self._changes: deque[tuple[int, int]] = deque(maxlen=_KEPT_CHANGES)
         self._sample: Listed | None = None
         self._sampled_from = 0
         self._filterable: dict[str, Column] = {}
@@ -72,6 +80,37 @@ class Columns:
         """Write the volatile attributes of ``values`` in place, null where it has none; others are passed over."""
         for name, column in self._volatile.items():
             column.set(first_row, n_rows, values.get(name))
+        if self._volatile:
+            self.n_changes += 1
+            self._changes.append((first_row, n_rows))
+
+    def changes_since(self, n_changes: int) -> list[tuple[int, int]] | None:
+        """Rows (first, count) whose volatile values were set since so many changes; None: too many to be told."""
+        missed = self.n_changes - n_changes
+        if missed > len(self._changes):
+            return None
+        return list(itertools.islice(self._changes, len(self._changes) - missed, None))
+
+    def require_numbers(self, attribute: str) -> NumberColumn | BoolColumn:
+        """The column of an attribute that has numbers, or of a bool.
+
+        Raises:
+            UnknownAttribute: there is none.
+        """
+        column = self._volatile.get(attribute) or self._filterable.get(attribute)
+        if not isinstance(column, NumberColumn | BoolColumn):
+            raise UnknownAttribute(attribute, "the index has no column of numbers for it")
+        return column
+
+    def numbers(self, attribute: str, first: int, end: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Values of rows [first, end), float64 and 0 where there is none, timestamps in microseconds, bools as 0 and 1;
+        and which are there.
+        """
+        column = self.require_numbers(attribute)
+        present = flags_of(column.present.room, first, end)
+        if isinstance(column, BoolColumn):
+            return flags_of(column.true.room, first, end).astype(np.float64), present
+        return column.values[first:end].astype(np.float64), present
 
     def column(self, attribute: str) -> Column:
         """The column of a filterable attribute.

@@ -48,6 +48,12 @@ def _clear_tail(mask: Uint8Array, n_rows: int) -> None:
         mask[n_rows >> 3] &= (1 << (n_rows & 7)) - 1
 
 
+def flags_of(mask: Uint8Array, first: int, end: int) -> BoolArray:
+    """Whether rows [first, end) are set in a mask that has them all."""
+    bits = np.unpackbits(mask[first >> 3 : (end + 7) >> 3], bitorder="little")
+    return bits[first & 7 : (first & 7) + end - first].astype(np.bool_)
+
+
 class GrowingArray:
     """An array [n]; ``values`` is a view that the next ``append`` may leave behind.
 

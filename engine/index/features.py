@@ -1,0 +1,218 @@
+"""Features of items as scores read them: numbers of attributes capped and scaled, a float32 row of them for each row.
+
+A table has the features of some scoring, whatever their weights; it follows the columns when it is next used. Search
+lane only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend.protocol import IvfPqIndex
+from engine.index.regions import SEGMENT_ROWS
+from engine.scoring import Scale
+from engine.types import Float32Array, Uint8Array
+from kernels.cpu import widen_extremes
+from kernels.fusion import ListExtremes, no_extremes
+
+if TYPE_CHECKING:
+    from engine.index.columns import Columns
+
+DEFAULT_BYTES = 1 << 30
+MICROS = 1_000_000
+AGE_STEPS = 4096
+"""Of a half-life: so finely are ages counted, unless that is less than a second."""
+_LARGEST = float(np.finfo(np.float32).max)
+_serials = itertools.count(1)
+
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberFeature:
+    """See ``engine.scoring.Feature``, weight and name aside."""
+
+    attribute: str
+    scale: Scale = "linear"
+    low: float | None = None
+    high: float | None = None
+    missing: float = 0.0
+
+    def of(self, values: Float64Array, present: BoolArray) -> Float32Array:
+        """float32 [n] of values [n], those that are present."""
+        found = np.where(present, values, self.missing)
+        low, high = (-_LARGEST if self.low is None else self.low), (_LARGEST if self.high is None else self.high)
+        np.clip(found, max(low, -_LARGEST), min(high, _LARGEST), out=found)
+        if self.scale == "log1p":
+            np.log1p(np.maximum(found, 0.0, out=found), out=found)
+        return found.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class DecayFeature:
+    """See ``engine.scoring.Decay``, weight and name aside."""
+
+    attribute: str
+    half_life_s: float
+    missing: float = 0.0
+
+    def moment(self, now: int) -> int:
+        """The microsecond from which ages are counted at ``now``."""
+        step = max(MICROS, int(self.half_life_s * MICROS / AGE_STEPS))
+        return now // step * step
+
+    def ages(self, values: Float64Array, now: int) -> Float64Array:
+        """Seconds since timestamps [n] of microseconds, 0 of those to come."""
+        return np.maximum(self.moment(now) - values, 0.0) / MICROS
+
+    def of(self, values: Float64Array, present: BoolArray, now: int) -> Float32Array:
+        """float32 [n] of timestamps [n], those that are present."""
+        powers = np.exp2(self.ages(values, now) / -self.half_life_s)
+        return np.where(present, powers, self.missing).astype(np.float32)
+
+
+FeatureSpec: TypeAlias = NumberFeature | DecayFeature
+
+
+class FeatureTable:
+    """``segments``: float32 [SEGMENT_ROWS, F] arrays that hold ``n_rows`` rows; ``now``: what ages are counted to."""
+
+    def __init__(self, specs: Sequence[FeatureSpec]) -> None:
+        self.serial = next(_serials)
+        self.specs = tuple(specs)
+        self.segments: list[Float32Array] = []
+        self.n_rows = 0
+        self.now = 0
+        self._columns_serial = -1
+        self._n_changes = 0
+        self._extremes: ListExtremes | None = None
+        self._extremes_of: IvfPqIndex | None = None
+        self._n_listed = 0
+        self._n_widened = 0
+
+    @property
+    def n_features(self) -> int:
+        return len(self.specs)
+
+    @property
+    def memory_bytes(self) -> int:
+        extremes = 0 if self._extremes is None else 2 * self._extremes.lows.nbytes
+        return sum(segment.nbytes for segment in self.segments) + extremes
+
+    def follow(self, columns: Columns, now: int) -> None:
+        """Be what the columns say at ``now``, microseconds since 1970."""
+        if self._columns_serial != columns.serial:
+            self.segments, self.n_rows, self._columns_serial = [], 0, columns.serial
+            self._n_changes, self.now, self._extremes = columns.n_changes, now, None
+        self._follow_time(columns, now)
+        self._follow_changes(columns)
+        self._fill(columns, self.n_rows, columns.n_rows)
+        self.n_rows = columns.n_rows
+
+    def extremes(self, lists: IvfPqIndex, alive: Uint8Array) -> ListExtremes:
+        """Of the rows listed, at least of those that are ``alive``."""
+        if self._extremes is None or self._extremes_of is not lists or self._n_widened > lists.n_rows // 8:
+            self._extremes, self._extremes_of = no_extremes(lists.nlist, self.n_features), lists
+            self._n_listed = self._n_widened = 0
+        if self._n_listed < lists.n_rows:
+            self._widen(lists, alive, self._n_listed, lists.n_rows)
+            self._n_listed = lists.n_rows
+        return self._extremes
+
+    def rows(self, rows: npt.NDArray[np.int64]) -> Float32Array:
+        """float32 [n, F] of rows [n]."""
+        found = np.empty((len(rows), self.n_features), np.float32)
+        numbers, places = np.divmod(rows, SEGMENT_ROWS)
+        for number in np.unique(numbers):
+            here = numbers == number
+            found[here] = self.segments[number][places[here]]
+        return found
+
+    def _widen(self, lists: IvfPqIndex, alive: Uint8Array, first: int, end: int) -> None:
+        assert self._extremes is not None
+        widen_extremes(self._extremes, lists.numbers, self.segments, alive, first_row=first, end_row=end)
+
+    def _follow_time(self, columns: Columns, now: int) -> None:
+        """All ages have grown where a step has passed."""
+        for place, spec in enumerate(self.specs):
+            if isinstance(spec, DecayFeature) and spec.moment(now) != spec.moment(self.now):
+                self._fill(columns, 0, self.n_rows, places=[place], now=now)
+                self._extremes = None
+        self.now = now
+
+    def _follow_changes(self, columns: Columns) -> None:
+        """Values that were changed in place since."""
+        spans = columns.changes_since(self._n_changes)
+        self._n_changes = columns.n_changes
+        if spans is None:
+            self._fill(columns, 0, self.n_rows)
+            self._extremes = None
+            return
+        for first, n_rows in spans:
+            end = min(first + n_rows, self.n_rows)
+            self._fill(columns, first, end)
+            if self._extremes is not None and self._extremes_of is not None and first < self._n_listed:
+                self._n_widened += n_rows
+                everything = np.full((end + 63) // 64 * 8, 255, np.uint8)
+                self._widen(self._extremes_of, everything, first, min(end, self._n_listed))
+
+    def _fill(
+        self, columns: Columns, first: int, end: int, *, places: Sequence[int] | None = None, now: int | None = None
+    ) -> None:
+        """Write rows [first, end), of all features or of some."""
+        while first < end:
+            number, offset = divmod(first, SEGMENT_ROWS)
+            stop = min(end, (number + 1) * SEGMENT_ROWS)
+            if number == len(self.segments):
+                self.segments.append(np.zeros((SEGMENT_ROWS, self.n_features), np.float32))
+            part = self.segments[number][offset : offset + stop - first]
+            for place in range(self.n_features) if places is None else places:
+                part[:, place] = self._values(self.specs[place], columns, first, stop, self.now if now is None else now)
+            first = stop
+
+    def _values(self, spec: FeatureSpec, columns: Columns, first: int, end: int, now: int) -> Float32Array:
+        values, present = columns.numbers(spec.attribute, first, end)
+        return spec.of(values, present, now) if isinstance(spec, DecayFeature) else spec.of(values, present)
+
+
+class FeatureTables:
+    """The tables of an index by their features, those used last within ``most_bytes``, or one."""
+
+    def __init__(self, most_bytes: int = DEFAULT_BYTES) -> None:
+        self.most_bytes = most_bytes
+        self._tables: OrderedDict[tuple[FeatureSpec, ...], FeatureTable] = OrderedDict()
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(table.memory_bytes for table in list(self._tables.values()))
+
+    def table(self, specs: tuple[FeatureSpec, ...], columns: Columns, now: int) -> FeatureTable:
+        """The table of these features, as of ``now``.
+
+        Raises:
+            UnknownAttribute: the index has no such column.
+        """
+        table = self._tables.get(specs)
+        if table is None:
+            for spec in specs:
+                columns.require_numbers(spec.attribute)
+            table = self._tables[specs] = FeatureTable(specs)
+        self._tables.move_to_end(specs)
+        table.follow(columns, now)
+        while len(self._tables) > 1 and self.memory_bytes > self.most_bytes:
+            self._tables.popitem(last=False)
+        return table
+
+
+def is_finite(*numbers: float | None) -> bool:
+    """Whether all that are given are numbers that float32 can hold."""
+    return all(one is None or (math.isfinite(one) and abs(one) <= _LARGEST) for one in numbers)
