@@ -1,12 +1,14 @@
-"""Building a tuned IVF-PQ image in a child process of idle priority: ``python -m engine.index.build JOB.json``.
+"""Building a tuned IVF-PQ image in a child process of idle priority: ``python -m engine.index.build JOB.json PARENT``.
 
 The parent's side is ``start`` and ``BuildProcess``: no threads, the server polls. Knows nothing of collections.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -21,6 +23,7 @@ from engine.index.ivfpq import IvfPqImage, read_image, remove_image
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array, VectorDtype
 
 _STOP_SECONDS = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +177,24 @@ def start(job: BuildJob, alive: Uint8Array, logged: Float32Array | None = None) 
     return _spawn(job)
 
 
-def start_renumbering(job: BuildJob, numbers: Int64Array) -> BuildProcess:
-    """Start a child that gives an image's rows other numbers, and adds the rows that it lacks.
+def write_numbers(job: BuildJob, live: Int64Array, *, n_rows: int) -> None:
+    """Write what becomes of ``n_rows`` rows of which only those in ``live``, ascending, are kept; in any thread.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    numbers = np.full(n_rows, -1, np.int64)
+    numbers[live] = np.arange(len(live))
+    with job.numbers_path.open("wb") as file:
+        np.save(file, numbers)
+
+
+def start_renumbering(job: BuildJob) -> BuildProcess:
+    """Start a child that gives an image's rows the numbers written before, and adds the rows that it lacks.
 
     Raises:
         OSError: the folder cannot be written or no process started.
     """
-    with job.numbers_path.open("wb") as file:
-        np.save(file, numbers)
     return _spawn(job)
 
 
@@ -191,7 +204,7 @@ def _spawn(job: BuildJob) -> BuildProcess:
     path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     with job.errors_path.open("wb") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "engine.index.build", str(job.job_path)],
+            [sys.executable, "-m", "engine.index.build", str(job.job_path), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -213,7 +226,8 @@ def remove_leftovers(folder: Path, build_id: str = "*") -> None:
 def main(arguments: list[str]) -> None:
     """The child: one job, progress as JSON lines on stdout, one line on stderr where it fails."""
     sys.excepthook = _one_line
-    (job_file,) = arguments
+    job_file, parent = arguments
+    _end_with_parent()
     job = BuildJob.from_json(json.loads(Path(job_file).read_text("utf-8")))
     if job.priority == "idle":
         os.nice(19)
@@ -221,14 +235,27 @@ def main(arguments: list[str]) -> None:
     from engine.index.building import build, renumber, tune_again
 
     work = build if job.image is None else tune_again if job.of is None else renumber
-    work(job, _Reporter())
+    report = _Reporter(int(parent))
+    report("starting", 0.0)
+    work(job, report)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process with its parent, in whatever call it is; of Linux alone.
+
+    The kernel's parent is the thread that started this process, so it has to be one that lives as long as the server.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Reporter:
-    """Tells the parent how far the build is, and ends the child once the parent is gone."""
+    """Tells the parent how far the build is, and ends the child where the parent is gone: before the kernel was told to
+    end it too, or where no kernel does.
+    """
 
-    def __init__(self) -> None:
-        self._parent = os.getppid()
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
 
     def __call__(self, stage: str, fraction: float) -> None:
         if os.getppid() != self._parent:

@@ -21,9 +21,9 @@ class Schedule:
     def __contains__(self, first_row: int) -> bool:
         return first_row in self._items
 
-    def items(self) -> dict[int, tuple[int, Times]]:
-        """A copy: first row to number of rows and times."""
-        return dict(self._items)
+    def get(self, first_row: int) -> tuple[int, Times] | None:
+        """Number of rows and times; None for one that is seen at all times, or not there."""
+        return self._items.get(first_row)
 
     def put(self, first_row: int, n_rows: int, times: Times) -> None:
         """From the next ``due`` on the item has these times, whichever it had."""

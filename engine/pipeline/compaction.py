@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.backend.protocol import Backend
 from engine.errors import FailedPrecondition
-from engine.index.build import BuildJob, start_renumbering
+from engine.index.build import BuildJob, start_renumbering, write_numbers
 from engine.index.ivfpq import index_path
 from engine.index.version_index import Lists, VersionIndex
 from engine.pipeline.operations import Report, follow
 from engine.pipeline.snapshots import in_thread
 from engine.store import Change
 from engine.store.compaction import Compaction
-from engine.types import Int64Array, Times
+from engine.store.faults import write_faults
+from engine.types import Int64Array
 from kernels.cpu import rows_of_mask
 
 if TYPE_CHECKING:
@@ -36,18 +35,25 @@ _APPLIED_CHANGES = 128
 _FIRST_SLICE_ITEMS = 32
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Moment:
-    """What lived at a sequence number: rows, ascending, and the place among them of each item's first. ``ids``: of all
-    rows, a view that what is appended later does not change.
+    """What lived at a sequence number. Made in the search lane's thread, of a copy of bits and of views that what is
+    appended later does not change.
+
+    ``live``: rows, ascending; ``places``: of each item's first among them; both once ``find_rows`` has run. ``ids``: of
+    all rows.
     """
 
-    live: Int64Array
-    places: Int64Array
-    ids: npt.NDArray[Any]
-    times: Mapping[int, tuple[int, Times]]
-    n_rows: int
-    sequence: int
+    def __init__(self, index: VersionIndex) -> None:
+        rows = index.rows
+        self.n_rows, self.sequence, self.ids = rows.n_rows, index.sequence, rows.ids
+        self.live: Int64Array = np.empty(0, np.int64)
+        self.places: Int64Array = np.empty(0, np.int64)
+        self._living, self._first_rows = rows.living_bits(), rows.first_rows
+
+    def find_rows(self) -> None:
+        """In any thread; outside the GIL for the most part."""
+        self.live = rows_of_mask(self._living, end_row=self.n_rows)
+        self.places = np.flatnonzero(self._first_rows[self.live] == self.live)
 
 
 async def compact(collection: Collection, backend: Backend, *, threads: int, report: Report) -> None:
@@ -80,7 +86,8 @@ async def _prepared(
     """The new index with all that was committed until a moment ago."""
     commit, search, index, store = collection.lanes.commit, collection.lanes.search, collection.index, collection.store
     await collection.visible(store.sequence, None)
-    moment = await search.call(lambda: _moment(index))
+    moment = await search.call(lambda: _Moment(index))
+    await in_thread(lambda told: moment.find_rows(), report)
     compaction.begin(moment.live, sequence=moment.sequence)
     report("copying", 0.0)
     # Waited for where this is cancelled: files must not be closed under a thread that writes to them.
@@ -107,19 +114,12 @@ async def _prepared(
     return new
 
 
-def _moment(index: VersionIndex) -> _Moment:
-    """In the search lane's thread."""
-    rows = index.rows
-    live = rows_of_mask(rows.living_bits(), end_row=rows.n_rows)
-    places = np.flatnonzero(rows.first_rows[live] == live)
-    return _Moment(live, places, rows.ids, rows.schedule.items(), rows.n_rows, index.sequence)
-
-
 class _Filling:
     """Fills a new index with the rows that were copied, but for those that have died since."""
 
     def __init__(self, collection: Collection, new: VersionIndex, moment: _Moment, report: Report) -> None:
         self._store = collection.store
+        self._times = collection.index.rows.schedule
         self._new = new
         self._moment = moment
         self._report = report
@@ -153,7 +153,8 @@ class _Filling:
         next_row = int(moment.places[end]) if end < len(moment.places) else len(moment.live)
         self._new.recover(live, n_rows=next_row, sequence=moment.sequence)
         for row in live:
-            timed = moment.times.get(int(moment.live[row.first_row]))
+            # What has changed in them since the moment is done again with all else.
+            timed = self._times.get(int(moment.live[row.first_row]))
             if timed is not None:
                 self._new.rows.put_times(row.first_row, *timed)
 
@@ -184,12 +185,15 @@ async def _renumbered(
         image=lists.image_id,
         of=collection.store.segments(version.id).folder,
     )
-    numbers = np.full(moment.n_rows, -1, np.int64)
-    numbers[moment.live] = np.arange(len(moment.live))
-    process = await asyncio.to_thread(start_renumbering, job, numbers)
-    image = await follow(process, report)
+    await in_thread(lambda told: _write_numbers(job, moment), report)
+    image = await follow(start_renumbering(job), report)
     ivfpq = await asyncio.to_thread(backend.load_ivfpq, index_path(folder, image.id))
     return replace(lists, ivfpq=ivfpq, image_id=image.id)
+
+
+def _write_numbers(job: BuildJob, moment: _Moment) -> None:
+    with write_faults("renumbering lists"):
+        write_numbers(job, moment.live, n_rows=moment.n_rows)
 
 
 async def _caught_up(collection: Collection, compaction: Compaction, new: VersionIndex) -> None:

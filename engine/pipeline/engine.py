@@ -52,7 +52,14 @@ from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
 from engine.pipeline.snapshots import in_thread, restore
 from engine.pipeline.upkeep import Upkeep
 from engine.schema_file import validate_name, validate_schema
-from engine.store import CollectionStore, DirectoryLock, delete_collection_folder, list_collections, remove_leftovers
+from engine.store import (
+    CollectionStore,
+    DirectoryLock,
+    delete_collection_folder,
+    list_collections,
+    remove_leftovers,
+    withdraw,
+)
 from engine.types import Filter, Metric, Schema, SearchParams, VectorDtype, VersionInfo
 
 logger = logging.getLogger(__name__)
@@ -325,7 +332,12 @@ class Engine:
             encoder_dtype=self.settings.encoder_dtype,
         )
         store = CollectionStore.create(self._root / schema.name, schema, version)
-        return self._collection(store, encoder)
+        try:
+            return self._collection(store, encoder)
+        except BaseException:
+            store.abandon()
+            withdraw(self._root / schema.name)
+            raise
 
     def _open_or_say_why(self, name: str) -> Collection | EngineError:
         """One collection that cannot be opened, whatever the reason, does not keep the others from being served."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.errors import Cancelled
 from engine.pipeline.operations import Report
@@ -69,5 +70,12 @@ async def in_thread(work: Callable[[Report], T], report: Report) -> T:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         is_ending.set()
-        await asyncio.gather(running, return_exceptions=True)
+        await _ended(running)
         raise
+
+
+async def _ended(running: asyncio.Future[Any]) -> None:
+    """Wait until it has, however often the wait is cancelled: a thread goes on whoever has stopped waiting for it."""
+    while not running.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([running])

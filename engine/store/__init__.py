@@ -2,7 +2,7 @@
 
 from engine.store.collection_store import CollectionStore, version_folder
 from engine.store.damage import Fault, FaultKind
-from engine.store.folders import delete_collection_folder, list_collections, remove_leftovers
+from engine.store.folders import delete_collection_folder, list_collections, remove_leftovers, withdraw
 from engine.store.glance import glance
 from engine.store.lock import DirectoryLock
 from engine.store.repairing import Repair, can_repair, remove, repair_collection
@@ -60,4 +60,5 @@ __all__ = [
     "verify_snapshot",
     "verify_snapshots",
     "version_folder",
+    "withdraw",
 ]

@@ -12,6 +12,7 @@ import pytest
 
 from engine.client import RetrievalClient
 from engine.errors import Cancelled, FailedPrecondition, InvalidArgument, OperationNotFound, ReadOnly
+from engine.pipeline import compaction
 from engine.store import CollectionStore
 from engine.store.compaction import Compaction
 from engine.types import (
@@ -19,10 +20,12 @@ from engine.types import (
     AttributeType,
     Filter,
     Float32Array,
+    Int64Array,
     Item,
     Match,
     Range,
     SearchParams,
+    Uint8Array,
     Visibility,
 )
 from tests.e2e import test_upkeep as upkeep
@@ -300,3 +303,67 @@ def test_a_compaction_cancelled_while_it_begins_can_be_begun_again(
             gate.set()
         client.wait_for_operation(client.compact_collection("points"))
         assert rows(client) == 100
+
+
+def test_files_are_not_closed_under_a_copying_thread_however_often_a_compaction_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    entered, gate = threading.Event(), threading.Event()
+    copy, give_up = Compaction.copy, CollectionStore.give_up_compaction
+
+    def waiting(compaction: Compaction) -> bool:
+        entered.set()
+        gate.wait(30)
+        more = copy(compaction)
+        events.append("copied")
+        return more
+
+    def noted(store: CollectionStore) -> None:
+        events.append("given up")
+        give_up(store)
+
+    monkeypatch.setattr(Compaction, "copy", waiting)
+    monkeypatch.setattr(CollectionStore, "give_up_compaction", noted)
+    with serving(tmp_path, min_rows_to_train=10**9) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:100])
+        operation = client.compact_collection("points")
+        assert entered.wait(30)
+        for _ in range(3):
+            client.cancel_operation(operation.name)
+            # Through the commit lane, behind whatever the cancelled compaction has posted there.
+            settle(client)
+        assert events == []
+        gate.set()
+        with pytest.raises(Cancelled):
+            client.wait_for_operation(operation)
+        settle(client)
+        assert events == ["copied", "given up"]
+        client.wait_for_operation(client.compact_collection("points"))
+        assert rows(client) == 101
+
+
+def test_all_rows_are_looked_through_neither_in_the_search_lane_nor_on_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    real = compaction.rows_of_mask
+
+    def noted(mask: Uint8Array, *, end_row: int) -> Int64Array:
+        threads.append(threading.current_thread())
+        return real(mask, end_row=end_row)
+
+    monkeypatch.setattr(compaction, "rows_of_mask", noted)
+    with serving(tmp_path, min_rows_to_train=10**9) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:100])
+        lane = running.on_loop(lambda: running.server.engine.lanes.search.call(threading.current_thread))
+        loop = running.on_loop(_this_thread)
+        client.wait_for_operation(client.compact_collection("points"))
+    assert len(threads) == 1
+    assert threads[0] not in (lane, loop)
+
+
+async def _this_thread() -> threading.Thread:
+    return threading.current_thread()

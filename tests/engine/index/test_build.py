@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,11 +173,40 @@ def test_importing_the_parent_s_side_loads_no_heavy_library() -> None:
 
 
 def test_a_child_whose_parent_is_gone_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    reporter = parent_side._Reporter()
+    reporter = parent_side._Reporter(os.getppid())
     reporter("adding", 0.5)
     monkeypatch.setattr(os, "getppid", lambda: 1)
     with pytest.raises(SystemExit, match="is gone"):
         reporter("adding", 0.6)
+
+
+STARTS_AND_WAITS = """
+import json, signal, sys
+from engine.index import build
+print(build._spawn(build.BuildJob.from_json(json.loads(sys.argv[1]))).pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_child_in_the_midst_of_a_long_step_ends_when_its_parent_is_killed(job: BuildJob) -> None:
+    unread = image_path(job.folder, "old")
+    os.mkfifo(unread)
+    job = replace(job, image="old")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", STARTS_AND_WAITS, json.dumps(job.to_json())], stdout=subprocess.PIPE
+    )
+    with parent, os.fdopen(os.pidfd_open(int(parent.stdout.readline())), "rb") as child:
+        try:
+            # The child has opened it, to read what nobody writes: it would wait for ever, and report nothing.
+            with unread.open("wb"):
+                parent.kill()
+                ended, _, _ = select.select([child], [], [], 30)
+                assert ended
+        finally:
+            parent.kill()
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child.fileno(), signal.SIGKILL)
 
 
 def _same_mask(job: BuildJob, *names: str) -> tuple[str, ...]:

@@ -1,0 +1,151 @@
+"""Searches and encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine import convert
+from engine.client.connection import Connection
+from engine.client.results import BatchResult, batch_result, status_error
+from engine.errors import EngineError
+from engine.types import Float32Array, ItemId, Priority, SearchParams, SearchResult
+from engine.v1 import common_pb2, retrieval_pb2
+
+Queries = Float32Array | Sequence[str]
+
+_PRIORITIES = {
+    Priority.INTERACTIVE: retrieval_pb2.PRIORITY_INTERACTIVE,
+    Priority.WRITE: retrieval_pb2.PRIORITY_INTERACTIVE,
+    Priority.BULK: retrieval_pb2.PRIORITY_BULK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarTo:
+    """A query for the neighbours of an item, itself left out."""
+
+    id: ItemId
+
+
+class RetrievalCalls(Connection):
+    """The calls of the retrieval service."""
+
+    def search(
+        self,
+        collection: str,
+        query: str | Float32Array | SimilarTo,
+        *,
+        params: SearchParams = SearchParams(),
+        attributes: Sequence[str] = ("*",),
+        text_fields: Sequence[str] = (),
+        vectors: bool = False,
+        version: str = "",
+        min_sequence: int | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> SearchResult:
+        """The best items for a text, a vector float32 [d] or an item, with the attributes and texts asked for."""
+        request = retrieval_pb2.SearchRequest(
+            collection=collection,
+            version=version,
+            query=_query(query),
+            params=convert.params_to(params),
+            return_fields=retrieval_pb2.ReturnFields(attributes=attributes, text_fields=text_fields, vectors=vectors),
+            min_sequence=min_sequence,
+            priority=_PRIORITIES[priority],
+        )
+        reply = self._call(self._retrieval.Search, request, timeout_s)
+        return SearchResult([convert.hit_from(hit) for hit in reply.hits], convert.explanation_from(reply.explanation))
+
+    def search_batch(
+        self,
+        collection: str,
+        queries: Queries,
+        *,
+        params: SearchParams | Sequence[SearchParams] = SearchParams(),
+        explain: bool = False,
+        version: str = "",
+        min_sequence: int | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> BatchResult:
+        """The best items for each of many vectors float32 [B, d] or texts; one set of parameters, or one for each."""
+        request = _batch_request(collection, queries, params, explain, version, min_sequence, priority)
+        return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s))
+
+    def search_similar_batch(
+        self,
+        collection: str,
+        ids: Sequence[ItemId],
+        *,
+        params: SearchParams | Sequence[SearchParams] = SearchParams(),
+        explain: bool = False,
+        timeout_s: float | None = None,
+    ) -> BatchResult:
+        """The neighbours of each of many items."""
+        request = _batch_request(collection, None, params, explain, "", None, Priority.INTERACTIVE)
+        request.item_ids.CopyFrom(convert.item_ids_to(ids))
+        return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s))
+
+    def search_stream(
+        self,
+        collection: str,
+        batches: Iterable[Queries],
+        *,
+        params: SearchParams | Sequence[SearchParams] = SearchParams(),
+        timeout_s: float | None = None,
+    ) -> Iterator[BatchResult | EngineError]:
+        """One outcome for each batch, in order; batches are sent ahead of the replies. No deadline unless given."""
+
+        def requests() -> Iterator[retrieval_pb2.SearchStreamRequest]:
+            for tag, queries in enumerate(batches):
+                batch = _batch_request(collection, queries, params, False, "", None, Priority.INTERACTIVE)
+                yield retrieval_pb2.SearchStreamRequest(tag=tag, batch=batch)
+
+        for reply in self._stream(self._retrieval.SearchStream, requests(), timeout_s):
+            error = status_error(reply.status)
+            yield error if error is not None else batch_result(reply.batch)
+
+    def encode(self, collection: str, texts: Sequence[str], *, timeout_s: float | None = None) -> Float32Array:
+        """float32 [n, d] of the texts as queries."""
+        request = retrieval_pb2.EncodeRequest(collection=collection, texts=texts)
+        reply = self._call(self._retrieval.Encode, request, timeout_s)
+        return convert.tensor_to_array(reply.vectors, "vectors")
+
+
+def _query(query: str | Float32Array | SimilarTo) -> retrieval_pb2.Query:
+    if isinstance(query, str):
+        return retrieval_pb2.Query(text=query)
+    if isinstance(query, SimilarTo):
+        return retrieval_pb2.Query(item_id=convert.item_id_to(query.id))
+    content = np.ascontiguousarray(query, np.dtype("<f4")).tobytes()
+    encoded = common_pb2.VectorBytes(content=content, dtype=common_pb2.DTYPE_FLOAT32)
+    return retrieval_pb2.Query(vector=common_pb2.Vector(encoded=encoded))
+
+
+def _batch_request(
+    collection: str,
+    queries: Queries | None,
+    params: SearchParams | Sequence[SearchParams],
+    explain: bool,
+    version: str,
+    min_sequence: int | None,
+    priority: Priority,
+) -> retrieval_pb2.SearchBatchRequest:
+    listed = [params] if isinstance(params, SearchParams) else params
+    request = retrieval_pb2.SearchBatchRequest(
+        collection=collection,
+        version=version,
+        params=[convert.params_to(one) for one in listed],
+        explain=explain,
+        min_sequence=min_sequence,
+        priority=_PRIORITIES[priority],
+    )
+    if isinstance(queries, np.ndarray):
+        request.vectors.CopyFrom(convert.array_to_tensor(queries))
+    elif queries is not None:
+        request.texts.values.extend(queries)
+    return request

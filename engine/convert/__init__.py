@@ -1,0 +1,60 @@
+"""Wire messages to the engine's nouns and back; pure, shared by server and client. Knows nothing of gRPC.
+
+Raises ``InvalidArgument`` naming the field for what a well-formed message can still get wrong.
+"""
+
+from __future__ import annotations
+
+from engine.convert.filters import filter_from, filter_to
+from engine.convert.ids import item_id_from, item_id_to, item_ids_from, item_ids_to, uint64_ids_from
+from engine.convert.items import item_from, item_to, stored_item_from, update_from, update_to, value_from, value_to
+from engine.convert.schemas import METRIC_VALUES, attribute_from, attribute_to, schema_from, schema_to
+from engine.convert.searches import (
+    add_hits,
+    explanation_from,
+    explanation_to,
+    explanations_to,
+    hit_from,
+    hit_to,
+    params_from,
+    params_to,
+)
+from engine.convert.tensors import DTYPE_VALUES, array_to_tensor, tensor_to_array, vector_to_array
+from engine.convert.times import duration, seconds, timestamp
+
+__all__ = [
+    "DTYPE_VALUES",
+    "METRIC_VALUES",
+    "add_hits",
+    "array_to_tensor",
+    "attribute_from",
+    "attribute_to",
+    "duration",
+    "explanation_from",
+    "explanation_to",
+    "explanations_to",
+    "filter_from",
+    "filter_to",
+    "hit_from",
+    "hit_to",
+    "item_from",
+    "item_id_from",
+    "item_id_to",
+    "item_ids_from",
+    "item_ids_to",
+    "item_to",
+    "params_from",
+    "params_to",
+    "schema_from",
+    "schema_to",
+    "seconds",
+    "stored_item_from",
+    "tensor_to_array",
+    "timestamp",
+    "uint64_ids_from",
+    "update_from",
+    "update_to",
+    "value_from",
+    "value_to",
+    "vector_to_array",
+]

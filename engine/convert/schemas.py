@@ -1,0 +1,104 @@
+"""Schemas of collections and their attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+from engine import types
+from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES
+from engine.errors import InvalidArgument
+from engine.types import AttributeType
+from engine.v1 import admin_pb2, common_pb2
+
+T = TypeVar("T")
+
+METRIC_VALUES: dict[str, common_pb2.Metric] = {
+    "cosine": common_pb2.METRIC_COSINE,
+    "dot": common_pb2.METRIC_DOT,
+    "l2": common_pb2.METRIC_L2,
+}
+_METRIC_NAMES: dict[int, types.Metric] = {
+    common_pb2.METRIC_COSINE: "cosine",
+    common_pb2.METRIC_DOT: "dot",
+    common_pb2.METRIC_L2: "l2",
+}
+_ID_TYPES: dict[int, types.IdType] = {
+    admin_pb2.ID_TYPE_UNSPECIFIED: "string",
+    admin_pb2.ID_TYPE_STRING: "string",
+    admin_pb2.ID_TYPE_UINT64: "uint64",
+}
+_TEXT_MODES: dict[int, Literal["joined", "weighted"]] = {
+    admin_pb2.TEXT_MODE_UNSPECIFIED: "joined",
+    admin_pb2.TEXT_MODE_JOINED: "joined",
+    admin_pb2.TEXT_MODE_WEIGHTED: "weighted",
+}
+_ATTRIBUTE_TYPE_NAMES = {kind: f"ATTRIBUTE_TYPE_{kind.name}" for kind in AttributeType}
+_ATTRIBUTE_TYPES: dict[int, AttributeType] = {
+    admin_pb2.AttributeType.Value(name): kind for kind, name in _ATTRIBUTE_TYPE_NAMES.items()
+}
+
+
+def attribute_from(message: admin_pb2.AttributeSpec, field: str) -> types.AttributeSpec:
+    if message.type not in _ATTRIBUTE_TYPES:
+        raise InvalidArgument(f"{field}.type", "give the attribute's type")
+    return types.AttributeSpec(
+        name=message.name,
+        type=_ATTRIBUTE_TYPES[message.type],
+        stored=message.stored if message.HasField("stored") else True,
+        filterable=message.filterable if message.HasField("filterable") else not message.volatile,
+        volatile=message.volatile,
+    )
+
+
+def attribute_to(spec: types.AttributeSpec) -> admin_pb2.AttributeSpec:
+    return admin_pb2.AttributeSpec(
+        name=spec.name,
+        type=_ATTRIBUTE_TYPE_NAMES[spec.type],
+        stored=spec.stored,
+        filterable=spec.filterable,
+        volatile=spec.volatile,
+    )
+
+
+def schema_from(message: admin_pb2.Schema, field: str) -> types.Schema:
+    """The schema as asked for; cosine where no metric is given."""
+    return types.Schema(
+        name=message.name,
+        id_type=_known(_ID_TYPES, message.id_type, f"{field}.id_type"),
+        metric=_known({**_METRIC_NAMES, common_pb2.METRIC_UNSPECIFIED: "cosine"}, message.metric, f"{field}.metric"),
+        dtype=_known({**DTYPE_NAMES, common_pb2.DTYPE_UNSPECIFIED: "float16"}, message.dtype, f"{field}.dtype"),
+        encoder=message.encoder or None,
+        dimension=message.dimension or None,
+        text_fields=tuple(
+            types.TextField(one.name, one.order, one.weight if one.HasField("weight") else 1.0)
+            for one in message.text_fields
+        ),
+        text_mode=_known(_TEXT_MODES, message.text_mode, f"{field}.text_mode"),
+        chunk=message.chunk or 1,
+        attributes=tuple(attribute_from(one, f"{field}.attributes[{i}]") for i, one in enumerate(message.attributes)),
+    )
+
+
+def _known(names: Mapping[int, T], value: int, field: str) -> T:
+    """What an enum's number stands for; one of a newer client's must not be taken for the default."""
+    if value not in names:
+        raise InvalidArgument(field, f"unknown value {value}")
+    return names[value]
+
+
+def schema_to(schema: types.Schema) -> admin_pb2.Schema:
+    return admin_pb2.Schema(
+        name=schema.name,
+        id_type=admin_pb2.ID_TYPE_UINT64 if schema.id_type == "uint64" else admin_pb2.ID_TYPE_STRING,
+        metric=METRIC_VALUES[schema.metric],
+        dtype=DTYPE_VALUES[schema.dtype],
+        encoder=schema.encoder or "",
+        dimension=schema.dimension or 0,
+        text_fields=[
+            admin_pb2.TextField(name=one.name, order=one.order, weight=one.weight) for one in schema.text_fields
+        ],
+        text_mode=(admin_pb2.TEXT_MODE_WEIGHTED if schema.text_mode == "weighted" else admin_pb2.TEXT_MODE_JOINED),
+        chunk=schema.chunk,
+        attributes=[attribute_to(one) for one in schema.attributes],
+    )
