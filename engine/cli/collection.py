@@ -14,13 +14,16 @@ from engine.schema_file import read_schema
 from engine.types import AttributeSpec, AttributeType, Schema
 
 if TYPE_CHECKING:
-    from engine.client import CollectionInfo, VersionStatus
+    from engine.client import CollectionInfo, OperationStatus, VersionStatus
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Create, list, show, compact and delete collections."
+    add_completion=False,
+    no_args_is_help=True,
+    help="Create, list, show, compact and delete collections; pause their upkeep.",
 )
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection.")]
+SomeNameArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="The collection.", show_default=False)]
 
 
 @app.command()
@@ -43,7 +46,7 @@ def list_(as_json: session.JsonOption = False, target: session.TargetOption = se
     if as_json:
         output.print_json([_record(info) for info in found])
         return
-    table = output.new_table("name", "items", "encoder", "d", "metric", "memory")
+    table = output.new_table("name", "items", "encoder", "d", "metric", "memory", "upkeep")
     for info in found:
         version = info.versions[0]
         table.add_row(
@@ -53,6 +56,7 @@ def list_(as_json: session.JsonOption = False, target: session.TargetOption = se
             str(version.dimension),
             info.schema.metric,
             output.size(sum(_memory(version).values())),
+            ", ".join(filter(None, (version.message.upkeep, _paused(info)))) or "-",
         )
     session.out.print(table if found else Text("no collections: create one with `ebr collection create SCHEMA.toml`"))
 
@@ -100,6 +104,47 @@ def compact(
         operation.follow(client, client.compact_collection(name), wait=wait, as_json=as_json)
 
 
+@app.command()
+def pause(
+    name: SomeNameArgument = "",
+    all_: Annotated[bool, typer.Option("--all", help="All collections, those made later too.")] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Cancel what is under way instead of leaving it to end.")
+    ] = False,
+    as_json: session.JsonOption = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Pause the upkeep of a collection, or of all, until it is resumed or the server starts again.
+
+    Nothing is trained, tuned, compacted, folded or coded meanwhile, and no row image written, unless it is asked for.
+    Writes and searches go on, with the same answers.
+    """
+    _check_named(name, all_=all_)
+    with session.connect(target) as client:
+        running = client.pause_upkeep(name, cancel=cancel)
+    if as_json:
+        output.print_json({"collection": name, "operations": [one.name for one in running]})
+    else:
+        session.out.print(Text(f"paused upkeep of {name or 'all collections'}{_left(running, cancel=cancel)}"))
+
+
+@app.command()
+def resume(
+    name: SomeNameArgument = "",
+    all_: Annotated[bool, typer.Option("--all", help="All collections, however they were paused.")] = False,
+    as_json: session.JsonOption = False,
+    target: session.TargetOption = session.DEFAULT_TARGET,
+) -> None:
+    """Resume the upkeep of a collection, or of all."""
+    _check_named(name, all_=all_)
+    with session.connect(target) as client:
+        client.resume_upkeep(name)
+    if as_json:
+        output.print_json({"collection": name})
+    else:
+        session.out.print(Text(f"resumed upkeep of {name or 'all collections'}"))
+
+
 @app.command("add-attribute")
 def add_attribute(
     name: NameArgument,
@@ -115,6 +160,21 @@ def add_attribute(
     spec = AttributeSpec(attribute, type, stored=stored, filterable=filterable and not volatile, volatile=volatile)
     with session.connect(target) as client:
         _show(client.add_attribute(name, spec), as_json=as_json)
+
+
+def _check_named(name: str, *, all_: bool) -> None:
+    if bool(name) == all_:
+        raise typer.BadParameter("give either NAME or --all")
+
+
+def _left(running: list[OperationStatus], *, cancel: bool) -> str:
+    if not running:
+        return ""
+    return f"; {'cancelled' if cancel else 'under way still'}: {', '.join(one.name for one in running)}"
+
+
+def _paused(info: CollectionInfo) -> str:
+    return "paused" if info.message.upkeep_paused else ""
 
 
 def _show(info: CollectionInfo, *, as_json: bool) -> None:
@@ -143,6 +203,8 @@ def _facts(info: CollectionInfo) -> dict[str, object]:
     facts["written up to"] = f"{info.sequence:,}"
     facts["searchable up to"] = f"{info.searchable_sequence:,}"
     facts["index"] = _index(version)
+    if info.message.upkeep_paused:
+        facts["upkeep"] = f"paused: `ebr collection resume {info.schema.name}` lets it go on"
     return facts
 
 

@@ -53,6 +53,19 @@ class AdminCalls(Connection):
         request = admin_pb2.CompactCollectionRequest(collection=collection)
         return operation_status(self._call(self._admin.CompactCollection, request, timeout_s).operation)
 
+    def pause_upkeep(
+        self, collection: str = "", *, cancel: bool = False, timeout_s: float | None = None
+    ) -> list[OperationStatus]:
+        """Have upkeep of the collection, of all by default, begin nothing; its operations that are under way, which
+        ``cancel`` asks to end.
+        """
+        request = admin_pb2.PauseUpkeepRequest(collection=collection, cancel=cancel)
+        return [operation_status(one) for one in self._call(self._admin.PauseUpkeep, request, timeout_s).operations]
+
+    def resume_upkeep(self, collection: str = "", *, timeout_s: float | None = None) -> None:
+        """The inverse of ``pause_upkeep``; of all collections by default, though some were paused alone."""
+        self._call(self._admin.ResumeUpkeep, admin_pb2.ResumeUpkeepRequest(collection=collection), timeout_s)
+
     def create_snapshot(self, collection: str, *, to: str = "", timeout_s: float | None = None) -> OperationStatus:
         """Begin a consistent copy of the collection; ``to``: a folder or address that it is copied to as well."""
         request = admin_pb2.CreateSnapshotRequest(collection=collection, to=to)

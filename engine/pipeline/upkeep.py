@@ -21,10 +21,10 @@ from engine.backend.protocol import Backend
 from engine.config import Settings
 from engine.errors import EngineError
 from engine.index.query_log import ENOUGH
-from engine.index.version_index import VersionIndex
 from engine.pipeline import snapshots
 from engine.pipeline.compaction import compact
 from engine.pipeline.list_building import build, tune
+from engine.pipeline.needs import needs_codes, needs_compaction, needs_folding, needs_image, needs_training
 from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallWindows
 from engine.pipeline.row_images import write_image
@@ -34,30 +34,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_GROWTH_TO_RETRAIN = 2.0
-"""Lists are trained anew when there are this many times the rows they were trained among."""
-_TAIL_SHARE = 0.1
-"""The tail is folded once scanning it costs this share of probing the lists."""
 _FIRST_RETRY_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
 """Between two looks at collections that nobody writes to."""
 _TUNED_FOR_SECONDS = 600.0
 """Lists tuned with live queries are not tuned again before, however low their recall is found."""
-_CHANGED_SHARE = 0.1
-"""Of the items, as changes since the last image: so much more would a start have to do."""
-_LEAST_DEAD_ROWS = 10_000
-"""Fewer take too little to be worth the work."""
-
 _Work = Callable[["Collection", Operation], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
 class _Watched:
-    """What upkeep knows of one collection; ``retry_at`` and ``tuned_at`` are on the clock of ``time.monotonic``."""
+    """What upkeep knows of one collection. ``own``: the last of its operations that nobody asked for. ``retry_at`` and
+    ``tuned_at`` are on the clock of ``time.monotonic``.
+    """
 
     collection: Collection
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     operations: list[Operation] = field(default_factory=list)
+    own: Operation | None = None
+    is_paused: bool = False
     is_folding: bool = False
     is_coding: bool = False
     failures: int = 0
@@ -83,6 +78,8 @@ class Upkeep:
         self._operations = operations
         self._looking: asyncio.Task[None] | None = None
         self._watched: dict[str, _Watched] = {}
+        self.pauses_all = False
+        """Whether collections that are watched from now on are paused; any of them may be resumed by itself."""
         self._heavy = asyncio.Semaphore(1)
 
     def start(self) -> None:
@@ -90,7 +87,7 @@ class Upkeep:
         self._looking = asyncio.get_running_loop().create_task(self._look())
 
     def watch(self, collection: Collection) -> None:
-        self._watched[collection.name] = _Watched(collection)
+        self._watched[collection.name] = _Watched(collection, is_paused=self.pauses_all)
         self.consider(collection)
 
     async def forget(self, collection: Collection) -> None:
@@ -110,16 +107,49 @@ class Upkeep:
     def consider(self, collection: Collection) -> None:
         """Begin what the collection needs now; called after every change of it."""
         watched = self._watched.get(collection.name)
-        if watched is None:
+        if watched is None or watched.is_paused:
             return
         if not watched.is_busy and time.monotonic() >= watched.retry_at:
             self._begin_heavy(watched)
-        if not watched.is_folding and self._wants_folding(collection.index):
+        if not watched.is_folding and needs_folding(collection.index, self._settings):
             watched.is_folding = True
             self._lanes.search.post_idle(lambda: self._fold(collection, watched))
-        if not watched.is_coding and self._settings.coarse_codes == "auto" and collection.index.wants_codes:
+        if not watched.is_coding and needs_codes(collection.index, self._settings):
             watched.is_coding = True
             self._lanes.search.post_idle(lambda: self._code(collection, watched))
+
+    def pause(self, collection: Collection) -> list[Operation]:
+        """Begin nothing for the collection until it is resumed; operations of upkeep's own that are under way.
+
+        Kept nowhere: a start resumes. A pause that is forgotten costs more than one that has to be asked for again.
+        """
+        watched = self._watched[collection.name]
+        watched.is_paused = True
+        return [watched.own] if watched.own is not None and not watched.own.is_done else []
+
+    def pause_all(self) -> list[Operation]:
+        """``pause`` every collection, those that are made later too."""
+        self.pauses_all = True
+        return [operation for one in self._watched.values() for operation in self.pause(one.collection)]
+
+    def resume(self, collection: Collection) -> None:
+        """Begin what the collection needs, though all were paused."""
+        self._watched[collection.name].is_paused = False
+        self.consider(collection)
+
+    def resume_all(self) -> None:
+        """``resume`` every collection, however it was paused."""
+        self.pauses_all = False
+        for one in self._watched.values():
+            self.resume(one.collection)
+
+    def is_paused(self, collection: Collection) -> bool:
+        watched = self._watched.get(collection.name)
+        return watched is not None and watched.is_paused
+
+    def paused(self) -> dict[str, float]:
+        """1 for each collection that is paused, 0 for the others, by name. From any thread."""
+        return {name: float(one.is_paused) for name, one in tuple(self._watched.items())}
 
     def stage(self, collection: Collection) -> str:
         """What is under way for the collection, in words; empty where nothing is."""
@@ -137,7 +167,7 @@ class Upkeep:
         """Write a snapshot of what is committed when its turn comes; ``to``: an address that it is copied to."""
 
         async def work(collection: Collection, operation: Operation) -> None:
-            if self._wants_image(collection.index):
+            if needs_image(collection.index, self._settings):
                 await self._checkpoint(collection, operation)
             root, kept = self._settings.snapshots, self._settings.snapshots_kept
             manifest = await snapshots.create(collection, root, kept=kept, to=to, report=operation.report)
@@ -147,32 +177,15 @@ class Upkeep:
         return self._begin(self._watched[collection.name], "snapshot", work)
 
     def _begin_heavy(self, watched: _Watched) -> None:
-        index = watched.collection.index
-        if self._wants_training(index):
-            self._begin(watched, "train", self._build)
-        elif self._wants_compaction(index):
-            self._begin(watched, "compact", self._compact)
-        elif self._wants_image(index):
-            self._begin(watched, "checkpoint", self._checkpoint)
+        index, settings = watched.collection.index, self._settings
+        if needs_training(index, settings):
+            self._begin_own(watched, "train", self._build)
+        elif needs_compaction(index, settings):
+            self._begin_own(watched, "compact", self._compact)
+        elif needs_image(index, settings):
+            self._begin_own(watched, "checkpoint", self._checkpoint)
         elif self._wants_tuning(watched):
-            self._begin(watched, "tune", self._tune)
-
-    def _wants_training(self, index: VersionIndex) -> bool:
-        if index.lists is not None:
-            return index.rows.n_alive >= _GROWTH_TO_RETRAIN * index.lists.live_rows
-        least = self._settings.min_rows_to_train
-        if least is None:
-            least = index.least_rows_to_train
-        return index.rows.n_alive >= least
-
-    def _wants_compaction(self, index: VersionIndex) -> bool:
-        dead = index.rows.n_rows - index.rows.n_alive
-        return dead >= _LEAST_DEAD_ROWS and dead > self._settings.compact_dead_share * index.rows.n_rows
-
-    def _wants_image(self, index: VersionIndex) -> bool:
-        """Where a start would have more to do again than it may; after a compaction that is all there ever was."""
-        changes = index.sequence - index.image_sequence
-        return changes > max(self._settings.row_image_changes, _CHANGED_SHARE * index.rows.n_items)
+            self._begin_own(watched, "tune", self._tune)
 
     def _wants_tuning(self, watched: _Watched) -> bool:
         """Once there are queries enough to tune with, and again where recall is found to be below its target."""
@@ -184,28 +197,20 @@ class Upkeep:
         is_due = time.monotonic() >= watched.tuned_at + _TUNED_FOR_SECONDS
         return is_due and self._recall.is_below_target(watched.collection.name)
 
-    def _wants_folding(self, index: VersionIndex) -> bool:
-        if index.lists is None:
-            return False
-        tail = index.rows.n_rows - index.indexed_rows
-        setting = index.lists.tuning.lookup(10, 1.0, self._settings.recall_target)
-        scan = index.costs.scan_seconds(tail, tail, index.version.dimension)
-        return tail > 0 and (setting is None or scan >= _TAIL_SHARE * setting.seconds_b1)
-
     def _fold(self, collection: Collection, watched: _Watched) -> bool:
-        """In the search lane's thread, when it is idle; True while there is more to fold."""
+        """In the search lane's thread, when it is idle; True while there is more to fold and no pause."""
         more = False
         try:
-            more = collection.index.fold()
+            more = not watched.is_paused and collection.index.fold()
         finally:
             watched.is_folding = more
         return more
 
     def _code(self, collection: Collection, watched: _Watched) -> bool:
-        """As ``_fold``, for int8 codes; True while there are more to make."""
+        """As ``_fold``, for int8 codes; True while there are more to make and no pause."""
         more = False
         try:
-            more = collection.index.add_codes(self._backend)
+            more = not watched.is_paused and collection.index.add_codes(self._backend)
         finally:
             watched.is_coding = more
         return more
@@ -229,6 +234,16 @@ class Upkeep:
         operation = self._operations.start(kind, watched.collection.name, partial(self._run, watched, work))
         watched.operations.append(operation)
         return operation
+
+    def _begin_own(self, watched: _Watched, kind: str, work: _Work) -> None:
+        """``_begin`` what nobody asked for, which a pause ends before it has its turn."""
+
+        async def unless_paused(collection: Collection, operation: Operation) -> None:
+            if watched.is_paused:
+                raise asyncio.CancelledError
+            await work(collection, operation)
+
+        watched.own = self._begin(watched, kind, unless_paused)
 
     async def _run(self, watched: _Watched, work: _Work, operation: Operation) -> None:
         """One at a time: of a collection, and of all of them."""

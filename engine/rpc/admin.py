@@ -70,6 +70,23 @@ class AdminServicer:
         operation = self._engine.upkeep.compact(self._engine.collection(request.collection))
         return admin_pb2.CompactCollectionResponse(operation=_operation(operation))
 
+    async def pause_upkeep(self, request: admin_pb2.PauseUpkeepRequest, call: Call) -> admin_pb2.PauseUpkeepResponse:
+        upkeep = self._engine.upkeep
+        if request.collection:
+            running = upkeep.pause(self._engine.collection(request.collection))
+        else:
+            running = upkeep.pause_all()
+        if request.cancel:
+            running = [self._engine.operations.cancel(one.name) for one in running]
+        return admin_pb2.PauseUpkeepResponse(operations=[_operation(one) for one in running])
+
+    async def resume_upkeep(self, request: admin_pb2.ResumeUpkeepRequest, call: Call) -> admin_pb2.ResumeUpkeepResponse:
+        if request.collection:
+            self._engine.upkeep.resume(self._engine.collection(request.collection))
+        else:
+            self._engine.upkeep.resume_all()
+        return admin_pb2.ResumeUpkeepResponse()
+
     async def create_snapshot(
         self, request: admin_pb2.CreateSnapshotRequest, call: Call
     ) -> admin_pb2.CreateSnapshotResponse:
@@ -134,10 +151,13 @@ class AdminServicer:
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             started_at=convert.timestamp(engine.started_micros),
             start_seconds=engine.start_seconds,
+            upkeep_paused=engine.upkeep.pauses_all,
         )
 
     def _told(self, collection: Collection) -> admin_pb2.Collection:
-        return _collection(collection, self._engine.upkeep.stage(collection))
+        message = _collection(collection, self._engine.upkeep.stage(collection))
+        message.upkeep_paused = self._engine.upkeep.is_paused(collection)
+        return message
 
     def _page_size(self, asked: int, unit: str) -> int:
         limit = self._engine.limits.page_size

@@ -116,6 +116,9 @@ class Server:
         self.metrics.gauge("ebr_search_waiting_queries", "Queries that wait", lambda: lanes.search.waiting_cost)
         loss = self.engine.device_loss
         self.metrics.gauge("ebr_device_lost", "1 once the GPU has failed since the start", lambda: loss.is_lost)
+        self.metrics.gauge_by_collection(
+            "ebr_upkeep_paused", "1 while upkeep of the collection begins nothing", self.engine.upkeep.paused
+        )
         masks = self.engine.masks.counters
         self.metrics.gauge("ebr_mask_cache_hits", "Mask segments served from the cache so far", lambda: masks.hits)
         self.metrics.gauge("ebr_mask_cache_misses", "Mask segments evaluated so far", lambda: masks.misses)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from engine.errors import ConfigError
 from engine.types import StageTimes
@@ -91,6 +93,10 @@ class Metrics:
         """A value read whenever the metrics are."""
         Gauge(name, documentation, registry=self.registry).set_function(read)
 
+    def gauge_by_collection(self, name: str, documentation: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Values by collection, read whenever the metrics are; a collection that is gone has none."""
+        self.registry.register(_ByCollection(name, documentation, read))
+
     def serve(self, address: str) -> Callable[[], None]:
         """Answer HTTP scrapes at ``host:port``; returns how to stop.
 
@@ -109,3 +115,19 @@ class Metrics:
             thread.join()
 
         return stop
+
+
+class _ByCollection(Collector):
+    def __init__(self, name: str, documentation: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._read = read
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(self._name, self._documentation, labels=["collection"])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        (family,) = self.describe()
+        for collection, value in self._read().items():
+            family.add_metric([collection], value)
+        yield family

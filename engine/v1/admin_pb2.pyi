@@ -155,20 +155,22 @@ class IvfPq(_message.Message):
     def __init__(self, nlist: _Optional[int] = ..., code_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., expected_recall: _Optional[float] = ...) -> None: ...
 
 class Collection(_message.Message):
-    __slots__ = ("schema", "versions", "items", "sequence", "searchable_sequence", "truncated_items")
+    __slots__ = ("schema", "versions", "items", "sequence", "searchable_sequence", "truncated_items", "upkeep_paused")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SEARCHABLE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    UPKEEP_PAUSED_FIELD_NUMBER: _ClassVar[int]
     schema: Schema
     versions: _containers.RepeatedCompositeFieldContainer[Version]
     items: int
     sequence: int
     searchable_sequence: int
     truncated_items: int
-    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ..., items: _Optional[int] = ..., sequence: _Optional[int] = ..., searchable_sequence: _Optional[int] = ..., truncated_items: _Optional[int] = ...) -> None: ...
+    upkeep_paused: bool
+    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ..., items: _Optional[int] = ..., sequence: _Optional[int] = ..., searchable_sequence: _Optional[int] = ..., truncated_items: _Optional[int] = ..., upkeep_paused: bool = ...) -> None: ...
 
 class Version(_message.Message):
     __slots__ = ("id", "encoder_version", "dimension", "metric", "dtype", "active", "created_at", "memory", "ivfpq", "upkeep", "max_tokens")
@@ -247,6 +249,30 @@ class CompactCollectionResponse(_message.Message):
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     operation: Operation
     def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
+
+class PauseUpkeepRequest(_message.Message):
+    __slots__ = ("collection", "cancel")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    cancel: bool
+    def __init__(self, collection: _Optional[str] = ..., cancel: bool = ...) -> None: ...
+
+class PauseUpkeepResponse(_message.Message):
+    __slots__ = ("operations",)
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[Operation]
+    def __init__(self, operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ...) -> None: ...
+
+class ResumeUpkeepRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class ResumeUpkeepResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class CreateVersionRequest(_message.Message):
     __slots__ = ("collection", "encoder")
@@ -501,7 +527,7 @@ class Library(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class GetServerResponse(_message.Message):
-    __slots__ = ("engine_version", "device", "limits", "libraries", "peak_memory_bytes", "started_at", "start_seconds")
+    __slots__ = ("engine_version", "device", "limits", "libraries", "peak_memory_bytes", "started_at", "start_seconds", "upkeep_paused")
     class StartSecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -516,6 +542,7 @@ class GetServerResponse(_message.Message):
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UPKEEP_PAUSED_FIELD_NUMBER: _ClassVar[int]
     engine_version: str
     device: str
     limits: Limits
@@ -523,4 +550,5 @@ class GetServerResponse(_message.Message):
     peak_memory_bytes: int
     started_at: _timestamp_pb2.Timestamp
     start_seconds: _containers.ScalarMap[str, float]
-    def __init__(self, engine_version: _Optional[str] = ..., device: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., libraries: _Optional[_Iterable[_Union[Library, _Mapping]]] = ..., peak_memory_bytes: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_seconds: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    upkeep_paused: bool
+    def __init__(self, engine_version: _Optional[str] = ..., device: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., libraries: _Optional[_Iterable[_Union[Library, _Mapping]]] = ..., peak_memory_bytes: _Optional[int] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_seconds: _Optional[_Mapping[str, float]] = ..., upkeep_paused: bool = ...) -> None: ...

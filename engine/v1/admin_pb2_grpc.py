@@ -65,6 +65,16 @@ class AdminServiceStub(object):
                 request_serializer=engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.SerializeToString,
                 response_deserializer=engine_dot_v1_dot_admin__pb2.CompactCollectionResponse.FromString,
                 _registered_method=True)
+        self.PauseUpkeep = channel.unary_unary(
+                '/engine.v1.AdminService/PauseUpkeep',
+                request_serializer=engine_dot_v1_dot_admin__pb2.PauseUpkeepRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_admin__pb2.PauseUpkeepResponse.FromString,
+                _registered_method=True)
+        self.ResumeUpkeep = channel.unary_unary(
+                '/engine.v1.AdminService/ResumeUpkeep',
+                request_serializer=engine_dot_v1_dot_admin__pb2.ResumeUpkeepRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_admin__pb2.ResumeUpkeepResponse.FromString,
+                _registered_method=True)
         self.CreateVersion = channel.unary_unary(
                 '/engine.v1.AdminService/CreateVersion',
                 request_serializer=engine_dot_v1_dot_admin__pb2.CreateVersionRequest.SerializeToString,
@@ -168,6 +178,22 @@ class AdminServiceServicer(object):
 
     def CompactCollection(self, request, context):
         """Rows written anew without the dead ones, which gives back their memory and disk; a server also does so by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseUpkeep(self, request, context):
+        """Upkeep of one collection, or of all, begins nothing until it is resumed or the server starts again: no training, tuning,
+        compaction, row images, folding of rows into lists or int8 codes. What is asked for (CompactCollection, CreateSnapshot,
+        RestoreSnapshot) runs as ever, and so do writes, searches, whose answers stay right, and the deletion of expired items.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeUpkeep(self, request, context):
+        """Upkeep of one collection, though all were paused, or of all, though some were paused alone; at once what waits is begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -289,6 +315,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CompactCollection,
                     request_deserializer=engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.FromString,
                     response_serializer=engine_dot_v1_dot_admin__pb2.CompactCollectionResponse.SerializeToString,
+            ),
+            'PauseUpkeep': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseUpkeep,
+                    request_deserializer=engine_dot_v1_dot_admin__pb2.PauseUpkeepRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_admin__pb2.PauseUpkeepResponse.SerializeToString,
+            ),
+            'ResumeUpkeep': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeUpkeep,
+                    request_deserializer=engine_dot_v1_dot_admin__pb2.ResumeUpkeepRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_admin__pb2.ResumeUpkeepResponse.SerializeToString,
             ),
             'CreateVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateVersion,
@@ -514,6 +550,60 @@ class AdminService(object):
             '/engine.v1.AdminService/CompactCollection',
             engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.SerializeToString,
             engine_dot_v1_dot_admin__pb2.CompactCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseUpkeep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.AdminService/PauseUpkeep',
+            engine_dot_v1_dot_admin__pb2.PauseUpkeepRequest.SerializeToString,
+            engine_dot_v1_dot_admin__pb2.PauseUpkeepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeUpkeep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.AdminService/ResumeUpkeep',
+            engine_dot_v1_dot_admin__pb2.ResumeUpkeepRequest.SerializeToString,
+            engine_dot_v1_dot_admin__pb2.ResumeUpkeepResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,8 @@ class FakeServer:
         self.operations: dict[str, OperationStatus] = {}
         self.snapshots: list[admin_pb2.Snapshot] = []
         self.copied_to: list[str] = []
+        self.paused: set[str] = set()
+        self.pauses: list[tuple[str, bool]] = []
         self.operation_error: EngineError | None = None
 
     def client(self, target: str) -> FakeClient:
@@ -114,7 +116,12 @@ class FakeClient:
             len(self._server.items[name]),
             self._server.sequence,
             self._server.sequence,
-            admin_pb2.Collection(schema=convert.schema_to(schema), versions=[version], sequence=self._server.sequence),
+            admin_pb2.Collection(
+                schema=convert.schema_to(schema),
+                versions=[version],
+                sequence=self._server.sequence,
+                upkeep_paused=name in self._server.paused,
+            ),
         )
 
     def list_collections(self) -> list[CollectionInfo]:
@@ -132,6 +139,18 @@ class FakeClient:
     def compact_collection(self, name: str) -> OperationStatus:
         self.get_collection(name)
         return self._operation("compact", name)
+
+    def pause_upkeep(self, name: str = "", *, cancel: bool = False) -> list[OperationStatus]:
+        running = []
+        for one in [name] if name else self._server.schemas:
+            self.get_collection(one)
+            self._server.paused.add(one)
+            running.append(self._operation("train", one))
+        self._server.pauses.append((name, cancel))
+        return running
+
+    def resume_upkeep(self, name: str = "") -> None:
+        self._server.paused -= {name} if name else set(self._server.schemas)
 
     def create_snapshot(self, name: str, *, to: str = "") -> OperationStatus:
         self.get_collection(name)

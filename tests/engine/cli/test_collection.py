@@ -59,3 +59,31 @@ def test_an_attribute_is_added_and_a_volatile_one_is_not_filterable(run: Run, se
     assert added is not None
     assert (added.volatile, added.filterable) == (True, False)
     assert run("collection", "add-attribute", "jobs", "clicks", "number").exit_code == 2
+
+
+def test_upkeep_is_paused_shown_as_such_and_resumed(run: Run, server: FakeServer) -> None:
+    told = run("collection", "pause", "jobs").stdout
+    assert "paused upkeep of jobs; under way still: train-" in told
+    assert server.pauses == [("jobs", False)]
+    assert "paused" in run("collection", "list").stdout
+    assert "paused: `ebr collection resume jobs`" in run("collection", "get", "jobs").stdout
+
+    assert run("collection", "resume", "jobs").stdout == "resumed upkeep of jobs\n"
+    assert "paused" not in run("collection", "list").stdout + run("collection", "get", "jobs").stdout
+
+
+def test_upkeep_of_all_collections_is_paused_and_what_is_under_way_cancelled(run: Run, server: FakeServer) -> None:
+    told = json.loads(run("collection", "pause", "--all", "--cancel", "--json").stdout)
+
+    assert told["collection"] == ""
+    assert len(told["operations"]) == len(server.schemas) == len(server.paused)
+    assert server.pauses == [("", True)]
+    assert json.loads(run("collection", "resume", "--all", "--json").stdout) == {"collection": ""}
+    assert not server.paused
+
+
+def test_pausing_wants_a_name_or_all_and_not_both(run: Run, server: FakeServer) -> None:
+    for command in ("pause", "resume"):
+        assert run("collection", command).exit_code == 2
+        assert run("collection", command, "jobs", "--all").exit_code == 2
+    assert not server.pauses

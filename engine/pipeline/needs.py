@@ -1,0 +1,48 @@
+"""What a collection's index needs, judged by what it holds and by the settings. Knows nothing of when it is done."""
+
+from __future__ import annotations
+
+from engine.config import Settings
+from engine.index.version_index import VersionIndex
+
+_GROWTH_TO_RETRAIN = 2.0
+"""Lists are trained anew when there are this many times the rows they were trained among."""
+_TAIL_SHARE = 0.1
+"""The tail is folded once scanning it costs this share of probing the lists."""
+_CHANGED_SHARE = 0.1
+"""Of the items, as changes since the last image: so much more would a start have to do."""
+_LEAST_DEAD_ROWS = 10_000
+"""Fewer take too little to be worth the work."""
+
+
+def needs_training(index: VersionIndex, settings: Settings) -> bool:
+    if index.lists is not None:
+        return index.rows.n_alive >= _GROWTH_TO_RETRAIN * index.lists.live_rows
+    least = settings.min_rows_to_train
+    if least is None:
+        least = index.least_rows_to_train
+    return index.rows.n_alive >= least
+
+
+def needs_compaction(index: VersionIndex, settings: Settings) -> bool:
+    dead = index.rows.n_rows - index.rows.n_alive
+    return dead >= _LEAST_DEAD_ROWS and dead > settings.compact_dead_share * index.rows.n_rows
+
+
+def needs_image(index: VersionIndex, settings: Settings) -> bool:
+    """Where a start would have more to do again than it may; after a compaction that is all there ever was."""
+    changes = index.sequence - index.image_sequence
+    return changes > max(settings.row_image_changes, _CHANGED_SHARE * index.rows.n_items)
+
+
+def needs_folding(index: VersionIndex, settings: Settings) -> bool:
+    if index.lists is None:
+        return False
+    tail = index.rows.n_rows - index.indexed_rows
+    setting = index.lists.tuning.lookup(10, 1.0, settings.recall_target)
+    scan = index.costs.scan_seconds(tail, tail, index.version.dimension)
+    return tail > 0 and (setting is None or scan >= _TAIL_SHARE * setting.seconds_b1)
+
+
+def needs_codes(index: VersionIndex, settings: Settings) -> bool:
+    return settings.coarse_codes == "auto" and index.wants_codes
