@@ -21,6 +21,9 @@ Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 
 VectorDtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
 IdType: TypeAlias = Literal["uint64", "string"]
+Analyser: TypeAlias = Literal["english", "plain"]
+"""How text becomes terms: ``plain`` splits into words in lower case, ``english`` also stems and drops stop words."""
+
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 Uint8Array: TypeAlias = npt.NDArray[np.uint8]
@@ -72,14 +75,18 @@ class AttributeSpec:
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """One text field of an item, and its part in the item's embedding.
+    """One text field of an item, its part in the item's embedding and in the search by terms.
 
     Fields are encoded in ascending ``order``. ``weight`` is used when the schema's ``text_mode`` is ``weighted``.
+    ``analyser``: None where the field is not searched by terms. ``lexical_weight``: a term of this field counts as so
+    many.
     """
 
     name: str
     order: int = 0
     weight: float = 1.0
+    analyser: Analyser | None = None
+    lexical_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,8 @@ class Schema:
     ``encoder``: ``minilm``, a path to a Sentence-Transformers folder, or None where callers bring the vectors (then
     ``dimension`` is required). ``text_mode``: ``joined`` encodes the fields as one text, ``weighted`` encodes each and
     takes the weighted mean. ``chunk``: at most so many embeddings per item, one per window of the encoder's length;
-    an item's score is its best chunk's.
+    an item's score is its best chunk's. ``bm25_k1``: how soon a term's repetitions stop to count; ``bm25_b``: how much
+    long texts are held back, in [0, 1].
     """
 
     name: str
@@ -102,6 +110,13 @@ class Schema:
     text_mode: Literal["joined", "weighted"] = "joined"
     chunk: int = 1
     attributes: tuple[AttributeSpec, ...] = ()
+    bm25_k1: float = 0.9
+    bm25_b: float = 0.4
+
+    @property
+    def analysed_fields(self) -> tuple[TextField, ...]:
+        """The text fields that are searched by terms."""
+        return tuple(one for one in self.text_fields if one.analyser is not None)
 
     def attribute(self, name: str) -> AttributeSpec | None:
         """The attribute of that name, or None."""

@@ -1,4 +1,4 @@
-"""Attribute columns of one version's row space, one for each filterable or volatile attribute.
+"""Attribute columns of one version's row space, one for each filterable or volatile attribute, and its texts' postings.
 
 Rows are appended, dead ones too; liveness is not known here. Written and read by the search lane alone, but for
 ``memory_bytes``. An attribute that is neither filterable nor volatile has no column.
@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.errors import UnknownAttribute
 from engine.index.column_types import Column, NumberColumn, new_column
+from engine.index.lexical import LexicalIndex
 from engine.index.regions import SEGMENT_ROWS, Listed, Region, Span, segments_of
 from engine.types import AttributeSpec, AttributeType, AttributeValue, Int64Array
 
@@ -25,10 +26,14 @@ _serial_numbers = itertools.count()
 
 
 class Columns:
-    """Columns by attribute, all ``n_rows`` long. ``serial``: a number that no other columns of the process have."""
+    """Columns by attribute, all ``n_rows`` long. ``serial``: a number that no other columns of the process have.
 
-    def __init__(self, attributes: Sequence[AttributeSpec]) -> None:
+    ``lexical``: the postings of text fields, None where no field has an analyser; whoever appends rows does so to it.
+    """
+
+    def __init__(self, attributes: Sequence[AttributeSpec], lexical: LexicalIndex | None = None) -> None:
         self.n_rows = 0
+        self.lexical = lexical
         self.serial = next(_serial_numbers)
         self._sample: Listed | None = None
         self._sampled_from = 0

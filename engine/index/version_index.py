@@ -19,6 +19,7 @@ from engine.index.coarse import Coarse
 from engine.index.columns import Columns
 from engine.index.costs import Costs
 from engine.index.ivfpq import min_rows_to_train
+from engine.index.lexical import LexicalIndex
 from engine.index.masks import MaskCache
 from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
@@ -81,6 +82,7 @@ class MemoryUse:
     codes: int
     coarse_codes: int
     attributes: int
+    lexical: int
     rows: int
     n_rows: int
 
@@ -110,7 +112,7 @@ class VersionIndex:
         self.costs = costs
         self._costs_are_given = costs_are_given
         self.rows = Rows(schema.id_type)
-        self.columns = Columns(schema.attributes)
+        self.columns = Columns(schema.attributes, LexicalIndex(schema) if schema.analysed_fields else None)
         self.masks = MaskCache()
         self.lists: Lists | None = None
         self.coarse = Coarse()
@@ -122,6 +124,11 @@ class VersionIndex:
         self._vectors: Vectors | None = None
         self._fold_rows = 1
         self._least_rows: int | None = None
+
+    @property
+    def lexical(self) -> LexicalIndex | None:
+        """Postings of the text fields that have an analyser, None where none has."""
+        return self.columns.lexical
 
     @property
     def vectors(self) -> Vectors:
@@ -182,6 +189,7 @@ class VersionIndex:
             codes=self.lists.ivfpq.memory_bytes if self.lists else 0,
             coarse_codes=self.coarse.memory_bytes,
             attributes=self.columns.memory_bytes,
+            lexical=self.lexical.memory_bytes if self.lexical is not None else 0,
             rows=self.rows.memory_bytes,
             n_rows=self.rows.n_rows,
         )
