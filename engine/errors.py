@@ -160,6 +160,18 @@ class NoEncoder(FailedPrecondition):
     reason = "NO_ENCODER"
 
 
+class NoAnalyser(FailedPrecondition):
+    """Terms were searched in a collection that has no text field with an analyser."""
+
+    reason = "NO_ANALYSER"
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(
+            f"collection {collection!r} has no text field with an analyser: it is not searched by terms",
+            collection=collection,
+        )
+
+
 class QueueFull(EngineError):
     """Admission refused the request before any work; ``retry_after_ms`` says when to try again."""
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from engine.errors import ConfigError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
-from engine.types import AttributeSpec, AttributeType, IdType, Metric, Schema, TextField, VectorDtype
+from engine.types import Analyser, AttributeSpec, AttributeType, IdType, Metric, Schema, TextField, VectorDtype
 
 _COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -34,8 +34,18 @@ _TOP_KEYS: Mapping[str, type] = {
     "chunk": int,
     "text": list,
     "attribute": list,
+    "bm25_k1": float,
+    "bm25_b": float,
 }
-_TEXT_KEYS: Mapping[str, type] = {"name": str, "order": int, "weight": float}
+_TEXT_KEYS: Mapping[str, type] = {
+    "name": str,
+    "order": int,
+    "weight": float,
+    "analyser": str,
+    "lexical_weight": float,
+}
+_ANALYSED_FIELDS = 8
+"""A posting tells in so many bits which fields have its term."""
 _ATTRIBUTE_KEYS: Mapping[str, type] = {
     "name": str,
     "type": str,
@@ -81,7 +91,13 @@ def _text_field(table: Mapping[str, Any], field: str, place: int) -> TextField:
     _check_keys(table, _TEXT_KEYS, field)
     if "name" not in table:
         raise InvalidArgument(f"{field}.name", "is missing")
-    return TextField(table["name"], table.get("order", place), float(table.get("weight", 1.0)))
+    return TextField(
+        table["name"],
+        table.get("order", place),
+        float(table.get("weight", 1.0)),
+        table.get("analyser"),
+        float(table.get("lexical_weight", 1.0)),
+    )
 
 
 def _attribute(table: Mapping[str, Any], field: str) -> AttributeSpec:
@@ -139,6 +155,7 @@ def validate_schema(
             raise InvalidArgument(f"schema.{key}", f"{getattr(schema, key)!r} is none of {', '.join(choices)}")
     _validate_vectors(schema, limits, encoder_dimension)
     _validate_texts(schema)
+    _validate_lexical(schema)
     _validate_attributes(schema, limits)
     return schema
 
@@ -170,8 +187,22 @@ def _validate_texts(schema: Schema) -> None:
     for place, one in enumerate(schema.text_fields):
         field = f"schema.text_fields[{place}]"
         _validate_name(one.name, f"{field}.name", taken=[other.name for other in schema.text_fields[:place]])
-        if not (math.isfinite(one.weight) and one.weight > 0):
-            raise InvalidArgument(f"{field}.weight", f"{one.weight} is not a number above 0")
+        for key in ("weight", "lexical_weight"):
+            weight = getattr(one, key)
+            if not (math.isfinite(weight) and weight > 0):
+                raise InvalidArgument(f"{field}.{key}", f"{weight} is not a number above 0")
+        if one.analyser is not None and one.analyser not in get_args(Analyser):
+            raise InvalidArgument(f"{field}.analyser", f"{one.analyser!r} is none of {', '.join(get_args(Analyser))}")
+
+
+def _validate_lexical(schema: Schema) -> None:
+    n_fields = len(schema.analysed_fields)
+    if n_fields > _ANALYSED_FIELDS:
+        raise LimitExceeded("schema.text_fields", value=n_fields, limit=_ANALYSED_FIELDS, unit="with an analyser")
+    if not (math.isfinite(schema.bm25_k1) and schema.bm25_k1 >= 0):
+        raise InvalidArgument("schema.bm25_k1", f"{schema.bm25_k1} is not a number from 0 on")
+    if not 0 <= schema.bm25_b <= 1:
+        raise InvalidArgument("schema.bm25_b", f"{schema.bm25_b} is not in [0, 1]")
 
 
 def _validate_attributes(schema: Schema, limits: Limits) -> None:

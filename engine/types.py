@@ -23,6 +23,9 @@ Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 
 VectorDtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
 IdType: TypeAlias = Literal["uint64", "string"]
+Analyser: TypeAlias = Literal["english", "plain"]
+"""How text becomes terms: ``plain`` splits into words in lower case, ``english`` also stems and drops stop words."""
+
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 Int32Array: TypeAlias = npt.NDArray[np.int32]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
@@ -75,14 +78,18 @@ class AttributeSpec:
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """One text field of an item, and its part in the item's embedding.
+    """One text field of an item, its part in the item's embedding and in the search by terms.
 
     Fields are encoded in ascending ``order``. ``weight`` is used when the schema's ``text_mode`` is ``weighted``.
+    ``analyser``: None where the field is not searched by terms. ``lexical_weight``: a term of this field counts as so
+    many.
     """
 
     name: str
     order: int = 0
     weight: float = 1.0
+    analyser: Analyser | None = None
+    lexical_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +99,9 @@ class Schema:
     ``encoder``: ``minilm``, a path to a Sentence-Transformers folder, or None where callers bring the vectors (then
     ``dimension`` is required). ``text_mode``: ``joined`` encodes the fields as one text, ``weighted`` encodes each and
     takes the weighted mean. ``chunk``: at most so many embeddings per item, one per window of the encoder's length;
-    an item's score is its best chunk's. ``profiles``: scorings by name, ``default_profile`` that of queries which
-    give none; empty: similarity alone.
+    an item's score is its best chunk's. ``bm25_k1``: how soon a term's repetitions stop to count; ``bm25_b``: how much
+    long texts are held back, in [0, 1]. ``profiles``: scorings by name, ``default_profile`` that of queries which give
+    none; empty: similarity alone.
     """
 
     name: str
@@ -108,6 +116,13 @@ class Schema:
     attributes: tuple[AttributeSpec, ...] = ()
     profiles: tuple[ScoringProfile, ...] = ()
     default_profile: str = ""
+    bm25_k1: float = 0.9
+    bm25_b: float = 0.4
+
+    @property
+    def analysed_fields(self) -> tuple[TextField, ...]:
+        """The text fields that are searched by terms."""
+        return tuple(one for one in self.text_fields if one.analyser is not None)
 
     def attribute(self, name: str) -> AttributeSpec | None:
         """The attribute of that name, or None."""
@@ -292,6 +307,8 @@ class SearchParams:
     """Asked for by name: an experiment or a benchmark, never needed in production."""
     scoring: Scoring | None = None
     """The collection's default profile unless given."""
+    terms: str = ""
+    """What is searched by terms where the lexical score counts; the query's own text unless given."""
     legs: bool = False
     """Tell what each hit's score is made of."""
     min_score: float | None = None
@@ -344,6 +361,16 @@ class LegScore:
     raw: float
     normalised: float
     weight: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LegColumn:
+    """A leg of all hits of a call, query after query, raw and normalised; ``weights`` float32 [B]: of each query."""
+
+    name: str
+    raw: Float32Array
+    normalised: Float32Array
+    weights: Float32Array
 
 
 @dataclass(frozen=True, slots=True)

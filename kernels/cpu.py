@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import cpu_coarse, cpu_exact, cpu_filters, cpu_ids, cpu_lists
+from kernels import cpu_coarse, cpu_exact, cpu_filters, cpu_ids, cpu_lists, cpu_postings
 from kernels._cpu_threads import use_threads
 from kernels.cpu_coarse import coarse_scan, quantise_into, quantise_rows, two_pass_scan
 from kernels.cpu_exact import (
@@ -23,11 +23,14 @@ from kernels.cpu_exact import (
     unit_queries,
 )
 from kernels.cpu_lists import query_scales, scan_lists, search_lists, widen_extremes
+from kernels.cpu_postings import find_terms, merge_postings, rows_with_all, score_rows
 
 __all__ = [
     "coarse_scan",
+    "find_terms",
     "gather",
     "masked_scan",
+    "merge_postings",
     "merge_topk",
     "popcount",
     "quantise_into",
@@ -35,7 +38,9 @@ __all__ = [
     "query_scales",
     "rescore",
     "rows_of_mask",
+    "rows_with_all",
     "scan_lists",
+    "score_rows",
     "search_lists",
     "two_pass_scan",
     "unit_queries",
@@ -51,3 +56,4 @@ def warm_up(dtype: np.dtype[Any]) -> None:
         part.warm_up(dtype)
     cpu_filters.warm_up()
     cpu_ids.warm_up()
+    cpu_postings.warm_up()

@@ -21,11 +21,14 @@ from kernels.reference_exact import (
     unit_queries,
 )
 from kernels.reference_lists import query_scales, scan_lists, scan_lists_in_waves, search_lists, widen_extremes
+from kernels.reference_postings import find_terms, merge_postings, rows_with_all, score_rows
 
 __all__ = [
     "coarse_scan",
+    "find_terms",
     "gather",
     "masked_scan",
+    "merge_postings",
     "merge_topk",
     "popcount",
     "quantise_into",
@@ -33,8 +36,10 @@ __all__ = [
     "query_scales",
     "rescore",
     "rows_of_mask",
+    "rows_with_all",
     "scan_lists",
     "scan_lists_in_waves",
+    "score_rows",
     "search_lists",
     "two_pass_scan",
     "unit_queries",

@@ -200,6 +200,8 @@ def _facts(info: CollectionInfo) -> dict[str, object]:
         facts["encoder version"] = version.encoder_version
         facts["tokens read"] = version.message.max_tokens
         facts["items truncated"] = f"{info.message.truncated_items:,} since the server started"
+    if schema.analysed_fields:
+        facts["terms"] = f"BM25 with k1 {schema.bm25_k1:g}, b {schema.bm25_b:g}"
     facts["written up to"] = f"{info.sequence:,}"
     facts["searchable up to"] = f"{info.searchable_sequence:,}"
     facts["index"] = _index(version)
@@ -223,8 +225,10 @@ def _index(version: VersionStatus) -> str:
 def _fields_table(schema: Schema) -> Table:
     table = output.new_table("field", "type", "")
     for text in sorted(schema.text_fields, key=lambda one: one.order):
-        weight = f"weight {text.weight:g}" if schema.text_mode == "weighted" else ""
-        table.add_row(text.name, "text", weight)
+        told = [f"weight {text.weight:g}"] if schema.text_mode == "weighted" else []
+        if text.analyser is not None:
+            told.append(f"terms {text.analyser}, lexical weight {text.lexical_weight:g}")
+        table.add_row(text.name, "text", ", ".join(told))
     for spec in schema.attributes:
         marks = {"volatile": spec.volatile, "not filterable": not spec.filterable, "not stored": not spec.stored}
         table.add_row(spec.name, spec.type.value, ", ".join(mark for mark, holds in marks.items() if holds))
@@ -238,6 +242,7 @@ def _memory(version: VersionStatus) -> dict[str, int]:
         "codes and lists": memory.codes,
         "coarse codes": memory.coarse_codes,
         "attributes": memory.attributes,
+        "terms and postings": memory.lexical,
         "rows (ids, liveness)": memory.rows,
     }
 

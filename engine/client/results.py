@@ -11,7 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from engine import convert
 from engine.errors import EngineError, from_wire
-from engine.types import Explanation, Float32Array, ItemId, Schema
+from engine.types import Explanation, Float32Array, ItemId, LegColumn, Schema
 from engine.v1 import admin_pb2, ingest_pb2, retrieval_pb2
 
 
@@ -20,7 +20,8 @@ class BatchResult:
     """The hits of several queries as columns: ids and scores of all hits, query after query, best first.
 
     ``counts`` uint32 [B]; ``ids`` uint64 [hits] or a list of strings; ``scores`` float32 [hits]; ``errors`` has one
-    entry for each query, None where it was answered; ``explanations`` likewise where they were asked for.
+    entry for each query, None where it was answered; ``explanations`` likewise where they were asked for; ``legs``:
+    what scores are made of, where some query asked for it.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -30,6 +31,7 @@ class BatchResult:
     explanations: Sequence[Explanation]
     index_version: str
     sequence: int
+    legs: Sequence[LegColumn] = ()
 
     def rows(self, query: int) -> tuple[npt.NDArray[np.uint64] | list[str], Float32Array]:
         """The ids and scores of one query.
@@ -148,6 +150,7 @@ def batch_result(reply: retrieval_pb2.SearchBatchResponse) -> BatchResult:
         explanations=[convert.explanation_from(one) for one in reply.explanations],
         index_version=reply.index_version,
         sequence=reply.sequence,
+        legs=tuple(convert.leg_column_from(one) for one in reply.legs),
     )
 
 

@@ -9,13 +9,17 @@ from engine.convert.filters import filter_from, filter_to
 from engine.convert.ids import item_id_from, item_id_to, item_ids_from, item_ids_to, uint64_ids_from
 from engine.convert.items import item_from, item_to, stored_item_from, update_from, update_to, value_from, value_to
 from engine.convert.schemas import METRIC_VALUES, attribute_from, attribute_to, schema_from, schema_to
+from engine.convert.scoring import profile_from, profile_to, scoring_from, scoring_to
 from engine.convert.searches import (
     add_hits,
+    add_legs,
     explanation_from,
     explanation_to,
     explanations_to,
     hit_from,
     hit_to,
+    leg_column_from,
+    leg_column_to,
     params_from,
     params_to,
 )
@@ -26,6 +30,7 @@ __all__ = [
     "DTYPE_VALUES",
     "METRIC_VALUES",
     "add_hits",
+    "add_legs",
     "array_to_tensor",
     "attribute_from",
     "attribute_to",
@@ -43,10 +48,16 @@ __all__ = [
     "item_ids_from",
     "item_ids_to",
     "item_to",
+    "leg_column_from",
+    "leg_column_to",
     "params_from",
     "params_to",
+    "profile_from",
+    "profile_to",
     "schema_from",
     "schema_to",
+    "scoring_from",
+    "scoring_to",
     "seconds",
     "stored_item_from",
     "tensor_to_array",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 from engine import types
+from engine.convert.scoring import profile_from, profile_to
 from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES
 from engine.errors import InvalidArgument
 from engine.types import AttributeType
@@ -32,6 +33,16 @@ _TEXT_MODES: dict[int, Literal["joined", "weighted"]] = {
     admin_pb2.TEXT_MODE_UNSPECIFIED: "joined",
     admin_pb2.TEXT_MODE_JOINED: "joined",
     admin_pb2.TEXT_MODE_WEIGHTED: "weighted",
+}
+_ANALYSERS: dict[int, types.Analyser | None] = {
+    admin_pb2.ANALYSER_UNSPECIFIED: None,
+    admin_pb2.ANALYSER_ENGLISH: "english",
+    admin_pb2.ANALYSER_PLAIN: "plain",
+}
+_ANALYSER_VALUES: dict[types.Analyser | None, admin_pb2.Analyser] = {
+    None: admin_pb2.ANALYSER_UNSPECIFIED,
+    "english": admin_pb2.ANALYSER_ENGLISH,
+    "plain": admin_pb2.ANALYSER_PLAIN,
 }
 _ATTRIBUTE_TYPE_NAMES = {kind: f"ATTRIBUTE_TYPE_{kind.name}" for kind in AttributeType}
 _ATTRIBUTE_TYPES: dict[int, AttributeType] = {
@@ -71,12 +82,24 @@ def schema_from(message: admin_pb2.Schema, field: str) -> types.Schema:
         encoder=message.encoder or None,
         dimension=message.dimension or None,
         text_fields=tuple(
-            types.TextField(one.name, one.order, one.weight if one.HasField("weight") else 1.0)
-            for one in message.text_fields
+            _text_field_from(one, f"{field}.text_fields[{i}]") for i, one in enumerate(message.text_fields)
         ),
         text_mode=_known(_TEXT_MODES, message.text_mode, f"{field}.text_mode"),
         chunk=message.chunk or 1,
         attributes=tuple(attribute_from(one, f"{field}.attributes[{i}]") for i, one in enumerate(message.attributes)),
+        profiles=tuple(profile_from(one, f"{field}.profiles[{i}]") for i, one in enumerate(message.profiles)),
+        default_profile=message.default_profile,
+        **{name: getattr(message, name) for name in ("bm25_k1", "bm25_b") if message.HasField(name)},
+    )
+
+
+def _text_field_from(message: admin_pb2.TextField, field: str) -> types.TextField:
+    return types.TextField(
+        message.name,
+        message.order,
+        message.weight if message.HasField("weight") else 1.0,
+        _known(_ANALYSERS, message.analyser, f"{field}.analyser"),
+        message.lexical_weight if message.HasField("lexical_weight") else 1.0,
     )
 
 
@@ -95,10 +118,22 @@ def schema_to(schema: types.Schema) -> admin_pb2.Schema:
         dtype=DTYPE_VALUES[schema.dtype],
         encoder=schema.encoder or "",
         dimension=schema.dimension or 0,
-        text_fields=[
-            admin_pb2.TextField(name=one.name, order=one.order, weight=one.weight) for one in schema.text_fields
-        ],
+        text_fields=[_text_field_to(one) for one in schema.text_fields],
         text_mode=(admin_pb2.TEXT_MODE_WEIGHTED if schema.text_mode == "weighted" else admin_pb2.TEXT_MODE_JOINED),
         chunk=schema.chunk,
         attributes=[attribute_to(one) for one in schema.attributes],
+        bm25_k1=schema.bm25_k1,
+        bm25_b=schema.bm25_b,
+        profiles=[profile_to(one) for one in schema.profiles],
+        default_profile=schema.default_profile,
+    )
+
+
+def _text_field_to(field: types.TextField) -> admin_pb2.TextField:
+    return admin_pb2.TextField(
+        name=field.name,
+        order=field.order,
+        weight=field.weight,
+        analyser=_ANALYSER_VALUES[field.analyser],
+        lexical_weight=field.lexical_weight,
     )

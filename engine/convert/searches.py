@@ -12,6 +12,7 @@ from engine import types
 from engine.convert.filters import filter_from, filter_to
 from engine.convert.ids import item_id_from, item_id_to, item_ids_to, uint64_ids_from
 from engine.convert.items import value_from, value_to
+from engine.convert.scoring import scoring_from, scoring_to
 from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES, array_to_tensor, tensor_to_array
 from engine.convert.times import duration, seconds
 from engine.errors import InvalidArgument
@@ -36,6 +37,10 @@ def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.Search
         nprobe=message.nprobe if message.HasField("nprobe") else None,
         rescore_depth=message.rescore_depth if message.HasField("rescore_depth") else None,
         strategy=_STRATEGIES.get(message.strategy),
+        scoring=scoring_from(message.scoring, f"{field}.scoring") if message.HasField("scoring") else None,
+        terms=message.terms,
+        legs=message.legs,
+        min_score=message.min_score if message.HasField("min_score") else None,
     )
 
 
@@ -54,6 +59,10 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         nprobe=params.nprobe,
         rescore_depth=params.rescore_depth,
         strategy=_STRATEGY_NAMES[params.strategy] if params.strategy else None,
+        scoring=None if params.scoring is None else scoring_to(params.scoring),
+        terms=params.terms,
+        legs=params.legs,
+        min_score=params.min_score,
     )
     if not params.filter.is_empty():
         message.filter.CopyFrom(filter_to(params.filter))
@@ -83,6 +92,7 @@ def explanation_to(explanation: types.Explanation) -> retrieval_pb2.Explanation:
         truncated_tokens=explanation.truncated_tokens,
         sequence=explanation.sequence,
         expected_recall_provisional=explanation.expected_recall_provisional,
+        profile=explanation.profile,
         times=retrieval_pb2.StageTimes(
             queue=duration(times.queue),
             encode=duration(times.encode),
@@ -121,6 +131,7 @@ def explanation_from(message: retrieval_pb2.Explanation) -> types.Explanation:
             seconds(times.fuse),
         ),
         expected_recall_provisional=message.expected_recall_provisional,
+        profile=message.profile,
     )
 
 
@@ -142,12 +153,35 @@ def add_hits(response: retrieval_pb2.SearchResponse, ids: npt.NDArray[Any], scor
             hit.id.text = item_id
 
 
+def add_legs(response: retrieval_pb2.SearchResponse, legs: Sequence[types.LegColumn]) -> None:
+    """The legs of the hits of one query, which are there in the same order."""
+    for leg in legs:
+        weight = float(leg.weights[0])
+        for hit, raw, normalised in zip(response.hits, leg.raw.tolist(), leg.normalised.tolist(), strict=True):
+            hit.legs.add(name=leg.name, raw=raw, normalised=normalised, weight=weight)
+
+
+def leg_column_to(leg: types.LegColumn) -> retrieval_pb2.LegColumn:
+    columns = (leg.raw, leg.normalised, leg.weights)
+    raw, normalised, weights = (column.astype("<f4", copy=False).tobytes() for column in columns)
+    return retrieval_pb2.LegColumn(name=leg.name, raw=raw, normalised=normalised, weights=weights)
+
+
+def leg_column_from(message: retrieval_pb2.LegColumn) -> types.LegColumn:
+    columns = (message.raw, message.normalised, message.weights)
+    return types.LegColumn(message.name, *(np.frombuffer(column, "<f4") for column in columns))
+
+
 def hit_to(hit: types.Hit) -> retrieval_pb2.Hit:
     message = retrieval_pb2.Hit(
         id=item_id_to(hit.id),
         score=hit.score,
         attributes={name: value_to(value) for name, value in hit.attributes.items()},
         text=dict(hit.text),
+        legs=[
+            retrieval_pb2.LegScore(name=leg.name, raw=leg.raw, normalised=leg.normalised, weight=leg.weight)
+            for leg in hit.legs
+        ],
     )
     if hit.vector is not None:
         message.vectors.CopyFrom(array_to_tensor(np.atleast_2d(hit.vector)))
@@ -157,7 +191,8 @@ def hit_to(hit: types.Hit) -> retrieval_pb2.Hit:
 def hit_from(message: retrieval_pb2.Hit) -> types.Hit:
     attributes = _attributes_from(message.attributes)
     vector = tensor_to_array(message.vectors, "vectors") if message.HasField("vectors") else None
-    return types.Hit(item_id_from(message.id, "id"), message.score, attributes, dict(message.text), vector)
+    legs = tuple(types.LegScore(leg.name, leg.raw, leg.normalised, leg.weight) for leg in message.legs)
+    return types.Hit(item_id_from(message.id, "id"), message.score, attributes, dict(message.text), vector, legs)
 
 
 def _attributes_from(wire: Mapping[str, common_pb2.Value]) -> dict[str, types.AttributeValue]:

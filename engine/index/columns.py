@@ -1,4 +1,4 @@
-"""Attribute columns of one version's row space, one for each filterable or volatile attribute.
+"""Attribute columns of one version's row space, one for each filterable or volatile attribute, and its texts' postings.
 
 Rows are appended, dead ones too; liveness is not known here. Written and read by the search lane alone, but for
 ``memory_bytes``. An attribute that is neither filterable nor volatile has no column.
@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from engine.errors import UnknownAttribute
 from engine.index.column_types import BoolColumn, Column, NumberColumn, new_column
-from engine.index.growing import flags_of
+from engine.index.growing import flags_of, has_rows
+from engine.index.lexical import LexicalIndex
 from engine.index.regions import SEGMENT_ROWS, Listed, Region, Span, segments_of
 from engine.types import AttributeSpec, AttributeType, AttributeValue, Int64Array
 
@@ -31,10 +32,13 @@ _serial_numbers = itertools.count()
 class Columns:
     """Columns by attribute, all ``n_rows`` long. ``serial``: a number that no other columns of the process have;
     ``n_changes``: how often values were changed in place.
+
+    ``lexical``: the postings of text fields, None where no field has an analyser; whoever appends rows does so to it.
     """
 
-    def __init__(self, attributes: Sequence[AttributeSpec]) -> None:
+    def __init__(self, attributes: Sequence[AttributeSpec], lexical: LexicalIndex | None = None) -> None:
         self.n_rows = 0
+        self.lexical = lexical
         self.serial = next(_serial_numbers)
         self.n_changes = 0
         self._changes: deque[tuple[int, int]] = deque(maxlen=_KEPT_CHANGES)
@@ -111,6 +115,14 @@ class Columns:
         if isinstance(column, BoolColumn):
             return flags_of(column.true.room, first, end).astype(np.float64), present
         return column.values[first:end].astype(np.float64), present
+
+    def numbers_at(self, attribute: str, rows: Int64Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """As ``numbers``, of any rows, in any shape."""
+        column = self.require_numbers(attribute)
+        present = has_rows(column.present.room, rows)
+        if isinstance(column, BoolColumn):
+            return has_rows(column.true.room, rows).astype(np.float64), present
+        return column.values[rows].astype(np.float64), present
 
     def column(self, attribute: str) -> Column:
         """The column of a filterable attribute.

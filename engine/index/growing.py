@@ -54,6 +54,12 @@ def flags_of(mask: Uint8Array, first: int, end: int) -> BoolArray:
     return bits[first & 7 : (first & 7) + end - first].astype(np.bool_)
 
 
+def has_rows(mask: Uint8Array, rows: Int64Array) -> BoolArray:
+    """Whether rows, in any shape, are set in a mask that has them all."""
+    found: BoolArray = (mask[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 > 0
+    return found
+
+
 class GrowingArray:
     """An array [n]; ``values`` is a view that the next ``append`` may leave behind.
 

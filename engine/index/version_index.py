@@ -18,7 +18,9 @@ from engine.dtypes import StoredArray, to_float32
 from engine.index.coarse import Coarse
 from engine.index.columns import Columns
 from engine.index.costs import Costs
+from engine.index.features import FeatureSpec, FeatureTable, FeatureTables
 from engine.index.ivfpq import min_rows_to_train
+from engine.index.lexical import LexicalIndex
 from engine.index.masks import MaskCache
 from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
@@ -81,6 +83,7 @@ class MemoryUse:
     codes: int
     coarse_codes: int
     attributes: int
+    lexical: int
     rows: int
     n_rows: int
 
@@ -110,10 +113,11 @@ class VersionIndex:
         self.costs = costs
         self._costs_are_given = costs_are_given
         self.rows = Rows(schema.id_type)
-        self.columns = Columns(schema.attributes)
+        self.columns = Columns(schema.attributes, LexicalIndex(schema) if schema.analysed_fields else None)
         self.masks = MaskCache()
         self.lists: Lists | None = None
         self.coarse = Coarse()
+        self.features = FeatureTables()
         self.sequence = 0
         self.image_sequence = 0
         self.query_log = QueryLog(version.dimension)
@@ -122,6 +126,11 @@ class VersionIndex:
         self._vectors: Vectors | None = None
         self._fold_rows = 1
         self._least_rows: int | None = None
+
+    @property
+    def lexical(self) -> LexicalIndex | None:
+        """Postings of the text fields that have an analyser, None where none has."""
+        return self.columns.lexical
 
     @property
     def vectors(self) -> Vectors:
@@ -182,6 +191,7 @@ class VersionIndex:
             codes=self.lists.ivfpq.memory_bytes if self.lists else 0,
             coarse_codes=self.coarse.memory_bytes,
             attributes=self.columns.memory_bytes,
+            lexical=self.lexical.memory_bytes if self.lexical is not None else 0,
             rows=self.rows.memory_bytes,
             n_rows=self.rows.n_rows,
         )
@@ -229,6 +239,14 @@ class VersionIndex:
         """A new attribute, null for every row so far."""
         self.columns.add_attribute(spec)
         self.schema = schema
+
+    def feature_table(self, specs: tuple[FeatureSpec, ...]) -> FeatureTable:
+        """The features of all rows, as they are now.
+
+        Raises:
+            UnknownAttribute: the index has no column for one.
+        """
+        return self.features.table(specs, self.columns, self.clock())
 
     def vector_of(self, item_id: ItemId) -> Float32Array | None:
         """float32 [d], the mean of the item's embeddings; None where the item does not live."""

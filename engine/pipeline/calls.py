@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,17 @@ import numpy.typing as npt
 
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
-from engine.types import Explanation, Float32Array, ItemId, Metric, Priority, SearchParams, StageTimes, VersionInfo
+from engine.types import (
+    Explanation,
+    Float32Array,
+    ItemId,
+    LegColumn,
+    Metric,
+    Priority,
+    SearchParams,
+    StageTimes,
+    VersionInfo,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,8 @@ class SearchCall:
 class SearchAnswer:
     """Hits as columns: ``counts`` uint32 [B], then ids and scores of all hits, query after query, best first.
 
-    ``errors`` is empty where every query was answered, else has one entry for each.
+    ``errors`` is empty where every query was answered, else has one entry for each. ``legs``: what the scores are made
+    of, where some query asked for it.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -53,6 +65,7 @@ class SearchAnswer:
     version: VersionInfo
     sequence: int
     times: StageTimes
+    legs: Sequence[LegColumn] = ()
 
 
 def check_call(call: SearchCall, limits: Limits) -> None:
@@ -87,6 +100,8 @@ def check_params(params: SearchParams, limits: Limits, field: str) -> None:
         raise InvalidArgument(f"{field}.nprobe", f"{params.nprobe} is not at least 1")
     if params.rescore_depth is not None and params.rescore_depth < 1:
         raise InvalidArgument(f"{field}.rescore_depth", f"{params.rescore_depth} is not at least 1")
+    if params.min_score is not None and math.isnan(params.min_score):
+        raise InvalidArgument(f"{field}.min_score", "is not a number")
     if len(params.exclude_ids) > limits.exclude_ids:
         raise LimitExceeded(f"{field}.exclude_ids", value=len(params.exclude_ids), limit=limits.exclude_ids, unit="ids")
 

@@ -18,6 +18,7 @@ from engine.index.filters import FilterProgram
 from engine.index.masks import RowMask
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
+from engine.pipeline.fusing import Extra, Fusing, find_extra, joined
 from engine.pipeline.planner import (
     DEFAULT_RECALL_TARGET,
     IndexState,
@@ -27,6 +28,7 @@ from engine.pipeline.planner import (
     planned_batch,
     planned_survivors,
 )
+from engine.pipeline.scoring import CompiledScoring
 from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 
 
@@ -40,6 +42,7 @@ class CompiledParams:
     params: SearchParams
     program: FilterProgram
     default_recall_target: float | None = None
+    scoring: CompiledScoring | None = None
 
     @property
     def is_filtered(self) -> bool:
@@ -57,6 +60,7 @@ class CompiledParams:
             params.rescore_depth,
             params.strategy,
             self.is_filtered,
+            None if self.scoring is None else self.scoring.kind,
         )
 
 
@@ -65,7 +69,7 @@ class SearchJob:
     """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted.
 
     ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
-    job has all of the call's.
+    job has all of the call's. ``terms``: the text of each query that is searched by terms, empty where none is.
     """
 
     index: VersionIndex
@@ -74,6 +78,7 @@ class SearchJob:
     item_ids: Sequence[ItemId] = ()
     explain: bool = False
     fields: Sequence[str] = ()
+    terms: Sequence[str] = ()
 
     @property
     def n_queries(self) -> int:
@@ -103,8 +108,9 @@ class Mask:
 class Cohort:
     """Queries of one job that are planned alike: float32 [m, d], at ``places`` of the job, ascending.
 
-    ``masks``: one for each. ``compiled``: of any of them; they differ by their filters alone. ``rows_wanted``: k, or
-    enough rows that k items are among them however many chunks each has.
+    ``masks``: one for each. ``compiled``: of any of them; they differ by their filters, and by what ``fusing`` has for
+    each where scores are fused. ``rows_wanted``: k, or enough rows that k items are among them however many chunks
+    each has.
     """
 
     job: int
@@ -114,6 +120,7 @@ class Cohort:
     masks: Sequence[Mask]
     plan: Plan
     rows_wanted: int
+    fusing: Fusing | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -141,8 +148,9 @@ class Batch:
     jobs: Sequence[SearchJob]
     masks: dict[bytes, Mask] = field(default_factory=dict)
     reduced: dict[int, Mask] = field(default_factory=dict)
-    plans: dict[tuple[tuple[object, ...], int], Plan] = field(default_factory=dict)
+    plans: dict[tuple[tuple[object, ...], int, int], Plan] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
+    extras: dict[tuple[int, int, str], Extra] = field(default_factory=dict)
     state: IndexState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,17 +168,22 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
     for place in np.flatnonzero(~is_sound).tolist():
         batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
     sound = np.flatnonzero(is_sound).tolist()
-    if len(job.compiled) > 1:
-        return _gathered(batch, number, vectors, [(place, job.compiled[place], None) for place in sound])
+    if len(job.compiled) > 1 or job.terms:
+        own = [(place, job.compiled[place if len(job.compiled) > 1 else 0], None) for place in sound]
+        return _gathered(batch, number, vectors, own)
     try:
         mask = _shared_mask(batch, job.compiled[0])
-        plan_ = _plan_of(batch, job.compiled[0], mask)
+        extra = _extra_of(batch, job.compiled[0], mask, "")
+        plan_ = _plan_of(batch, job.compiled[0], mask, extra)
+        fusing = _fusing(batch, [job.compiled[0]] * len(sound), [extra] * len(sound))
     except EngineError as error:
         batch.errors.update({(number, place): error for place in sound})
         return []
     wanted = _rows_wanted(batch.index, job.compiled[0], mask)
-    own = vectors if is_sound.all() else vectors[is_sound]
-    return [Cohort(number, sound, own, job.compiled[0], [mask] * len(sound), plan_, wanted)] if sound else []
+    if not sound:
+        return []
+    sound_vectors = vectors if is_sound.all() else vectors[is_sound]
+    return [Cohort(number, sound, sound_vectors, job.compiled[0], [mask] * len(sound), plan_, wanted, fusing)]
 
 
 def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
@@ -190,22 +203,65 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
 
 def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[_Asked]) -> list[Cohort]:
     """Queries with filters of their own, those that are planned alike together."""
-    found: dict[tuple[int, int], tuple[CompiledParams, Plan, dict[int, Mask]]] = {}
+    found: dict[tuple[object, ...], _Alike] = {}
+    terms = batch.jobs[number].terms
     for place, compiled, own in asked:
         try:
             mask = _shared_mask(batch, compiled)
             if own is not None:
                 mask = _without(batch.index, mask, [own])
-            plan_ = _plan_of(batch, compiled, mask)
+            extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
+            plan_ = _plan_of(batch, compiled, mask, extra)
+            fusing = _fusing(batch, [compiled], [extra])
         except EngineError as error:
             batch.errors[number, place] = error
             continue
-        key = (id(plan_), _rows_wanted(batch.index, compiled, mask))
-        found.setdefault(key, (compiled, plan_, {}))[2][place] = mask
-    return [
-        Cohort(number, list(masks), vectors[list(masks)], compiled, list(masks.values()), plan_, wanted)
-        for (_, wanted), (compiled, plan_, masks) in found.items()
-    ]
+        kind = None if compiled.scoring is None else compiled.scoring.kind
+        wanted = _rows_wanted(batch.index, compiled, mask)
+        alike = found.setdefault((id(plan_), wanted, kind), _Alike(compiled, plan_, wanted))
+        alike.add(place, mask, fusing)
+    return [alike.cohort(number, vectors) for alike in found.values()]
+
+
+@dataclass(eq=False, slots=True)
+class _Alike:
+    """Queries that will be a cohort."""
+
+    compiled: CompiledParams
+    plan: Plan
+    wanted: int
+    places: list[int] = field(default_factory=list)
+    masks: list[Mask] = field(default_factory=list)
+    fusings: list[Fusing] = field(default_factory=list)
+
+    def add(self, place: int, mask: Mask, fusing: Fusing | None) -> None:
+        self.places.append(place)
+        self.masks.append(mask)
+        if fusing is not None:
+            self.fusings.append(fusing)
+
+    def cohort(self, number: int, vectors: Float32Array) -> Cohort:
+        own = joined(self.fusings) if self.fusings else None
+        return Cohort(number, self.places, vectors[self.places], self.compiled, self.masks, self.plan, self.wanted, own)
+
+
+def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: str) -> Extra | None:
+    """What rows that pass the mask get from the query's keywords, found once for those who ask the same."""
+    scoring = compiled.scoring
+    if scoring is None or not scoring.has_extras:
+        return None
+    key = (id(scoring), id(mask), terms)
+    if key not in batch.extras:
+        batch.extras[key] = find_extra(batch.index, scoring, mask.bits, terms)
+    return batch.extras[key]
+
+
+def _fusing(batch: Batch, compiled: Sequence[CompiledParams], extras: Sequence[Extra | None]) -> Fusing | None:
+    scorings = [one.scoring for one in compiled if one.scoring is not None]
+    if not scorings:
+        return None
+    table = batch.index.feature_table(scorings[0].specs) if scorings[0].specs else None
+    return Fusing(scorings, table, extras)
 
 
 def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
@@ -271,13 +327,14 @@ def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:
     return batch.backend.unit_queries(vector[None, :], metric=batch.index.version.metric)[0]
 
 
-def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask) -> Plan:
+def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> Plan:
     """One for all queries of the batch that ask the same and whose filters pass about as many rows."""
     survivors = planned_survivors(mask.survivors, batch.state.alive_rows)
-    key = (compiled.asked, survivors)
+    extra_rows = 0 if extra is None else planned_survivors(len(extra.rows), batch.state.alive_rows)
+    key = (compiled.asked, survivors, extra_rows)
     known = batch.plans.get(key)
     if known is None:
-        known = batch.plans[key] = plan(_request(batch.index, compiled, survivors), batch.state)
+        known = batch.plans[key] = plan(_request(batch.index, compiled, survivors, extra_rows), batch.state)
     return known
 
 
@@ -286,7 +343,7 @@ def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
     mask = cohort.masks[query]
     survivors = planned_survivors(mask.survivors, batch.state.alive_rows)
     request = replace(
-        _request(batch.index, cohort.compiled, survivors), exact=True, strategy=None, nprobe=None, rescore_depth=None
+        _request(batch.index, cohort.compiled, survivors, 0), exact=True, strategy=None, nprobe=None, rescore_depth=None
     )
     return replace(
         cohort,
@@ -294,6 +351,7 @@ def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
         vectors=cohort.vectors[query : query + 1],
         masks=[mask],
         plan=plan(request, batch.state),
+        fusing=None if cohort.fusing is None else cohort.fusing.of(query),
     )
 
 
@@ -309,8 +367,8 @@ def recall_target_of(compiled: CompiledParams) -> float:
     return DEFAULT_RECALL_TARGET if asked is None else asked
 
 
-def _request(index: VersionIndex, compiled: CompiledParams, survivors: int) -> PlanRequest:
-    params = compiled.params
+def _request(index: VersionIndex, compiled: CompiledParams, survivors: int, extra_rows: int) -> PlanRequest:
+    params, scoring = compiled.params, compiled.scoring
     return PlanRequest(
         k=params.k * index.schema.chunk,
         survivors=survivors,
@@ -320,6 +378,9 @@ def _request(index: VersionIndex, compiled: CompiledParams, survivors: int) -> P
         nprobe=params.nprobe,
         rescore_depth=params.rescore_depth,
         strategy=params.strategy,
+        is_fused=scoring is not None,
+        has_similarity=scoring is None or scoring.similarity > 0,
+        extra_rows=extra_rows,
     )
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.backend.protocol import Backend, TopK
+from engine.errors import NoAnalyser
 from engine.index.column_types import KeywordColumn
 from engine.index.features import DecayFeature, FeatureSpec, FeatureTable
+from engine.index.growing import has_rows
 from engine.index.version_index import VersionIndex
-from engine.pipeline.scoring import SIMILARITY, CompiledScoring
+from engine.pipeline.scoring import LEXICAL, SIMILARITY, CompiledScoring
 from engine.scoring import Overlap
-from engine.types import Float32Array, Int64Array, Uint8Array
+from engine.types import Float32Array, Int64Array, LegColumn, Uint8Array
 from kernels.fusion import Fusion
 
 
@@ -91,12 +95,41 @@ def fusion_of(fusings: Sequence[Fusing | None], n_rows: int) -> Fusion | None:
     )
 
 
+def joined(fusings: Sequence[Fusing]) -> Fusing:
+    """That of queries which are fused with one table."""
+    scorings = [scoring for one in fusings for scoring in one.scorings]
+    return Fusing(scorings, fusings[0].table, [extra for one in fusings for extra in one.extras])
+
+
 def without_extras(fusion: Fusion) -> Fusion:
     return fusion._replace(extras=[None] * len(fusion.extras))
 
 
-def overlap_leg(index: VersionIndex, overlap: Overlap) -> tuple[Int64Array, Float32Array]:
-    """Rows that have some of the keywords, and the share of them that each has: float32, by weight."""
+def find_extra(index: VersionIndex, scoring: CompiledScoring, mask: Uint8Array, terms: str) -> Extra:
+    """What rows that pass the mask get from keywords, and from the text ``terms`` where it counts."""
+    found: list[_FoundLeg] = []
+    for overlap in scoring.overlaps:
+        rows, shares = _overlap(index, overlap)
+        found.append((overlap.name, overlap.weight, rows, shares, shares))
+    if scoring.lexical > 0 and terms:
+        rows, scores = _lexical(index, terms, mask)
+        most = scores.max(initial=0.0)
+        found.append((LEXICAL, scoring.lexical, rows, scores, scores / most if most > 0 else scores))
+    union = np.unique(np.concatenate([np.zeros(0, np.int64), *(rows for _, _, rows, _, _ in found)]))
+    union = union[has_rows(mask, union)]
+    legs = []
+    for name, weight, rows, raw, normalised in found:
+        at, is_there = _places(rows, union)
+        legs.append(ExtraLeg(name, weight, _spread(raw, at, is_there), _spread(normalised, at, is_there)))
+    return Extra(union, legs)
+
+
+_FoundLeg: TypeAlias = tuple[str, float, Int64Array, Float32Array, Float32Array]
+"""Name, weight, rows ascending, raw and normalised."""
+
+
+def _overlap(index: VersionIndex, overlap: Overlap) -> tuple[Int64Array, Float32Array]:
+    """Rows that have some of the keywords, and the share of them that each has, by weight."""
     column = index.columns.column(overlap.attribute)
     assert isinstance(column, KeywordColumn)
     weights = np.array(overlap.value_weights or [1.0] * len(overlap.values), np.float64)
@@ -107,19 +140,34 @@ def overlap_leg(index: VersionIndex, overlap: Overlap) -> tuple[Int64Array, Floa
     return rows, shares[rows].astype(np.float32)
 
 
-def extra_of(legs: Sequence[tuple[str, float, Int64Array, Float32Array, Float32Array]], mask: Uint8Array) -> Extra:
-    """An extra of legs (name, weight, rows, raw, normalised), less the rows that do not pass the mask."""
-    union = np.unique(np.concatenate([np.zeros(0, np.int64), *(rows for _, _, rows, _, _ in legs)]))
-    union = union[(mask[union >> 3] >> (union & 7).astype(np.uint8)) & 1 > 0]
-    told = []
-    for name, weight, rows, raw, normalised in legs:
-        places = np.searchsorted(rows, union)
-        is_there = (places < len(rows)) & (rows[np.minimum(places, len(rows) - 1)] == union) if len(rows) else False
-        own_raw, own = np.zeros(len(union), np.float32), np.zeros(len(union), np.float32)
-        if len(rows):
-            own_raw[is_there], own[is_there] = raw[places[is_there]], normalised[places[is_there]]
-        told.append(ExtraLeg(name, weight, own_raw, own))
-    return Extra(union, told)
+def _lexical(index: VersionIndex, terms: str, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
+    """Rows that have any of the terms, all rows of their items, and their BM25 scores."""
+    lexical = index.columns.lexical
+    if lexical is None:
+        raise NoAnalyser(index.schema.name)
+    rows, scores = lexical.scores(terms, mask)
+    if index.schema.chunk == 1:
+        return rows, scores
+    spread = np.zeros(index.rows.n_rows, np.float32)
+    spread[rows] = scores
+    of_items = spread[index.rows.first_rows]
+    rows = np.flatnonzero(of_items)
+    return rows, of_items[rows]
+
+
+def _places(rows: Int64Array, wanted: Int64Array) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
+    """Where ascending rows have the rows wanted, and whether they do."""
+    at = np.searchsorted(rows, wanted)
+    if not len(rows):
+        return at, np.zeros(len(wanted), np.bool_)
+    return at, rows[np.minimum(at, len(rows) - 1)] == wanted
+
+
+def _spread(values: Float32Array, at: Int64Array, is_there: npt.NDArray[np.bool_]) -> Float32Array:
+    """The values that are there, zeros else."""
+    spread = np.zeros(len(at), np.float32)
+    spread[is_there] = values[at[is_there]]
+    return spread
 
 
 # Legs of hits
@@ -195,21 +243,48 @@ def _similarities(backend: Backend, index: VersionIndex, vectors: Float32Array, 
 
 def _raw(index: VersionIndex, spec: FeatureSpec, rows: Int64Array, now: int) -> Float32Array:
     """What the attribute has, ages in seconds, as float32; NaN where an item has none."""
-    column = index.columns.require_numbers(spec.attribute)
-    values, present = index.columns.numbers_at(column, rows)
+    values, present = index.columns.numbers_at(spec.attribute, rows)
     if isinstance(spec, DecayFeature):
         values = spec.ages(values, now)
     return np.where(present, values, np.nan).astype(np.float32)
 
 
 def _extra_values(extra: Extra | None, name: str, rows: Int64Array) -> tuple[Float32Array, Float32Array, float]:
-    raw, normalised = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
     leg = None if extra is None else next((one for one in extra.legs if one.name == name), None)
     if extra is None or leg is None:
-        return raw, normalised, 0.0
-    places = np.searchsorted(extra.rows, rows)
-    is_there = (places < len(extra.rows)) & (extra.rows[np.minimum(places, len(extra.rows) - 1)] == rows) if len(
-        extra.rows
-    ) else np.zeros(len(rows), np.bool_)
-    raw[is_there], normalised[is_there] = leg.raw[places[is_there]], leg.normalised[places[is_there]]
-    return raw, normalised, leg.weight
+        return np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32), 0.0
+    at, is_there = _places(extra.rows, rows)
+    return _spread(leg.raw, at, is_there), _spread(leg.normalised, at, is_there), leg.weight
+
+
+def hit_legs(n_queries: int, found: Sequence[tuple[Sequence[int], Int64Array, Legs | None]]) -> list[LegColumn]:
+    """The legs of a job's hits from those of its cohorts: places, rows [m, k] and legs, None where nobody asked."""
+    told = [one for _, _, one in found if one is not None]
+    names = dict.fromkeys(name for legs in told for name in legs.names)
+    if not names:
+        return []
+    of_query = np.concatenate([np.repeat(np.array(places, np.int64), rows.shape[1]) for places, rows, _ in found])
+    is_hit = np.concatenate([rows.ravel() >= 0 for _, rows, _ in found])
+    order = np.argsort(of_query[is_hit], kind="stable")
+    return [_hit_leg(name, n_queries, found, is_hit, order) for name in names]
+
+
+def _hit_leg(
+    name: str,
+    n_queries: int,
+    found: Sequence[tuple[Sequence[int], Int64Array, Legs | None]],
+    is_hit: npt.NDArray[np.bool_],
+    order: Int64Array,
+) -> LegColumn:
+    weights = np.zeros(n_queries, np.float32)
+    raw, normalised = [], []
+    for places, rows, legs in found:
+        place = -1 if legs is None or name not in legs.names else legs.names.index(name)
+        if legs is None or place < 0:
+            raw.append(np.zeros(rows.size, np.float32))
+            normalised.append(raw[-1])
+        else:
+            weights[list(places)] = legs.weights[place]
+            raw.append(legs.raw[place].ravel())
+            normalised.append(legs.normalised[place].ravel())
+    return LegColumn(name, np.concatenate(raw)[is_hit][order], np.concatenate(normalised)[is_hit][order], weights)

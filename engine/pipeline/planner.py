@@ -41,7 +41,8 @@ _SAME_TO = 5
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
     """What one query asks. ``survivors``: live rows that pass its filter, as counted or as ``planned_survivors`` has
-    it; ``strategy``: asked for by name.
+    it; ``strategy``: asked for by name. ``is_fused``: scores have more than similarity; ``has_similarity``: and that at
+    all. ``extra_rows``: rows that get something no list bounds, which are scored one by one beside the lists.
     """
 
     k: int
@@ -52,6 +53,9 @@ class PlanRequest:
     nprobe: int | None = None
     rescore_depth: int | None = None
     strategy: Strategy | None = None
+    is_fused: bool = False
+    has_similarity: bool = True
+    extra_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ def plan(request: PlanRequest, state: IndexState) -> Plan:
         return _cheapest(_exact_ways(request, state, "exact search was asked for"))
     if state.tuning is None or state.indexed_rows == 0:
         return _cheapest(_exact_ways(request, state, "there are no inverted lists"))
+    if not request.has_similarity:
+        return _cheapest(_exact_ways(request, state, "similarity does not count, by which lists are ordered"))
     if request.nprobe is not None or request.rescore_depth is not None:
         return _with_settings(request, state, state.tuning, "nprobe or rescore_depth was given")
     ways = _exact_ways(request, state, "exact search is predicted to be the fastest")
@@ -148,6 +154,8 @@ def _as_asked(request: PlanRequest, state: IndexState, strategy: Strategy) -> Pl
     if strategy in _SCANS:
         return scan
     if strategy is Strategy.COARSE_SCAN:
+        if request.is_fused:
+            raise FailedPrecondition(f"strategy: {strategy.value} knows similarity alone, and the score has more")
         if not coarse:
             raise FailedPrecondition(
                 f"strategy: {strategy.value} needs int8 codes of the rows, which there are none of"
@@ -157,6 +165,8 @@ def _as_asked(request: PlanRequest, state: IndexState, strategy: Strategy) -> Pl
         raise FailedPrecondition(f"strategy: {strategy.value} is not exact, and exact search was asked for")
     if state.tuning is None or state.indexed_rows == 0:
         raise FailedPrecondition(f"strategy: {strategy.value} needs inverted lists, which are not trained yet")
+    if not request.has_similarity:
+        raise FailedPrecondition(f"strategy: {strategy.value} needs similarity to count, and its weight is 0")
     return _with_settings(request, state, state.tuning, "the strategy was asked for")
 
 
@@ -166,7 +176,11 @@ def _exact_ways(request: PlanRequest, state: IndexState, reason: str) -> list[Pl
     scan = costs.scan_seconds(state.n_rows, request.survivors, state.dimension)
     name = Strategy.MASKED_SCAN if request.is_filtered else Strategy.EXACT_SCAN
     ways = [Plan(Strategy.GATHER, 0, 0, 1.0, reason, gather), Plan(name, 0, 0, 1.0, reason, scan)]
-    return ways if state.coarse is None else [*ways, _coarse_way(request, state, state.coarse, reason, scan)]
+    return (
+        ways
+        if state.coarse is None or request.is_fused
+        else [*ways, _coarse_way(request, state, state.coarse, reason, scan)]
+    )
 
 
 def _coarse_way(request: PlanRequest, state: IndexState, coarse: CoarseState, reason: str, scan_seconds: float) -> Plan:
@@ -228,12 +242,19 @@ def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: 
         depth=_depth(deepest(request.k), request, state),
         expected_recall=setting.expected_recall,
         reason=reason,
-        seconds=_list_seconds(setting, state) + tail,
+        seconds=_list_seconds(setting, state) + tail + _extra_seconds(request, state),
         reach=setting.reach,
         near_slope=_near_slope(request, state, setting),
         slack=setting.slack,
         is_provisional=state.tuning is not None and state.tuning.is_provisional,
     )
+
+
+def _extra_seconds(request: PlanRequest, state: IndexState) -> float:
+    """Of the rows that are scored one by one beside the lists."""
+    if not request.extra_rows:
+        return 0.0
+    return state.costs.gather_seconds(0, request.extra_rows, state.dimension)
 
 
 def _near_slope(request: PlanRequest, state: IndexState, setting: Setting) -> float:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from engine.backend.protocol import Backend, TopK, Vectors
 from engine.types import Float32Array, Int64Array, Strategy, Uint8Array
+from kernels.fusion import Fusion
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class RecallSample:
     """An answered query: float32 ``query`` [1, d], the packed ``mask`` it was answered under, the scores of its hits.
 
     ``first_rows`` int64 [n_rows] is given where items have several rows: the first row of the item of each.
-    ``wanted_rows`` are the rows among which the k best items surely are.
+    ``wanted_rows`` are the rows among which the k best items surely are; ``fusion``: what its scores were fused with.
     """
 
     collection: str
@@ -65,6 +66,7 @@ class RecallSample:
     mask: Uint8Array
     scores: Float32Array
     first_rows: Int64Array | None = None
+    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,13 @@ class RecallMonitor:
         try:
             check.add(
                 self._backend.masked_scan(
-                    sample.vectors, sample.query, [sample.mask], k=sample.wanted_rows, first_row=first, end_row=end
+                    sample.vectors,
+                    sample.query,
+                    [sample.mask],
+                    k=sample.wanted_rows,
+                    first_row=first,
+                    end_row=end,
+                    fusion=sample.fusion,
                 )
             )
         except Exception:

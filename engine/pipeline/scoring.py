@@ -48,6 +48,10 @@ class CompiledScoring:
         return bool(self.overlaps) or self.lexical > 0
 
 
+SIMILARITY_ALONE = CompiledScoring(1.0, 0.0, (), np.zeros(0, np.float32), (), ())
+"""For whom wants its legs told."""
+
+
 def compile_scoring(scoring: Scoring | None, schema: Schema, limits: Limits, field: str) -> CompiledScoring | None:
     """None where nothing but similarity counts, with a weight of 1.
 

@@ -32,8 +32,11 @@ from engine.pipeline.cohorts import (
     mask_of,
     recall_target_of,
 )
+from engine.pipeline.fusing import Fusing, Legs, fusion_of, hit_legs, legs_of, reordered, without_extras
 from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
-from engine.types import Explanation, Float32Array, Int64Array, StageTimes, Strategy
+from engine.types import Explanation, Float32Array, Int64Array, LegColumn, StageTimes, Strategy, Uint8Array
+from kernels.cpu_filters import clear_rows
+from kernels.fusion import Fusion
 from kernels.packed_lists import ProbeLimits
 
 __all__ = ["CompiledParams", "JobResult", "SearchJob", "count", "matching_ids", "search_jobs"]
@@ -52,6 +55,15 @@ class JobResult:
     explanations: Sequence[Explanation]
     sequence: int
     times: StageTimes
+    legs: Sequence[LegColumn] = ()
+
+
+@dataclass(eq=False, slots=True)
+class _Chosen:
+    """A cohort's hits: rows int64 [m, k], the first of each item, and scores; with their legs where those are asked for."""
+
+    top: TopK
+    legs: Legs | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -93,7 +105,7 @@ def search_jobs(
     filtered = time.perf_counter()
     found = _run(batch, cohorts)
     searched = time.perf_counter()
-    chosen = [_best_items(batch.index, cohort, one) for cohort, one in zip(cohorts, found, strict=True)]
+    chosen = [_choose(batch, cohort, one) for cohort, one in zip(cohorts, found, strict=True)]
     times = StageTimes(filter=filtered - began, search=searched - filtered, fuse=time.perf_counter() - searched)
     if monitor is not None:
         _sample(monitor, batch, cohorts, chosen)
@@ -101,7 +113,7 @@ def search_jobs(
             for cohort in cohorts:
                 batch.index.query_log.add(cohort.vectors)
     results: list[JobResult | EngineError] = []
-    of_job: list[list[tuple[Cohort, _Found, TopK]]] = [[] for _ in jobs]
+    of_job: list[list[tuple[Cohort, _Found, _Chosen]]] = [[] for _ in jobs]
     for one in zip(cohorts, found, chosen, strict=True):
         of_job[one[0].job].append(one)
     for number, own in enumerate(of_job):
@@ -136,8 +148,8 @@ def _run(batch: Batch, cohorts: Sequence[Cohort]) -> list[_Found]:
 
 
 def _grouped(index: VersionIndex, cohorts: Sequence[Cohort]) -> list[list[int]]:
-    """Every way takes any masks; all queries of a call keep as many rows as one of them wants, and those of a coarse
-    scan rescore as many.
+    """Every way takes any masks; all queries of a call keep as many rows as one of them wants, those of a coarse scan
+    rescore as many, and scores are fused with one table.
     """
     if len(cohorts) == 1:
         return [[0]]
@@ -145,7 +157,8 @@ def _grouped(index: VersionIndex, cohorts: Sequence[Cohort]) -> list[list[int]]:
     for position, cohort in enumerate(cohorts):
         way = Strategy.IVFPQ if cohort.plan.strategy in _INVERTED else cohort.plan.strategy
         depth = _size_class(cohort.plan.depth, least=6) if way is Strategy.COARSE_SCAN else 0
-        groups.setdefault((way, _size_class(cohort.rows_wanted), depth), []).append(position)
+        fused = None if cohort.fusing is None else id(cohort.fusing.table)
+        groups.setdefault((way, _size_class(cohort.rows_wanted), depth, fused), []).append(position)
     return list(groups.values())
 
 
@@ -176,7 +189,7 @@ def _answer(batch: Batch, group: Sequence[Cohort]) -> list[_Found]:
 
 def _scan(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
     masks = [bits for cohort in group for bits in cohort.bits]
-    top = batch.backend.masked_scan(batch.index.vectors, vectors, masks, k=k)
+    top = batch.backend.masked_scan(batch.index.vectors, vectors, masks, k=k, fusion=_fusion(batch, group))
     return [_Found.exactly(part, cohort.survivors) for cohort, part in zip(group, _split(top, group), strict=True)]
 
 
@@ -195,29 +208,70 @@ def _coarse(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int
 def _gather(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
     rows_of = {id(mask): mask.of.rows for cohort in group for mask in cohort.masks}
     rows = [rows_of[id(mask)] for cohort in group for mask in cohort.masks]
-    top = batch.backend.gather(batch.index.vectors, vectors, rows, k=k)
+    top = batch.backend.gather(batch.index.vectors, vectors, rows, k=k, fusion=_fusion(batch, group))
     return [_Found.exactly(part, cohort.survivors) for cohort, part in zip(group, _split(top, group), strict=True)]
 
 
 def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int) -> list[_Found]:
-    """Inverted lists with exact rescoring, then the exact tail; what comes short is searched exactly."""
+    """Inverted lists with exact rescoring, then the exact tail; what comes short is searched exactly.
+
+    Rows that get something extra are left out of the lists, which cannot bound it, and scored one by one.
+    """
     index = batch.index
     assert index.lists is not None
+    fusion, bounded, extremes = _fusion(batch, group), None, None
     masks = [None if mask.passes_all else mask.bits for cohort in group for mask in cohort.masks]
-    probed = index.lists.ivfpq.search_rescored(index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k)
-    top, tail_rows = probed.top, index.rows.n_rows - index.indexed_rows
+    extra = _extra_rows(index, group)
+    if fusion is not None:
+        bounded = without_extras(fusion)
+        masks = [mask if not len(own) else _less(index, mask, own) for mask, own in zip(masks, extra, strict=True)]
+        table = group[0].fusing.table if group[0].fusing is not None else None
+        extremes = None if table is None else table.extremes(index.lists.ivfpq, index.rows.living_bits())
+    probed = index.lists.ivfpq.search_rescored(
+        index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k, fusion=bounded, extremes=extremes
+    )
+    parts, more_rows = [probed.top], np.array([len(own) for own in extra], np.int64)
+    tail_rows = index.rows.n_rows - index.indexed_rows
     if tail_rows:
         own = [bits for cohort in group for bits in cohort.bits]
-        tail = batch.backend.masked_scan(index.vectors, vectors, own, k=min(k, tail_rows), first_row=index.indexed_rows)
-        top = batch.backend.merge_topk([top, tail], k=k)
+        parts.append(
+            batch.backend.masked_scan(
+                index.vectors, vectors, own, k=min(k, tail_rows), first_row=index.indexed_rows, fusion=fusion
+            )
+        )
+    if more_rows.any():
+        parts.append(batch.backend.gather(index.vectors, vectors, extra, k=k, fusion=fusion))
+    top = batch.backend.merge_topk(parts, k=k) if len(parts) > 1 else probed.top
     wanted = np.repeat([cohort.rows_wanted for cohort in group], [len(cohort) for cohort in group])
     short = (top.rows[np.arange(len(vectors)), wanted - 1] < 0) | probed.gave_up
     if short.any():
         top = _second_pass(batch, group, top, short)
-    scanned, rescored = probed.rows_scanned + tail_rows, probed.rescored + tail_rows
+    more_rows += tail_rows
+    scanned, rescored = probed.rows_scanned + more_rows, probed.rescored + more_rows
     columns = (probed.lists_scanned, scanned, rescored, short, short)
-    parts = (_parts(column, group) for column in columns)
-    return [_Found(*one) for one in zip(_split(top, group), *parts, strict=True)]
+    parted = (_parts(column, group) for column in columns)
+    return [_Found(*one) for one in zip(_split(top, group), *parted, strict=True)]
+
+
+def _fusion(batch: Batch, group: Sequence[Cohort]) -> Fusion | None:
+    return fusion_of([cohort.fusing for cohort in group], batch.index.rows.n_rows)
+
+
+def _extra_rows(index: VersionIndex, group: Sequence[Cohort]) -> list[Int64Array]:
+    """Rows in lists that get something extra from each query."""
+    own = [
+        np.zeros(0, np.int64) if cohort.fusing is None else cohort.fusing.extra_rows(query)
+        for cohort in group
+        for query in range(len(cohort))
+    ]
+    return [rows[: np.searchsorted(rows, index.indexed_rows)] for rows in own]
+
+
+def _less(index: VersionIndex, mask: Uint8Array | None, rows: Int64Array) -> Uint8Array:
+    """The mask, or the one of all rows, without some that it has."""
+    bits = (index.rows.alive if mask is None else mask).copy()
+    clear_rows(bits, rows)
+    return bits
 
 
 def _limits(index: VersionIndex, group: Sequence[Cohort]) -> ProbeLimits:
@@ -275,28 +329,43 @@ def _empty(n_queries: int) -> TopK:
 # Results
 
 
-def _best_items(index: VersionIndex, cohort: Cohort, found: _Found) -> TopK:
-    """The k best items: an item's score is its best row's, and its first row stands for it."""
+def _choose(batch: Batch, cohort: Cohort, found: _Found) -> _Chosen:
+    """The k best items, by the sum of their legs where scores are fused; those that score too little are left out."""
+    best, first_rows = _best_rows(batch.index, cohort, found)
+    legs = None
+    if cohort.fusing is not None:
+        legs = legs_of(batch.backend, batch.index, cohort.vectors, best.rows, cohort.fusing)
+        best, legs = reordered(best, legs)
+        first_rows = np.where(best.rows < 0, -1, batch.index.rows.first_rows[best.rows])
+    least = cohort.compiled.params.min_score
+    if least is not None:
+        first_rows = np.where(best.scores < least, -1, first_rows)
+    return _Chosen(TopK(first_rows, best.scores), legs if cohort.compiled.params.legs else None)
+
+
+def _best_rows(index: VersionIndex, cohort: Cohort, found: _Found) -> tuple[TopK, Int64Array]:
+    """The best row of each of the k best items, whose score is the item's, and the first row of the item."""
     k = cohort.compiled.params.k
     top = found.top
     if index.schema.chunk == 1:
-        return TopK(top.rows[:, :k], top.scores[:, :k])
-    rows = np.full((len(cohort), k), -1, np.int64)
+        return TopK(top.rows[:, :k], top.scores[:, :k]), top.rows[:, :k]
+    rows, firsts = (np.full((len(cohort), k), -1, np.int64) for _ in range(2))
     scores = np.full((len(cohort), k), -np.inf, np.float32)
     for query in range(len(cohort)):
         kept = top.rows[query][top.rows[query] >= 0]
-        firsts, best = np.unique(index.rows.first_rows[kept], return_index=True)
+        items, best = np.unique(index.rows.first_rows[kept], return_index=True)
         order = np.argsort(best, kind="stable")[:k]
-        rows[query, : len(order)] = firsts[order]
+        firsts[query, : len(order)] = items[order]
+        rows[query, : len(order)] = kept[best[order]]
         scores[query, : len(order)] = top.scores[query][best[order]]
-    return TopK(rows, scores)
+    return TopK(rows, scores), firsts
 
 
-def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], chosen: Sequence[TopK]) -> None:
+def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], chosen: Sequence[_Chosen]) -> None:
     """Give the monitor what it wants of the queries that were not answered exactly."""
     index = batch.index
-    for cohort, top in zip(cohorts, chosen, strict=True):
-        if cohort.plan.strategy not in INEXACT:
+    for cohort, top in zip(cohorts, (one.top for one in chosen), strict=True):
+        if cohort.plan.strategy not in INEXACT or cohort.compiled.params.min_score is not None:
             continue
         for query in monitor.places(len(cohort)):
             monitor.keep(
@@ -312,17 +381,27 @@ def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], cho
                     mask=cohort.masks[query].bits.copy(),
                     scores=top.scores[query][top.rows[query] >= 0],
                     first_rows=index.rows.first_rows if index.schema.chunk > 1 else None,
+                    fusion=None if cohort.fusing is None else _frozen(index, cohort.fusing.of(query)),
                 )
             )
+
+
+def _frozen(index: VersionIndex, fusing: Fusing) -> Fusion:
+    """What a query's scores were fused with, as it is now: tables change."""
+    fusion = fusion_of([fusing], index.rows.n_rows)
+    assert fusion is not None
+    return fusion._replace(features=[segment.copy() for segment in fusion.features])
 
 
 def _selectivity(index: VersionIndex, mask: Mask) -> float:
     return mask.survivors / index.rows.n_alive if index.rows.n_alive else 0.0
 
 
-def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, TopK]], times: StageTimes) -> JobResult:
+def _result_of(
+    batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, _Chosen]], times: StageTimes
+) -> JobResult:
     job, index = batch.jobs[number], batch.index
-    counts, rows, scores = _hits(job.n_queries, [(cohort.places, top) for cohort, _, top in own])
+    counts, rows, scores = _hits(job.n_queries, [(cohort.places, chosen.top) for cohort, _, chosen in own])
     explanations: list[Explanation] = []
     if job.explain:
         explanations = [Explanation(Strategy.NONE, index_version=index.version.id)] * job.n_queries
@@ -337,6 +416,7 @@ def _result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, _Found, To
         explanations=explanations,
         sequence=index.sequence,
         times=times,
+        legs=hit_legs(job.n_queries, [(cohort.places, chosen.top.rows, chosen.legs) for cohort, _, chosen in own]),
     )
 
 
@@ -390,4 +470,5 @@ def _explain(batch: Batch, cohort: Cohort, mask: Mask, did: Sequence[int], times
         batch_size=sum(job.n_queries for job in batch.jobs),
         sequence=index.sequence,
         times=times,
+        profile="" if cohort.compiled.scoring is None else cohort.compiled.scoring.profile,
     )

@@ -28,11 +28,13 @@ from engine.pipeline.calls import (
     check_vectors,
     field_of,
 )
+from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
 from engine.types import (
     Explanation,
     Float32Array,
     ItemId,
+    LegColumn,
     Priority,
     Schema,
     SearchParams,
@@ -155,7 +157,10 @@ class Searcher:
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
-        return CompiledParams(params, compile_filter(params.filter, self._schema), self._recall_target)
+        scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring")
+        if scoring is None and params.legs:
+            scoring = SIMILARITY_ALONE
+        return CompiledParams(params, compile_filter(params.filter, self._schema), self._recall_target, scoring)
 
     async def _vectors_of(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
         if call.texts:
@@ -232,8 +237,19 @@ class Searcher:
             vectors=None if is_by_id else vectors if places is None else vectors[list(places)],
             item_ids=[call.item_ids[place] for place in chosen] if is_by_id else (),
             explain=call.explain,
+            terms=self._terms(call, of_each, chosen),
             fields=() if places is None else [field_of("query", place, call.n_queries) for place in places],
         )
+
+    def _terms(
+        self, call: SearchCall, compiled: Sequence[CompiledParams | None], chosen: Sequence[int]
+    ) -> Sequence[str]:
+        """What each query is searched for by terms: the text given for that, or else its own; none where none is."""
+        if not any(one is not None and one.scoring is not None and one.scoring.lexical > 0 for one in compiled):
+            return ()
+        given = [one.params.terms if one is not None else "" for one in compiled]
+        each = given * len(chosen) if len(given) == 1 else given
+        return [own or (call.texts[place] if call.texts else "") for own, place in zip(each, chosen, strict=True)]
 
     def _answer(
         self,
@@ -266,7 +282,15 @@ class Searcher:
             explanations = [spread.get(place, nothing) for place in range(call.n_queries)] if call.explain else []
         listed = [all_errors.get(place) for place in range(call.n_queries)] if all_errors else ()
         return SearchAnswer(
-            counts, result.ids, result.scores, listed, explanations, self._version, result.sequence, times
+            counts,
+            result.ids,
+            result.scores,
+            listed,
+            explanations,
+            self._version,
+            result.sequence,
+            times,
+            result.legs if places is None else _spread_weights(result.legs, places, call.n_queries),
         )
 
     def _unanswered(self, call: SearchCall, errors: Mapping[int, EngineError]) -> SearchAnswer:
@@ -282,6 +306,16 @@ class Searcher:
             sequence=self._index.sequence,
             times=StageTimes(),
         )
+
+
+def _spread_weights(legs: Sequence[LegColumn], places: Sequence[int], n_queries: int) -> list[LegColumn]:
+    """The legs with the weights of the queries that were left out, 0, back in their places."""
+    told = []
+    for leg in legs:
+        weights = np.zeros(n_queries, np.float32)
+        weights[list(places)] = leg.weights
+        told.append(replace(leg, weights=weights))
+    return told
 
 
 def _told(explanations: Sequence[Explanation], times: StageTimes, truncated: Sequence[int]) -> list[Explanation]:

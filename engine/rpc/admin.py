@@ -239,6 +239,7 @@ def _version(collection: Collection, version: VersionInfo, upkeep: str) -> admin
             codes=memory.codes,
             coarse_codes=memory.coarse_codes,
             attributes=memory.attributes,
+            lexical=memory.lexical,
             rows=memory.rows,
             row_count=memory.n_rows,
         ),

@@ -47,6 +47,7 @@ class RetrievalServicer:
         else:
             hits = await _hits(collection, answer, request.return_fields)
             response.hits.extend(convert.hit_to(hit) for hit in hits)
+        convert.add_legs(response, answer.legs)
         return response
 
     async def search_batch(
@@ -182,6 +183,7 @@ def _columns(answer: SearchAnswer) -> retrieval_pb2.SearchBatchResponse:
         index_version=answer.version.id,
         encoder_version=answer.version.encoder_version,
         sequence=answer.sequence,
+        legs=[convert.leg_column_to(leg) for leg in answer.legs],
     )
 
 

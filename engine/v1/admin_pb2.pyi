@@ -35,6 +35,12 @@ class TextMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TEXT_MODE_UNSPECIFIED: _ClassVar[TextMode]
     TEXT_MODE_JOINED: _ClassVar[TextMode]
     TEXT_MODE_WEIGHTED: _ClassVar[TextMode]
+
+class Analyser(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANALYSER_UNSPECIFIED: _ClassVar[Analyser]
+    ANALYSER_ENGLISH: _ClassVar[Analyser]
+    ANALYSER_PLAIN: _ClassVar[Analyser]
 ID_TYPE_UNSPECIFIED: IdType
 ID_TYPE_STRING: IdType
 ID_TYPE_UINT64: IdType
@@ -49,16 +55,23 @@ ATTRIBUTE_TYPE_GEO_POINT: AttributeType
 TEXT_MODE_UNSPECIFIED: TextMode
 TEXT_MODE_JOINED: TextMode
 TEXT_MODE_WEIGHTED: TextMode
+ANALYSER_UNSPECIFIED: Analyser
+ANALYSER_ENGLISH: Analyser
+ANALYSER_PLAIN: Analyser
 
 class TextField(_message.Message):
-    __slots__ = ("name", "order", "weight")
+    __slots__ = ("name", "order", "weight", "analyser", "lexical_weight")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ANALYSER_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     name: str
     order: int
     weight: float
-    def __init__(self, name: _Optional[str] = ..., order: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+    analyser: Analyser
+    lexical_weight: float
+    def __init__(self, name: _Optional[str] = ..., order: _Optional[int] = ..., weight: _Optional[float] = ..., analyser: _Optional[_Union[Analyser, str]] = ..., lexical_weight: _Optional[float] = ...) -> None: ...
 
 class AttributeSpec(_message.Message):
     __slots__ = ("name", "type", "stored", "filterable", "volatile")
@@ -75,7 +88,7 @@ class AttributeSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[AttributeType, str]] = ..., stored: bool = ..., filterable: bool = ..., volatile: bool = ...) -> None: ...
 
 class Schema(_message.Message):
-    __slots__ = ("name", "id_type", "metric", "dtype", "encoder", "dimension", "text_fields", "text_mode", "chunk", "attributes")
+    __slots__ = ("name", "id_type", "metric", "dtype", "encoder", "dimension", "text_fields", "text_mode", "chunk", "attributes", "bm25_k1", "bm25_b", "profiles", "default_profile")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_TYPE_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +99,10 @@ class Schema(_message.Message):
     TEXT_MODE_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    BM25_K1_FIELD_NUMBER: _ClassVar[int]
+    BM25_B_FIELD_NUMBER: _ClassVar[int]
+    PROFILES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PROFILE_FIELD_NUMBER: _ClassVar[int]
     name: str
     id_type: IdType
     metric: _common_pb2.Metric
@@ -96,7 +113,11 @@ class Schema(_message.Message):
     text_mode: TextMode
     chunk: int
     attributes: _containers.RepeatedCompositeFieldContainer[AttributeSpec]
-    def __init__(self, name: _Optional[str] = ..., id_type: _Optional[_Union[IdType, str]] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., encoder: _Optional[str] = ..., dimension: _Optional[int] = ..., text_fields: _Optional[_Iterable[_Union[TextField, _Mapping]]] = ..., text_mode: _Optional[_Union[TextMode, str]] = ..., chunk: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[AttributeSpec, _Mapping]]] = ...) -> None: ...
+    bm25_k1: float
+    bm25_b: float
+    profiles: _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoringProfile]
+    default_profile: str
+    def __init__(self, name: _Optional[str] = ..., id_type: _Optional[_Union[IdType, str]] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., encoder: _Optional[str] = ..., dimension: _Optional[int] = ..., text_fields: _Optional[_Iterable[_Union[TextField, _Mapping]]] = ..., text_mode: _Optional[_Union[TextMode, str]] = ..., chunk: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[AttributeSpec, _Mapping]]] = ..., bm25_k1: _Optional[float] = ..., bm25_b: _Optional[float] = ..., profiles: _Optional[_Iterable[_Union[_common_pb2.ScoringProfile, _Mapping]]] = ..., default_profile: _Optional[str] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
     __slots__ = ("schema",)
@@ -123,20 +144,22 @@ class GetCollectionResponse(_message.Message):
     def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
 
 class MemoryUse(_message.Message):
-    __slots__ = ("vectors", "codes", "attributes", "rows", "row_count", "coarse_codes")
+    __slots__ = ("vectors", "codes", "attributes", "rows", "row_count", "coarse_codes", "lexical")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
     COARSE_CODES_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_FIELD_NUMBER: _ClassVar[int]
     vectors: int
     codes: int
     attributes: int
     rows: int
     row_count: int
     coarse_codes: int
-    def __init__(self, vectors: _Optional[int] = ..., codes: _Optional[int] = ..., attributes: _Optional[int] = ..., rows: _Optional[int] = ..., row_count: _Optional[int] = ..., coarse_codes: _Optional[int] = ...) -> None: ...
+    lexical: int
+    def __init__(self, vectors: _Optional[int] = ..., codes: _Optional[int] = ..., attributes: _Optional[int] = ..., rows: _Optional[int] = ..., row_count: _Optional[int] = ..., coarse_codes: _Optional[int] = ..., lexical: _Optional[int] = ...) -> None: ...
 
 class IvfPq(_message.Message):
     __slots__ = ("nlist", "code_bytes", "rows", "nprobe", "rescore_depth", "expected_recall")

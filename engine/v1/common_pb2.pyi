@@ -23,6 +23,12 @@ class Metric(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     METRIC_COSINE: _ClassVar[Metric]
     METRIC_DOT: _ClassVar[Metric]
     METRIC_L2: _ClassVar[Metric]
+
+class Scale(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCALE_UNSPECIFIED: _ClassVar[Scale]
+    SCALE_LINEAR: _ClassVar[Scale]
+    SCALE_LOG1P: _ClassVar[Scale]
 DTYPE_UNSPECIFIED: Dtype
 DTYPE_FLOAT32: Dtype
 DTYPE_FLOAT16: Dtype
@@ -31,6 +37,9 @@ METRIC_UNSPECIFIED: Metric
 METRIC_COSINE: Metric
 METRIC_DOT: Metric
 METRIC_L2: Metric
+SCALE_UNSPECIFIED: Scale
+SCALE_LINEAR: Scale
+SCALE_LOG1P: Scale
 
 class Tensor(_message.Message):
     __slots__ = ("content", "rows", "dimension", "dtype")
@@ -239,3 +248,86 @@ class IsNull(_message.Message):
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     attribute: str
     def __init__(self, attribute: _Optional[str] = ...) -> None: ...
+
+class Feature(_message.Message):
+    __slots__ = ("attribute", "scale", "low", "high", "missing")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    scale: Scale
+    low: float
+    high: float
+    missing: float
+    def __init__(self, attribute: _Optional[str] = ..., scale: _Optional[_Union[Scale, str]] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., missing: _Optional[float] = ...) -> None: ...
+
+class Decay(_message.Message):
+    __slots__ = ("attribute", "half_life_s", "missing")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    HALF_LIFE_S_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    half_life_s: float
+    missing: float
+    def __init__(self, attribute: _Optional[str] = ..., half_life_s: _Optional[float] = ..., missing: _Optional[float] = ...) -> None: ...
+
+class Overlap(_message.Message):
+    __slots__ = ("attribute", "values", "value_weights")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    VALUE_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    value_weights: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, attribute: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., value_weights: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class ScoringTerm(_message.Message):
+    __slots__ = ("name", "weight", "feature", "decay", "overlap")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    weight: float
+    feature: Feature
+    decay: Decay
+    overlap: Overlap
+    def __init__(self, name: _Optional[str] = ..., weight: _Optional[float] = ..., feature: _Optional[_Union[Feature, _Mapping]] = ..., decay: _Optional[_Union[Decay, _Mapping]] = ..., overlap: _Optional[_Union[Overlap, _Mapping]] = ...) -> None: ...
+
+class Scoring(_message.Message):
+    __slots__ = ("profile", "similarity", "lexical", "terms", "weights")
+    class WeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    profile: str
+    similarity: float
+    lexical: float
+    terms: _containers.RepeatedCompositeFieldContainer[ScoringTerm]
+    weights: _containers.ScalarMap[str, float]
+    def __init__(self, profile: _Optional[str] = ..., similarity: _Optional[float] = ..., lexical: _Optional[float] = ..., terms: _Optional[_Iterable[_Union[ScoringTerm, _Mapping]]] = ..., weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class ScoringProfile(_message.Message):
+    __slots__ = ("name", "similarity", "lexical", "terms", "revision")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    similarity: float
+    lexical: float
+    terms: _containers.RepeatedCompositeFieldContainer[ScoringTerm]
+    revision: int
+    def __init__(self, name: _Optional[str] = ..., similarity: _Optional[float] = ..., lexical: _Optional[float] = ..., terms: _Optional[_Iterable[_Union[ScoringTerm, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...

@@ -41,7 +41,7 @@ STRATEGY_FILTERED_IVFPQ: Strategy
 STRATEGY_COARSE_SCAN: Strategy
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms")
     K_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,10 @@ class SearchParams(_message.Message):
     NPROBE_FIELD_NUMBER: _ClassVar[int]
     RESCORE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    SCORING_FIELD_NUMBER: _ClassVar[int]
+    LEGS_FIELD_NUMBER: _ClassVar[int]
+    MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
     k: int
     filter: _common_pb2.Filter
     exclude_ids: _common_pb2.ItemIds
@@ -60,7 +64,11 @@ class SearchParams(_message.Message):
     nprobe: int
     rescore_depth: int
     strategy: Strategy
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ...) -> None: ...
+    scoring: _common_pb2.Scoring
+    legs: bool
+    min_score: float
+    terms: str
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ...) -> None: ...
 
 class Query(_message.Message):
     __slots__ = ("vector", "text", "item_id")
@@ -159,7 +167,7 @@ class StageTimes(_message.Message):
     def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fuse: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional")
+    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional", "profile")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     INDEX_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +187,7 @@ class Explanation(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_RECALL_PROVISIONAL_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     strategy: Strategy
     index_version: str
     encoder_version: str
@@ -198,7 +207,8 @@ class Explanation(_message.Message):
     sequence: int
     times: StageTimes
     expected_recall_provisional: bool
-    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ...) -> None: ...
+    profile: str
+    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("hits", "explanation")

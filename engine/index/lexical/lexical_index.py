@@ -1,0 +1,177 @@
+"""The postings of a version's rows, live: in segments that are never changed, but appended and merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from engine.index.growing import GrowingArray
+from engine.index.lexical.analysing import AnalysedTexts, analyse
+from engine.index.lexical.merging import AT_ONCE, Merge, Segment, first_to_merge, merged
+from engine.index.lexical.terms import Terms
+from engine.index.rows import rows_of_spans
+from engine.types import Float32Array, Int64Array, Schema, Uint8Array
+from kernels import cpu as kernels
+from kernels.postings import LengthNorm
+
+
+class LexicalIndex:
+    """BM25 over the fields of a schema that have an analyser; an item's postings are at its first row.
+
+    The search lane's thread owns it; ``analyse`` alone may run in others. Statistics (number of items, items with a
+    term, mean length) count all that was appended and not merged away since, dead or not, as Lucene does. ``terms``:
+    the dictionary, which indexes of the same collection may share.
+    """
+
+    def __init__(self, schema: Schema, terms: Terms | None = None) -> None:
+        self.n_rows = 0
+        self.segments: tuple[Segment, ...] = ()
+        self._fields = schema.analysed_fields
+        self._k1, self._b = schema.bm25_k1, schema.bm25_b
+        self.terms = terms or Terms(kind for one in self._fields if (kind := one.analyser) is not None)
+        self._lengths = GrowingArray(np.float32)
+        self._spans = GrowingArray(np.uint16) if schema.chunk > 1 else None
+        self._n_held = 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Dictionary, postings and lengths. Any thread may ask."""
+        arrays = self._lengths.nbytes + (self._spans.nbytes if self._spans is not None else 0)
+        return self.terms.memory_bytes + sum(one.nbytes for one in self.segments) + arrays
+
+    @property
+    def lengths(self) -> Float32Array:
+        """[n_rows]: of the item whose first row it is, else 0. A view."""
+        return self._lengths.values
+
+    def analyse(
+        self, first_rows: Sequence[int], n_rows: Sequence[int], texts: Sequence[Mapping[str, str]]
+    ) -> AnalysedTexts:
+        """What ``add`` takes, of items in ascending rows; ``texts`` by field. Any one thread at a time."""
+        return analyse(first_rows, n_rows, texts, fields=self._fields, terms=self.terms)
+
+    def append(self, first_rows: Sequence[int], n_rows: Sequence[int], texts: Sequence[Mapping[str, str]]) -> None:
+        """Analyse and add items, in ascending rows beyond those there are; rows between them have no text."""
+        self.add(self.analyse(first_rows, n_rows, texts))
+
+    def add(self, texts: AnalysedTexts) -> None:
+        """Append what was analysed; little is merged with it."""
+        if not len(texts):
+            return
+        assert texts.first_rows[0] >= self.n_rows
+        self.skip_to(texts.end_row)
+        self._lengths.values[texts.first_rows] = texts.lengths
+        if self._spans is not None:
+            self._spans.values[texts.first_rows] = texts.n_rows
+        items = texts.first_rows[texts.lengths > 0].astype(np.int32)
+        if len(items):
+            own = Segment(texts.postings, items, float(texts.lengths.sum(dtype=np.float64)))
+            self.segments = (*self.segments, own)
+        self._merge_small()
+
+    def skip_to(self, n_rows: int) -> None:
+        """Rows up to ``n_rows`` exist; those not added have no text."""
+        missing = n_rows - self.n_rows
+        if missing > 0:
+            self._lengths.append(0.0, missing)
+            if self._spans is not None:
+                self._spans.append(0, missing)
+            self.n_rows = n_rows
+
+    def scores(self, text: str, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
+        """BM25 of every first row that is in the mask and has any term of ``text``: rows int64 [n], ascending, and
+        scores float32 [n], above 0. Terms that the text repeats count as often as they stand there.
+        """
+        terms = self.terms.of_query(text)
+        if not len(terms) or not self.segments:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        postings = [one.postings for one in self.segments]
+        spans = [kernels.find_terms(one, terms) for one in postings]
+        weights = self._idf(_counts(spans)) * np.float32(self._k1 + 1)
+        return kernels.score_rows(postings, spans, weights, norm=self._norm(), mask=mask)
+
+    def contains(
+        self, field: str, terms: Sequence[str], *, first_row: int = 0, end_row: int | None = None
+    ) -> Int64Array:
+        """Rows int64 [n] of [first_row, end_row), ascending, whose item's field has every one of the terms.
+
+        ``terms``: one or more, as the field's analyser makes them.
+        """
+        end = self.n_rows if end_row is None else min(end_row, self.n_rows)
+        bit, spans = self._find(field, terms)
+        # An item's first row may lie before those that are asked for.
+        first = first_row if self._spans is None else max(0, first_row - np.iinfo(np.uint16).max)
+        postings = [one.postings for one in self.segments]
+        rows = kernels.rows_with_all(postings, spans, fields=bit, first_row=first, end_row=end)
+        if self._spans is not None:
+            rows = rows_of_spans(rows, self._spans.values[rows].astype(np.int64))
+            rows = rows[(rows >= first_row) & (rows < end)]
+        return rows
+
+    def at_most(self, field: str, terms: Sequence[str]) -> int:
+        """So many items, or fewer, have every one of the terms in the field: no more than have the rarest at all."""
+        return int(_counts(self._find(field, terms)[1]).min()) if self.segments else 0
+
+    @property
+    def wants_merge(self) -> bool:
+        """Whether more segments are due to be merged than takes no time, and none is merged already."""
+        sizes = [one.size for one in self.segments]
+        first = first_to_merge(sizes)
+        return not self._n_held and first is not None and sum(sizes[first:]) > AT_ONCE
+
+    def begin_merge(self, living: Uint8Array) -> Merge:
+        """The last segments, where ``wants_merge`` says that they are due. Nothing touches them until ``switch`` or
+        ``give_up_merge``. ``living``: a mask of the rows that live, which is not changed any more.
+        """
+        sizes = [one.size for one in self.segments]
+        first = first_to_merge(sizes)
+        assert first is not None
+        self._n_held = len(sizes)
+        return Merge(self.segments[first:], self.lengths, living)
+
+    def switch(self, merge: Merge, into: Segment) -> None:
+        """Put the merged segment in the place of its parts, behind which others may have come."""
+        first = self._n_held - len(merge.parts)
+        assert self.segments[first : self._n_held] == merge.parts
+        kept = (into,) if into.size else ()
+        self.segments = (*self.segments[:first], *kept, *self.segments[self._n_held :])
+        self._n_held = 0
+        self._merge_small()
+
+    def give_up_merge(self) -> None:
+        """The segments stay as they are; harmless where none are merged."""
+        self._n_held = 0
+
+    def _merge_small(self) -> None:
+        """What takes no time at once, without looking which rows are dead."""
+        n, total = len(self.segments), 0
+        while n > self._n_held and total + self.segments[n - 1].size <= AT_ONCE:
+            n -= 1
+            total += self.segments[n].size
+        first = first_to_merge([one.size for one in self.segments[n:]])
+        if first is not None:
+            self.segments = (*self.segments[: n + first], merged(self.segments[n + first :], self.lengths, None))
+
+    def _find(self, name: str, terms: Sequence[str]) -> tuple[int, list[Int64Array]]:
+        """The field's bit in a posting, and where each segment has the terms."""
+        number, field = next((i, one) for i, one in enumerate(self._fields) if one.name == name)
+        assert field.analyser is not None
+        numbers = self.terms.vocabularies[field.analyser].find(terms)
+        return 1 << number, [kernels.find_terms(one.postings, numbers) for one in self.segments]
+
+    def _idf(self, counts: Int64Array) -> Float32Array:
+        n_items = sum(len(one.items) for one in self.segments)
+        return np.log1p((n_items - counts + 0.5) / (counts + 0.5)).astype(np.float32)
+
+    def _norm(self) -> LengthNorm:
+        n_items = sum(len(one.items) for one in self.segments)
+        mean = sum(one.total_length for one in self.segments) / n_items
+        base, slope = self._k1 * (1 - self._b), self._k1 * self._b / mean
+        return LengthNorm(np.float32(base), np.float32(slope), self.lengths)
+
+
+def _counts(spans: Sequence[Int64Array]) -> Int64Array:
+    """How many items have each term; of one segment or more."""
+    counts: Int64Array = np.sum([own[:, 1] - own[:, 0] for own in spans], axis=0)
+    return counts
