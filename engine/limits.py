@@ -16,7 +16,7 @@ class Limits:
     bytes of one text. ``item_bytes``: an item with its texts, attributes and vectors. ``upsert_items``: items a call.
     ``page_size``: items a page. ``message_bytes``: one request. ``reply_hits``: k x queries of one call. ``dimension``:
     of a vector. ``attributes``: of a schema. ``chunk``: embeddings an item. ``scoring_terms``: of one query's score.
-    ``overlap_values``: keywords of one term.
+    ``overlap_values``: keywords of one term. ``profiles``: of a schema.
     """
 
     k: int = 100_000
@@ -35,3 +35,4 @@ class Limits:
     chunk: int = 64
     scoring_terms: int = 64
     overlap_values: int = 1024
+    profiles: int = 64

@@ -11,6 +11,8 @@ from typing import Any, get_args
 
 from engine.errors import ConfigError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
+from engine.scoring import Decay, Feature, Overlap, ScoringProfile, Term
+from engine.scorings import check_profile
 from engine.types import Analyser, AttributeSpec, AttributeType, IdType, Metric, Schema, TextField, VectorDtype
 
 _COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -46,6 +48,12 @@ _TEXT_KEYS: Mapping[str, type] = {
 }
 _ANALYSED_FIELDS = 8
 """A posting tells in so many bits which fields have its term."""
+_PROFILE_KEYS: Mapping[str, type] = {"name": str, "similarity": float, "lexical": float, "term": list}
+_TERM_KEYS: Mapping[str, Mapping[str, type]] = {
+    "feature": {"scale": str, "low": float, "high": float, "missing": float},
+    "decay": {"half_life_s": float, "missing": float},
+    "overlap": {"values": list, "value_weights": list},
+}
 _ATTRIBUTE_KEYS: Mapping[str, type] = {
     "name": str,
     "type": str,
@@ -79,12 +87,40 @@ def schema_from_table(table: Mapping[str, Any]) -> Schema:
         InvalidArgument: an unknown key, or a value of another type than the key's.
     """
     _check_keys(table, _TOP_KEYS, "schema")
-    plain = {key: value for key, value in table.items() if key not in ("text", "attribute")}
+    plain = {key: value for key, value in table.items() if key not in ("text", "attribute", "profile")}
     if "name" not in plain:
         raise InvalidArgument("schema.name", "is missing")
     texts = [_text_field(one, f"schema.text[{i}]", i) for i, one in enumerate(table.get("text", ()))]
     attributes = [_attribute(one, f"schema.attribute[{i}]") for i, one in enumerate(table.get("attribute", ()))]
-    return Schema(**plain, text_fields=tuple(texts), attributes=tuple(attributes))
+    profiles = [_profile(one, f"schema.profile[{i}]") for i, one in enumerate(table.get("profile", ()))]
+    return Schema(**plain, text_fields=tuple(texts), attributes=tuple(attributes), profiles=tuple(profiles))
+
+
+def _profile(table: Mapping[str, Any], field: str) -> ScoringProfile:
+    _check_keys(table, _PROFILE_KEYS, field)
+    if "name" not in table:
+        raise InvalidArgument(f"{field}.name", "is missing")
+    terms = [_term(one, f"{field}.term[{i}]") for i, one in enumerate(table.get("term", ()))]
+    weights = float(table.get("similarity", 1.0)), float(table.get("lexical", 0.0))
+    return ScoringProfile(table["name"], *weights, tuple(terms))
+
+
+def _term(table: Mapping[str, Any], field: str) -> Term:
+    """Its first key says which kind of term it is, and of which attribute."""
+    kinds = [key for key in _TERM_KEYS if key in table]
+    if len(kinds) != 1:
+        raise InvalidArgument(field, f"has {len(kinds)} of {', '.join(_TERM_KEYS)}: give one, with its attribute")
+    kind = kinds[0]
+    _check_keys(table, {kind: str, "name": str, "weight": float, **_TERM_KEYS[kind]}, field)
+    given: dict[str, Any] = {key: value for key, value in table.items() if key != kind}
+    if kind == "decay":
+        if "half_life_s" not in given:
+            raise InvalidArgument(f"{field}.half_life_s", "is missing")
+        return Decay(table[kind], **given)
+    if kind == "feature":
+        return Feature(table[kind], **given)
+    given |= {key: tuple(given.get(key, ())) for key in ("values", "value_weights")}
+    return Overlap(table[kind], **given)
 
 
 def _text_field(table: Mapping[str, Any], field: str, place: int) -> TextField:
@@ -157,6 +193,7 @@ def validate_schema(
     _validate_texts(schema)
     _validate_lexical(schema)
     _validate_attributes(schema, limits)
+    _validate_profiles(schema, limits)
     return schema
 
 
@@ -203,6 +240,17 @@ def _validate_lexical(schema: Schema) -> None:
         raise InvalidArgument("schema.bm25_k1", f"{schema.bm25_k1} is not a number from 0 on")
     if not 0 <= schema.bm25_b <= 1:
         raise InvalidArgument("schema.bm25_b", f"{schema.bm25_b} is not in [0, 1]")
+
+
+def _validate_profiles(schema: Schema, limits: Limits) -> None:
+    if len(schema.profiles) > limits.profiles:
+        raise LimitExceeded("schema.profiles", value=len(schema.profiles), limit=limits.profiles)
+    for place, profile in enumerate(schema.profiles):
+        taken = [one.name for one in schema.profiles[:place]]
+        _validate_name(profile.name, f"schema.profiles[{place}].name", taken=taken)
+        check_profile(profile, schema, limits, f"schema.profiles[{place}]")
+    if schema.default_profile and schema.default_profile not in [one.name for one in schema.profiles]:
+        raise InvalidArgument("schema.default_profile", f"there is no profile {schema.default_profile!r}")
 
 
 def _validate_attributes(schema: Schema, limits: Limits) -> None:

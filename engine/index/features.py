@@ -7,7 +7,6 @@ lane only.
 from __future__ import annotations
 
 import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -211,8 +210,3 @@ class FeatureTables:
         while len(self._tables) > 1 and self.memory_bytes > self.most_bytes:
             self._tables.popitem(last=False)
         return table
-
-
-def is_finite(*numbers: float | None) -> bool:
-    """Whether all that are given are numbers that float32 can hold."""
-    return all(one is None or (math.isfinite(one) and abs(one) <= _LARGEST) for one in numbers)

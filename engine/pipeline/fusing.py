@@ -19,8 +19,9 @@ from engine.index.column_types import KeywordColumn
 from engine.index.features import DecayFeature, FeatureSpec, FeatureTable
 from engine.index.growing import has_rows
 from engine.index.version_index import VersionIndex
-from engine.pipeline.scoring import LEXICAL, SIMILARITY, CompiledScoring
+from engine.pipeline.scoring import CompiledScoring
 from engine.scoring import Overlap
+from engine.scorings import LEXICAL, SIMILARITY
 from engine.types import Float32Array, Int64Array, LegColumn, Uint8Array
 from kernels.fusion import Fusion
 
@@ -195,20 +196,23 @@ def legs_of(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: 
     """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding."""
     similarities = _similarities(backend, index, vectors, rows)
     names, raw, normalised, weights = [SIMILARITY], [similarities], [similarities], [_weights(fusing, SIMILARITY)]
-    found = np.maximum(rows, 0)
     if fusing.table is not None:
-        features = fusing.table.rows(found.ravel()).reshape(*rows.shape, -1)
+        is_hit = rows >= 0
+        features = np.zeros((*rows.shape, fusing.table.n_features), np.float32)
+        features[is_hit] = fusing.table.rows(rows[is_hit])
         for place, spec in enumerate(fusing.table.specs):
             names.append(fusing.scorings[0].names[place])
-            raw.append(_raw(index, spec, found, fusing.table.now))
+            own = np.zeros(rows.shape, np.float32)
+            own[is_hit] = _raw(index, spec, rows[is_hit], fusing.table.now)
+            raw.append(own)
             normalised.append(features[:, :, place])
             weights.append(np.array([one.weights[place] for one in fusing.scorings], np.float32))
     for name in dict.fromkeys(leg.name for extra in fusing.extras if extra is not None for leg in extra.legs):
-        own = [_extra_values(fusing.extras[query], name, rows[query]) for query in range(len(rows))]
+        told = [_extra_values(fusing.extras[query], name, rows[query]) for query in range(len(rows))]
         names.append(name)
-        raw.append(np.stack([one[0] for one in own]))
-        normalised.append(np.stack([one[1] for one in own]))
-        weights.append(np.array([one[2] for one in own], np.float32))
+        raw.append(np.stack([one[0] for one in told]))
+        normalised.append(np.stack([one[1] for one in told]))
+        weights.append(np.array([one[2] for one in told], np.float32))
     return Legs(tuple(names), raw, normalised, weights)
 
 

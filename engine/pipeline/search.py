@@ -32,7 +32,7 @@ from engine.pipeline.cohorts import (
     mask_of,
     recall_target_of,
 )
-from engine.pipeline.fusing import Fusing, Legs, fusion_of, hit_legs, legs_of, reordered, without_extras
+from engine.pipeline.fusing import Legs, fusion_of, hit_legs, legs_of, reordered, without_extras
 from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
 from engine.types import Explanation, Float32Array, Int64Array, LegColumn, StageTimes, Strategy, Uint8Array
 from kernels.cpu_filters import clear_rows
@@ -60,7 +60,7 @@ class JobResult:
 
 @dataclass(eq=False, slots=True)
 class _Chosen:
-    """A cohort's hits: rows int64 [m, k], the first of each item, and scores; with their legs where those are asked for."""
+    """A cohort's hits: rows int64 [m, k], the first of each item, and scores; their legs where those are asked for."""
 
     top: TopK
     legs: Legs | None = None
@@ -331,34 +331,34 @@ def _empty(n_queries: int) -> TopK:
 
 def _choose(batch: Batch, cohort: Cohort, found: _Found) -> _Chosen:
     """The k best items, by the sum of their legs where scores are fused; those that score too little are left out."""
-    best, first_rows = _best_rows(batch.index, cohort, found)
-    legs = None
+    params, best, legs = cohort.compiled.params, _best_rows(batch.index, cohort, found), None
+    if cohort.fusing is None and params.min_score is None and batch.index.schema.chunk == 1:
+        return _Chosen(best)
     if cohort.fusing is not None:
         legs = legs_of(batch.backend, batch.index, cohort.vectors, best.rows, cohort.fusing)
         best, legs = reordered(best, legs)
-        first_rows = np.where(best.rows < 0, -1, batch.index.rows.first_rows[best.rows])
-    least = cohort.compiled.params.min_score
-    if least is not None:
-        first_rows = np.where(best.scores < least, -1, first_rows)
-    return _Chosen(TopK(first_rows, best.scores), legs if cohort.compiled.params.legs else None)
+    rows, is_hit = best.rows.copy(), best.rows >= 0
+    if params.min_score is not None:
+        is_hit &= best.scores >= params.min_score
+    rows[is_hit], rows[~is_hit] = batch.index.rows.first_rows[best.rows[is_hit]], -1
+    return _Chosen(TopK(rows, best.scores), legs if params.legs else None)
 
 
-def _best_rows(index: VersionIndex, cohort: Cohort, found: _Found) -> tuple[TopK, Int64Array]:
-    """The best row of each of the k best items, whose score is the item's, and the first row of the item."""
+def _best_rows(index: VersionIndex, cohort: Cohort, found: _Found) -> TopK:
+    """The best row of each of the k best items, whose score is the item's."""
     k = cohort.compiled.params.k
     top = found.top
     if index.schema.chunk == 1:
-        return TopK(top.rows[:, :k], top.scores[:, :k]), top.rows[:, :k]
-    rows, firsts = (np.full((len(cohort), k), -1, np.int64) for _ in range(2))
+        return TopK(top.rows[:, :k], top.scores[:, :k])
+    rows = np.full((len(cohort), k), -1, np.int64)
     scores = np.full((len(cohort), k), -np.inf, np.float32)
     for query in range(len(cohort)):
         kept = top.rows[query][top.rows[query] >= 0]
-        items, best = np.unique(index.rows.first_rows[kept], return_index=True)
+        _, best = np.unique(index.rows.first_rows[kept], return_index=True)
         order = np.argsort(best, kind="stable")[:k]
-        firsts[query, : len(order)] = items[order]
         rows[query, : len(order)] = kept[best[order]]
         scores[query, : len(order)] = top.scores[query][best[order]]
-    return TopK(rows, scores), firsts
+    return TopK(rows, scores)
 
 
 def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], chosen: Sequence[_Chosen]) -> None:
@@ -381,16 +381,10 @@ def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], cho
                     mask=cohort.masks[query].bits.copy(),
                     scores=top.scores[query][top.rows[query] >= 0],
                     first_rows=index.rows.first_rows if index.schema.chunk > 1 else None,
-                    fusion=None if cohort.fusing is None else _frozen(index, cohort.fusing.of(query)),
+                    # Features that change before the check is done with may make it a little wrong.
+                    fusion=fusion_of([None if cohort.fusing is None else cohort.fusing.of(query)], index.rows.n_rows),
                 )
             )
-
-
-def _frozen(index: VersionIndex, fusing: Fusing) -> Fusion:
-    """What a query's scores were fused with, as it is now: tables change."""
-    fusion = fusion_of([fusing], index.rows.n_rows)
-    assert fusion is not None
-    return fusion._replace(features=[segment.copy() for segment in fusion.features])
 
 
 def _selectivity(index: VersionIndex, mask: Mask) -> float:

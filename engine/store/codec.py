@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from engine.errors import InvalidArgument
+from engine.scoring import Decay, Feature, Overlap, ScoringProfile, Term
 from engine.store.writes import Conflict
 from engine.types import (
     ALWAYS,
@@ -29,6 +30,9 @@ StoredId: TypeAlias = int | str
 
 _UINT64_SHIFT = 1 << 63
 _UINT64_END = 1 << 64
+
+_TERM_OF: dict[str, type[Feature | Decay | Overlap]] = {"feature": Feature, "decay": Decay, "overlap": Overlap}
+_KIND_OF = {kind: name for name, kind in _TERM_OF.items()}
 
 _CONFLICTS = b"\x00"
 """In no JSON."""
@@ -159,7 +163,10 @@ def split_conflicts(kept: bytes) -> tuple[bytes, tuple[Conflict, ...]]:
 
 
 def encode_schema(schema: Schema) -> str:
-    return json.dumps(dataclasses.asdict(schema), default=lambda kind: kind.value)
+    fields = dataclasses.asdict(schema)
+    for encoded, profile in zip(fields["profiles"], schema.profiles, strict=True):
+        encoded["terms"] = [{"kind": _KIND_OF[type(term)], **dataclasses.asdict(term)} for term in profile.terms]
+    return json.dumps(fields, default=lambda kind: kind.value)
 
 
 def decode_schema(encoded: str) -> Schema:
@@ -170,7 +177,17 @@ def decode_schema(encoded: str) -> Schema:
     fields = json.loads(encoded)
     fields["text_fields"] = tuple(TextField(**field) for field in fields["text_fields"])
     fields["attributes"] = tuple(_decode_spec(spec) for spec in fields["attributes"])
+    fields["profiles"] = tuple(_decode_profile(profile) for profile in fields.get("profiles", ()))
     return Schema(**fields)
+
+
+def _decode_profile(fields: dict[str, Any]) -> ScoringProfile:
+    return ScoringProfile(**{**fields, "terms": tuple(_decode_term(term) for term in fields["terms"])})
+
+
+def _decode_term(fields: dict[str, Any]) -> Term:
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return _TERM_OF[fields.pop("kind")](**{**fields, **lists})
 
 
 def _decode_spec(fields: dict[str, Any]) -> AttributeSpec:

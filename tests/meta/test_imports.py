@@ -28,7 +28,7 @@ CLIENT_ONLY = {
     "engine.convert",
     "engine.dtypes",
     "engine.errors",
-    "engine.types",
+    "engine.scoring", "engine.types",
     "engine.v1",
 }
 
