@@ -88,6 +88,9 @@ class Settings(BaseSettings):
         100_000,
         description="changes of items, and a tenth of them, that a start may have to do again after its image of rows",
     )
+    change_log_kept: Annotated[int, Field(ge=0)] = Field(
+        1_000_000, description="latest changes of a collection that its change log keeps; more where a start needs them"
+    )
     snapshot_dir: Path | None = Field(
         None, description="folder of snapshots; `snapshots` in the data directory unless given"
     )

@@ -172,6 +172,20 @@ class NoAnalyser(FailedPrecondition):
         )
 
 
+class ChangesGone(EngineError):
+    """Changes are asked for that the change log has no longer; what is there now has to be read whole."""
+
+    code = "OUT_OF_RANGE"
+    reason = "CHANGES_GONE"
+
+    def __init__(self, sequence: int, *, first: int) -> None:
+        super().__init__(
+            f"changes after sequence {sequence} are asked for, the change log begins with {first}",
+            sequence=sequence,
+            first=first,
+        )
+
+
 class QueueFull(EngineError):
     """Admission refused the request before any work; ``retry_after_ms`` says when to try again."""
 

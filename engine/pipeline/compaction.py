@@ -20,6 +20,7 @@ from engine.index.build import BuildJob, start_renumbering, write_numbers
 from engine.index.ivfpq import index_path
 from engine.index.version_index import Lists, VersionIndex
 from engine.pipeline.operations import Report, follow
+from engine.pipeline.row_images import keep_needed_changes
 from engine.pipeline.snapshots import in_thread
 from engine.store import Change
 from engine.store.compaction import Compaction
@@ -77,6 +78,8 @@ async def compact(collection: Collection, backend: Backend, *, threads: int, rep
         commit.post(store.give_up_compaction)
         raise
     await collection.lanes.search.call(lambda: None)
+    # Images of the rows before are of no use any more.
+    keep_needed_changes(store)
     await asyncio.to_thread(store.remove_old_rows)
 
 

@@ -55,6 +55,7 @@ from engine.schema_file import validate_name, validate_schema
 from engine.store import (
     CollectionStore,
     DirectoryLock,
+    StoreLimits,
     delete_collection_folder,
     list_collections,
     remove_leftovers,
@@ -107,6 +108,7 @@ class Engine:
         self._given_costs = read_costs(settings.costs_file) if settings.costs_file else None
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._root = settings.data_dir / "collections"
+        self._store_limits = StoreLimits(changes_kept=settings.change_log_kept)
         self._lock = DirectoryLock(settings.data_dir)
         remove_leftovers(self._root)
         self.backend: Backend = open_backend(
@@ -331,7 +333,7 @@ class Engine:
             created_micros=time.time_ns() // 1000,
             encoder_dtype=self.settings.encoder_dtype,
         )
-        store = CollectionStore.create(self._root / schema.name, schema, version)
+        store = CollectionStore.create(self._root / schema.name, schema, version, limits=self._store_limits)
         try:
             return self._collection(store, encoder)
         except BaseException:
@@ -359,7 +361,7 @@ class Engine:
         return CorruptData(f"{message}; stop the server and see `{command}`", collection=name)
 
     def _open(self, name: str) -> Collection:
-        store = CollectionStore.open(self._root / name)
+        store = CollectionStore.open(self._root / name, limits=self._store_limits)
         try:
             try:
                 return self._opened(name, store)

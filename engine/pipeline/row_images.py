@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import CorruptData
+from engine.errors import ChangesGone, CorruptData
 from engine.index.columns import Columns
 from engine.index.replay import replay
 from engine.index.row_arrays import Capture
@@ -40,6 +40,16 @@ async def write_image(collection: Collection, report: Report) -> None:
     Raises:
         ReadOnly: the disk refused; the images there were are there still.
     """
+    try:
+        # No change that the image has to be followed by is forgotten before it is there.
+        sequence = await collection.lanes.commit.call(lambda: _keep_changes_from_now(collection.store))
+        await collection.visible(sequence, None)
+        await _write_image(collection, report)
+    finally:
+        keep_needed_changes(collection.store)
+
+
+async def _write_image(collection: Collection, report: Report) -> None:
     lanes, index, store = collection.lanes, collection.index, collection.store
     folder = store.segments(index.version.id).folder
     origin, capture = await lanes.search.call(lambda: _captured(index))
@@ -67,6 +77,7 @@ def write_last_image(store: CollectionStore, index: VersionIndex) -> None:
     store.sync()
     _named(folder, image)
     index.image_sequence = origin.sequence
+    keep_needed_changes(store)
 
 
 def recover_rows(store: CollectionStore, index: VersionIndex) -> None:
@@ -77,6 +88,23 @@ def recover_rows(store: CollectionStore, index: VersionIndex) -> None:
     """
     with _garbage_left_alone():
         _recover_rows(store, index)
+    keep_needed_changes(store)
+
+
+def keep_needed_changes(store: CollectionStore) -> None:
+    """Have the change log kept back to the oldest image of the rows that are served, and no further."""
+    store.keep_changes_after(_oldest_image(store))
+
+
+def _keep_changes_from_now(store: CollectionStore) -> int:
+    """In the commit lane's thread: the sequence number from which on an image may be taken."""
+    oldest = _oldest_image(store)
+    store.keep_changes_after(store.sequence if oldest is None else min(oldest, store.sequence))
+    return store.sequence
+
+
+def _oldest_image(store: CollectionStore) -> int | None:
+    return min(image_sequences(store.segments(store.versions[0].id).folder), default=None)
 
 
 def _recover_rows(store: CollectionStore, index: VersionIndex) -> None:
@@ -84,7 +112,7 @@ def _recover_rows(store: CollectionStore, index: VersionIndex) -> None:
         try:
             _recover_from_image(store, index, sequence)
             return
-        except CorruptData as error:
+        except (ChangesGone, CorruptData) as error:
             logger.warning("collection %s: a row image is not used: %s", store.schema.name, error)
             index.start_from(Rows(index.schema.id_type), Columns(index.schema.attributes), sequence=0)
     version = index.version.id

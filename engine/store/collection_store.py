@@ -298,8 +298,19 @@ class CollectionStore:
         return self._reader.live_rows(version=self._number)
 
     def changes_after(self, sequence: int, *, limit: int) -> list[LoggedChange]:
-        """The next entries of the change log."""
+        """The next entries of the change log.
+
+        Raises:
+            ChangesGone: some of them are kept no longer.
+        """
         return self._reader.changes_after(sequence, limit=limit)
+
+    def keep_changes_after(self, sequence: int | None) -> None:
+        """What is later in the change log is needed until something else is said, from the next commit on.
+
+        None: nothing is, but for the latest entries, which are kept in any case. All is until this is said first.
+        """
+        self._writer.change_log.needed_after = sequence
 
     def close(self) -> None:
         """Closing again does nothing.

@@ -67,7 +67,9 @@ _MEANINGS: Mapping[FaultKind, _Meaning] = {
     FaultKind.ROWS_BEYOND_END: _Meaning("their vectors are lost, texts and attributes are not", _LOST_FILE),
     FaultKind.ROWS_DAMAGED: _Meaning("their vectors are lost, texts and attributes are not", _LOST_FILE),
     FaultKind.LOGGED_ROWS_WRONG: _Meaning("nothing that is readable is lost", f"{_REPAIR} deletes them"),
-    FaultKind.CHANGES_WRONG: _Meaning("entries of the change log are lost, items are not", f"{_REPAIR} deletes them"),
+    FaultKind.CHANGES_WRONG: _Meaning(
+        "entries of the change log are lost, items are not", f"{_REPAIR} lets the log begin after them"
+    ),
     FaultKind.SEGMENT_MISSING: _Meaning("the vectors in it are lost", f"{_REPAIR} makes it anew, empty"),
     FaultKind.SEGMENT_SHORT: _Meaning("the vectors beyond its end are lost", f"{_REPAIR} makes it as long as needed"),
     FaultKind.IMAGE_DAMAGED: _Meaning(

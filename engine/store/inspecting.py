@@ -70,6 +70,8 @@ class Frame:
 class Contents:
     """Of all items. ``keys`` int64 [n], ascending; ``unreadable``: why, by key; ``ranges`` by first row, of ``RANGES``;
     ``logged``: (first row, bytes) of the rows in the log; ``last``: the highest sequence that anything has.
+    ``wrong_changes``: sequences of entries of the change log that cannot be read; ``n_missing_changes``: how many are
+    not there between its first entry and its end.
     """
 
     keys: npt.NDArray[np.int64]
@@ -79,6 +81,7 @@ class Contents:
     counters: tuple[int, int, int]
     last: int
     wrong_changes: list[int] = field(default_factory=list)
+    n_missing_changes: int = 0
 
 
 @contextmanager
@@ -156,14 +159,15 @@ def read_contents(connection: sqlite3.Connection, frame: Frame) -> Contents:
         except TROUBLE as error:
             unreadable[key] = told(error)
     ranges = np.fromiter(connection.execute(schema_sql.READ_EMBEDDINGS, [frame.number]), RANGES)
+    counters = read_counters(connection)
     return Contents(
         np.array(keys, np.int64),
         unreadable,
         ranges[np.argsort(ranges["first_row"], kind="stable")],
         _logged(connection),
-        read_counters(connection),
+        counters,
         last,
-        list(_wrong_changes(connection, codec)),
+        *_read_changes(connection, codec, counters[0]),
     )
 
 
@@ -284,10 +288,18 @@ def _logged(connection: sqlite3.Connection) -> list[tuple[int, int]]:
     return connection.execute("SELECT first_row, length(vectors) FROM fresh_rows ORDER BY first_row").fetchall()
 
 
-def _wrong_changes(connection: sqlite3.Connection, codec: ItemCodec) -> Iterator[int]:
+def _read_changes(connection: sqlite3.Connection, codec: ItemCodec, last: int) -> tuple[list[int], int]:
+    """The entries that cannot be read, and how many are missing; ``last``: the sequence that the log should reach."""
+    wrong: list[int] = []
+    found: list[int] = []
     for sequence, kind, stored_id in connection.execute(_SCAN_CHANGES):
+        found.append(sequence)
         try:
             ChangeKind(kind)
             read_id(codec, stored_id)
         except TROUBLE:
-            yield sequence
+            wrong.append(sequence)
+    if not found:
+        return wrong, 0
+    end = max(found)
+    return wrong, max(end, last) - min(found) + 1 - len(set(found))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import CorruptData
+from engine.errors import ChangesGone, CorruptData
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_times, from_stored_id, to_stored_id
 from engine.store.faults import open_faults, read_faults
@@ -60,7 +60,11 @@ class StoreReader:
         return self._found_items(rows)
 
     def changes_after(self, sequence: int, *, limit: int) -> list[LoggedChange]:
-        rows = self._select(schema_sql.READ_CHANGES, [sequence, limit])
+        with read_faults("reading changes"), self._lock, schema_sql.snapshot(self._connection):
+            (first,) = self._connection.execute(schema_sql.READ_FIRST_CHANGE).fetchone()
+            rows = self._connection.execute(schema_sql.READ_CHANGES, [sequence, limit]).fetchall()
+        if sequence + 1 < first:
+            raise ChangesGone(sequence, first=first)
         return [LoggedChange(number, ChangeKind(kind), from_stored_id(stored_id)) for number, kind, stored_id in rows]
 
     def live_rows(self, *, version: int) -> Iterator[LiveRow]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from engine.backend.protocol import SEGMENT_ROWS
 from engine.errors import CorruptData
 from engine.store import schema_sql
+from engine.store.change_log import forget_before_gap
 from engine.store.codec import ItemCodec, StoredId
 from engine.store.collection_store import version_folder
 from engine.store.damage import FaultKind
@@ -203,9 +204,11 @@ def _corrections(connection: sqlite3.Connection, verdict: Verdict, frame: Frame,
     wrong = wrong_logged(contents, frame)
     connection.executemany("DELETE FROM fresh_rows WHERE first_row = ?", [(one,) for one in wrong])
     connection.executemany("DELETE FROM changes WHERE sequence = ?", [(one,) for one in contents.wrong_changes])
-    if wrong or contents.wrong_changes:
-        yield f"entries deleted: {len(wrong):,} of the rows' log, {len(contents.wrong_changes):,} of the change log"
-    last = _log_deletes(connection, ids, max(contents.last, contents.counters[0]))
+    last = max(contents.last, contents.counters[0])
+    n_forgotten = len(contents.wrong_changes) + forget_before_gap(connection, last)
+    if wrong or n_forgotten:
+        yield f"entries deleted: {len(wrong):,} of the rows' log, {n_forgotten:,} of the change log"
+    last = _log_deletes(connection, ids, last)
     yield from _set_counters(connection, frame, contents, last)
 
 

@@ -115,6 +115,9 @@ def check_counters(verdict: Verdict, contents: Contents) -> None:
 
 def check_log(verdict: Verdict, frame: Frame, contents: Contents) -> None:
     verdict.count(FaultKind.CHANGES_WRONG, "changes", contents.wrong_changes, "cannot be read")
+    if contents.n_missing_changes:
+        # That it does not begin with the first change is none: what nobody needs is forgotten.
+        verdict.add(FaultKind.CHANGES_WRONG, "changes", f"{contents.n_missing_changes:,} are missing")
     wrong = wrong_logged(contents, frame)
     verdict.count(FaultKind.LOGGED_ROWS_WRONG, "fresh_rows", wrong, "lie where no rows are")
 

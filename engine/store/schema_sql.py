@@ -141,6 +141,8 @@ SELECT first_row, n_rows, visible_from, expires_at FROM items CROSS JOIN embeddi
 WHERE visible_from IS NOT NULL OR expires_at IS NOT NULL
 """
 READ_EXPIRED = "SELECT id FROM items WHERE expires_at <= ? LIMIT ?"
+READ_FIRST_CHANGE = "SELECT coalesce((SELECT min(sequence) FROM changes), (SELECT sequence + 1 FROM meta))"
+FORGET_CHANGES = "DELETE FROM changes WHERE sequence <= ?"
 READ_CHANGES = "SELECT sequence, kind, id FROM changes WHERE sequence > ? ORDER BY sequence LIMIT ?"
 
 _EMBEDDINGS_COLUMNS = """(

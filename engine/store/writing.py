@@ -15,6 +15,7 @@ import numpy as np
 from engine.dtypes import StoredArray, to_stored
 from engine.errors import EngineError
 from engine.store import schema_sql
+from engine.store.change_log import ChangeLog
 from engine.store.codec import ItemCodec, StoredId, decode_times, split_conflicts, to_stored_id, with_conflicts
 from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
@@ -36,11 +37,13 @@ class StoreLimits:
     """When the store tidies up.
 
     ``wal_bytes``: the log is folded into the database once it is longer. ``requests_kept``: so many of the latest
-    request ids are remembered.
+    request ids are remembered. ``changes_kept``: so many of the latest entries of the change log are kept for whoever
+    may ask for them; more where a row image needs more.
     """
 
     wal_bytes: int = 32 * 2**20
     requests_kept: int = 65_536
+    changes_kept: int = 1_000_000
 
 
 class StoreWriter:
@@ -60,6 +63,7 @@ class StoreWriter:
         self._wal = database.with_name(database.name + _WAL_SUFFIX)
         self._limits = limits
         self._version = version
+        self.change_log = ChangeLog(connection, kept=limits.changes_kept)
         self._synchronous = ""
         self._has_fresh = False
         self._may_have_left_a_commit = False
@@ -218,7 +222,7 @@ class StoreWriter:
 
     def _write_log(self, plan: GroupPlan) -> None:
         counters = plan.counters
-        self._connection.executemany(schema_sql.WRITE_CHANGE, plan.log)
+        self.change_log.write(plan.log, sequence=counters.sequence)
         self._write_requests(plan.new_requests)
         self._connection.execute(
             schema_sql.UPDATE_COUNTERS, [counters.sequence, counters.item_count, counters.next_key]

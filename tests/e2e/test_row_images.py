@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from engine.client import RetrievalClient
-from engine.errors import ReadOnly
+from engine.errors import ChangesGone, ReadOnly
 from engine.index.row_image import write_arrays
 from engine.index.version_index import VersionIndex
-from engine.store import CollectionStore
+from engine.pipeline.row_images import write_image
+from engine.store import CollectionStore, change_log
 from engine.types import AttributeSpec, AttributeType, Item, SearchParams, Visibility
 from tests.e2e.serving import Serving, a_client, serving, text_schema, vector_schema, wait_for
 from tests.e2e.test_compaction import VECTORS, everything, exact_answers, rows, settle, write
@@ -220,3 +221,38 @@ def test_an_image_is_synced_with_what_was_committed_without_a_sync(
         assert synced == []
     assert synced == ["points"]
     assert images(tmp_path) != []
+
+
+def test_changes_made_while_an_image_is_written_are_kept_for_it_and_those_before_it_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, go_on = threading.Event(), threading.Event()
+
+    def waiting(folder: Path, *arguments: Any, **options: Any) -> Any:
+        begin.set()
+        go_on.wait(30)
+        return write_arrays(folder, *arguments, **options)
+
+    monkeypatch.setattr("engine.pipeline.row_images.write_arrays", waiting)
+    monkeypatch.setattr(change_log, "_FORGOTTEN_AT_ONCE", 1)
+    settings: dict[str, Any] = {"min_rows_to_train": 10**9, "change_log_kept": 0}
+    with serving(tmp_path / "one", **settings) as running, a_client(running) as client:
+        begun(client)
+        collection = running.server.engine.collections["points"]
+        sequence = collection.store.sequence
+        imaging = threading.Thread(target=lambda: running.on_loop(lambda: write_image(collection, lambda *_: None)))
+        imaging.start()
+        assert begin.wait(30)
+        write(client, range(20), 3)
+        go_on.set()
+        imaging.join()
+        settle(client)
+        assert index(running).image_sequence == sequence == collection.store.sequence - 21
+        with pytest.raises(ChangesGone, match=f"begins with {sequence + 1}"):
+            collection.store.changes_after(0, limit=1)
+        before, answers = everything(client), exact_answers(client)
+        shutil.copytree(tmp_path / "one/collections", tmp_path / "two/collections")
+    with serving(tmp_path / "two", **settings) as running, a_client(running) as client:
+        assert index(running).image_sequence == sequence
+        assert everything(client) == before
+        assert exact_answers(client) == answers
