@@ -72,6 +72,11 @@ def scifact(data: Path) -> Judged:
     return _judged(data / "scifact")
 
 
+def cranfield(data: Path) -> Judged:
+    """Abstracts on aerodynamics, and questions."""
+    return _judged(data / "cranfield")
+
+
 def onet(data: Path, *, kind: str = "reported") -> Judged:
     """Occupations, and the job titles of one kind: ``reported`` to measure with, ``alternate`` to train with."""
     return _judged(data / "onet", kind=kind)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from engine.errors import InvalidArgument
 from engine.filter_tokens import EPOCH, NAME, RESERVED, quoted
-from engine.types import Condition, Filter, GeoRadius, HasId, IsNull, Match, Range, Timestamp
+from engine.types import Condition, Contains, Filter, GeoRadius, HasId, IsNull, Match, Range, Timestamp
 
 _SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -49,6 +49,8 @@ def _operand(condition: Condition) -> str:
             return f"id in ({', '.join(_literal(one) for one in ids)})"
         case IsNull(attribute):
             return f"{_name(attribute)} is null"
+        case Contains(field, text):
+            return f"{_name(field)} contains {quoted(text)}"
         case Filter():
             return f"({format_filter(condition)})"
 

@@ -5,8 +5,8 @@ r"""The short text form of filters, for command lines: text to a filter tree and
 
 ``and``, ``or``, ``not`` and parentheses, ``not`` binding tightest. A condition is an attribute and one of ``= != in``,
 ``not in``, ``< <= > >=``, ``between X and Y`` (both ends belong to it), ``is null``, ``is not null`` and
-``within N km|m of (lat, lon)``. ``id`` stands for the item's id. ``at least N of (A, B, ...)`` counts; ``()`` passes
-everything, as blank text does.
+``within N km|m of (lat, lon)``. ``title contains 'night nurse'`` wants every one of the terms in a text field. ``id``
+stands for the item's id. ``at least N of (A, B, ...)`` counts; ``()`` passes everything, as blank text does.
 
 ``a != x`` and ``a not in (x, y)`` hold where ``a`` has a value and it is none of these: nulls do not pass. ``not a =
 x`` is plain negation: nulls pass.
@@ -27,6 +27,7 @@ from engine.filter_tokens import Bound, Cursor, MatchValue, Reading, Token
 from engine.types import (
     AttributeType,
     Condition,
+    Contains,
     Filter,
     GeoPoint,
     GeoRadius,
@@ -55,7 +56,7 @@ _ORDERED: Mapping[AttributeType, Reading[Bound]] = {
 }
 _IDS: Mapping[str, Reading[ItemId]] = {"uint64": tokens.INTEGER, "string": tokens.KEYWORD}
 _BOUND_OF_SIGN = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
-_OPERATORS = "an operator: = != < <= > >= in, not in, between, is null, is not null or within"
+_OPERATORS = "an operator: = != < <= > >= in, not in, between, is null, is not null, within or contains"
 
 
 def parse_filter(text: str, schema: Schema | None) -> Filter:
@@ -130,6 +131,8 @@ class _Parser:
         name = self._at.take()
         if not name.is_name:
             name.refuse("an attribute, 'not' or '('")
+        if self._at.next.is_word("contains"):
+            return self._contains(name)
         kind = self._type_of(name)
         if self._at.took_word("is"):
             return self._is_null(name.text)
@@ -147,7 +150,7 @@ class _Parser:
         if spec is None:
             known = ", ".join(one.name for one in self._schema.attributes if one.filterable) or "none"
             is_text = any(one.name == name.text for one in self._schema.text_fields)
-            what = "is a text field, and filters take attributes" if is_text else "is the name of no attribute"
+            what = "is a text field, which takes contains alone" if is_text else "is the name of no attribute"
             tokens.refuse(name.at, f"{name.text!r} {what}; there are: {known}")
         return spec.type
 
@@ -155,6 +158,15 @@ class _Parser:
         is_negated = self._at.took_word("not")
         self._at.expect_word("null")
         return Filter(must_not=(IsNull(name),)) if is_negated else IsNull(name)
+
+    def _contains(self, name: Token) -> Condition:
+        fields = {one.name: one.analyser for one in self._schema.text_fields} if self._schema else None
+        if fields is not None and fields.get(name.text) is None:
+            known = ", ".join(one for one, kind in fields.items() if kind is not None) or "none"
+            what = "has no analyser" if name.text in fields else "is the name of no text field"
+            tokens.refuse(name.at, f"{name.text!r} {what}; fields with one: {known}")
+        self._at.expect_word("contains")
+        return Contains(name.text, self._at.literal(tokens.KEYWORD))
 
     def _near(self, name: str, kind: AttributeType | None) -> Condition:
         operator = self._at.take()

@@ -243,6 +243,14 @@ class IsNull:
 
 
 @dataclass(frozen=True, slots=True)
+class Contains:
+    """True where the text field has every one of the terms of ``text``, which is analysed as the field is."""
+
+    field: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """All of ``must``, none of ``must_not``, and at least ``min_should`` of ``should`` (1 unless given, if any).
 
@@ -258,7 +266,7 @@ class Filter:
         return not (self.must or self.should or self.must_not)
 
 
-Condition: TypeAlias = Match | Range | GeoRadius | HasId | IsNull | Filter
+Condition: TypeAlias = Match | Range | GeoRadius | HasId | IsNull | Contains | Filter
 
 
 class Priority(enum.IntEnum):

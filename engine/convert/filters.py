@@ -37,6 +37,8 @@ def _condition_from(message: common_pb2.Condition, field: str) -> types.Conditio
             return types.HasId(item_ids_from(message.has_id.ids, f"{field}.has_id.ids"))
         case "is_null":
             return types.IsNull(message.is_null.attribute)
+        case "contains":
+            return types.Contains(message.contains.field, message.contains.text)
         case "filter":
             return filter_from(message.filter, f"{field}.filter")
     raise InvalidArgument(field, "is empty: set one kind of condition")
@@ -101,6 +103,8 @@ def _condition_to(condition: types.Condition) -> common_pb2.Condition:
             return common_pb2.Condition(has_id=common_pb2.HasId(ids=item_ids_to(ids)))
         case types.IsNull(attribute):
             return common_pb2.Condition(is_null=common_pb2.IsNull(attribute=attribute))
+        case types.Contains(field, text):
+            return common_pb2.Condition(contains=common_pb2.Contains(field=field, text=text))
         case types.Filter():
             return common_pb2.Condition(filter=filter_to(condition))
 

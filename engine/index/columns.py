@@ -135,6 +135,16 @@ class Columns:
             raise UnknownAttribute(attribute, "the index has no column for it")
         return column
 
+    def postings_of(self, field: str) -> LexicalIndex:
+        """The postings that have a text field's terms.
+
+        Raises:
+            UnknownAttribute: there are none.
+        """
+        if self.lexical is None:
+            raise UnknownAttribute(field, "the index has no postings for it")
+        return self.lexical
+
     def volatile(self, attribute: str) -> NumberColumn:
         """The column of a volatile attribute, which must be in the schema."""
         return self._volatile[attribute]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.index import predicates
 from engine.index.columns import Columns
+from engine.index.lexical.analysers import analyser
 from engine.index.predicates import Predicate, RowsOf, all_of, at_least
 from engine.index.ranges import interval_of
 from engine.index.regions import Listed, Region, Span
@@ -28,6 +29,7 @@ from engine.types import (
     AttributeSpec,
     AttributeType,
     Condition,
+    Contains,
     Filter,
     GeoRadius,
     HasId,
@@ -43,6 +45,8 @@ from kernels import cpu_filters as kernels
 
 MATCH_VALUES = 100_000
 """Values of one match, and ids of one has_id, at most."""
+CONTAINS_TERMS = 256
+"""Different terms of one contains at most."""
 _DEFAULT_LIMITS = Limits()
 _INT64 = range(-(2**63), 2**63)
 _MATCHED: dict[AttributeType, type] = {
@@ -175,6 +179,8 @@ def _condition(condition: Condition, schema: Schema, field: str) -> Predicate:
             return _geo_radius(condition, _attribute(condition.attribute, schema), f"{field}.geo_radius")
         case HasId(ids):
             return _has_id(ids, schema, f"{field}.has_id.ids")
+        case Contains(name, text):
+            return _contains(name, text, schema, f"{field}.contains")
         case IsNull(attribute):
             return predicates.Present(_attribute(attribute, schema).name).negated()
         case Filter():
@@ -232,6 +238,20 @@ def _refuse_value(values: Sequence[str | bool | int], wanted: type, spec: Attrib
         if wanted is int and value not in _INT64:
             raise InvalidArgument(f"{field}[{place}]", f"{value} is not in [-2**63, 2**63)")
     raise AssertionError("every value fits")
+
+
+def _contains(name: str, text: str, schema: Schema, field: str) -> Predicate:
+    spec = next((one for one in schema.text_fields if one.name == name), None)
+    if spec is None:
+        raise UnknownAttribute(name, "the schema has no such text field")
+    if spec.analyser is None:
+        raise UnknownAttribute(name, "the text field has no analyser")
+    terms = tuple(sorted(set(analyser(spec.analyser)(text))))
+    if not terms:
+        raise InvalidArgument(f"{field}.text", f"{text[:80]!r} has no terms, as {name!r} is analysed ({spec.analyser})")
+    if len(terms) > CONTAINS_TERMS:
+        raise LimitExceeded(f"{field}.text", value=len(terms), limit=CONTAINS_TERMS, unit="terms")
+    return predicates.HasTerms(name, terms)
 
 
 def _geo_radius(condition: GeoRadius, spec: AttributeSpec, field: str) -> Predicate:

@@ -27,8 +27,8 @@ from kernels.filters import HasBit, IntSet, Inverse, RowTest
 
 Ids: TypeAlias = Sequence[ItemId] | npt.NDArray[np.uint64]
 RowsOf: TypeAlias = Callable[[Ids], Int64Array]
-_COUNTED_IDS = 4096
-"""Up to so many ids are looked up for an estimate: in less than a millisecond."""
+_COUNTED_ITEMS = 4096
+"""Up to so many are looked up for an estimate, by their ids or terms: in less than a millisecond."""
 
 
 class Predicate(ABC):
@@ -178,7 +178,26 @@ class AnyId(Predicate):
         return HasBit(region.listed(rows_of(self.ids)))
 
     def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
-        return BitMap(rows_of(self.ids).tolist()) if len(self.ids) <= _COUNTED_IDS else None
+        return BitMap(rows_of(self.ids).tolist()) if len(self.ids) <= _COUNTED_ITEMS else None
+
+
+@dataclass(frozen=True)
+class HasTerms(Predicate):
+    """A text field has every one of the ``terms``, which are sorted, without repeats."""
+
+    field: str
+    terms: tuple[str, ...]
+
+    def test(self, columns: Columns, region: Region, rows_of: RowsOf) -> RowTest:
+        first, end = region.bounds
+        rows = columns.postings_of(self.field).contains(self.field, self.terms, first_row=first, end_row=end)
+        return HasBit(region.listed(rows))
+
+    def rows(self, columns: Columns, rows_of: RowsOf) -> BitMap | None:
+        lexical = columns.postings_of(self.field)
+        if lexical.at_most(self.field, self.terms) > _COUNTED_ITEMS:
+            return None
+        return BitMap(lexical.contains(self.field, self.terms).tolist())
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ class Region(ABC):
     @abstractmethod
     def n_rows(self) -> int: ...
 
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[int, int]:
+        """No row of it lies before the first or from the second on."""
+
     @abstractmethod
     def bits(self, mask: GrowingMask) -> Uint8Array:
         """The bits of the region's rows, possibly followed by others; a view or a copy, not to be written to."""
@@ -59,6 +64,10 @@ class Span(Region):
     def n_rows(self) -> int:
         return self.end_row - self.first_row
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        return self.first_row, self.end_row
+
     def bits(self, mask: GrowingMask) -> Uint8Array:
         return mask.room[self.first_row >> 3 :] if self.first_row else mask.room
 
@@ -89,6 +98,10 @@ class Listed(Region):
     @property
     def n_rows(self) -> int:
         return len(self.rows)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        return (int(self.rows.min()), int(self.rows.max()) + 1) if len(self.rows) else (0, 0)
 
     def bits(self, mask: GrowingMask) -> Uint8Array:
         return kernels.take_rows(mask.bits, self.rows)

@@ -18,6 +18,7 @@ from pyroaring import BitMap
 from engine.index.column_types import Part
 from engine.index.columns import Columns
 from engine.index.growing import GrowingArray, GrowingMask
+from engine.index.lexical import lexical_arrays
 from engine.index.postings import Postings
 from engine.index.rows import Rows
 from engine.types import AttributeSpec, IdType, Int64Array, Uint8Array
@@ -42,6 +43,7 @@ class Capture:
         self._living = rows.living_bits()
         self._first, self._born, self._ids = rows.first_rows, rows.born, rows.ids
         self._postings: dict[str, Postings] = {}
+        self._lexical = columns.lexical.moment() if columns.lexical is not None else None
         for name, column in columns.by_name():
             for part_name, part in column.parts.items():
                 self._take(_name(name, part_name), part)
@@ -57,6 +59,8 @@ class Capture:
             "n_rows": np.diff(places, append=len(live)),
             "born": self._born[first_rows],
         }
+        if self._lexical is not None:
+            self.arrays |= lexical_arrays(self._lexical, self._living)
 
     def step(self) -> bool:
         """About 2 ms of the work; True while there is more."""

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from engine.errors import CorruptData
 from engine.files import write_synced
 from engine.index.columns import Columns
+from engine.index.lexical import PREFIX
 from engine.index.row_arrays import Arrays, columns_from, rows_from
 from engine.index.rows import Rows
 from engine.types import AttributeSpec, AttributeType, IdType
@@ -28,7 +29,7 @@ FORMAT = 1
 
 _ALIGNED_BYTES = 64
 _BLOCK_BYTES = 1 << 20
-_DTYPES = frozenset({"uint8", "int64", "uint64", "float64"})
+_DTYPES = frozenset({"uint8", "uint16", "int32", "int64", "uint64", "float32", "float64"})
 
 Report = Callable[[str, float], None]
 """Told the stage, and how much of it is done, in [0, 1]; what it raises ends the work."""
@@ -46,7 +47,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What an image was made from: a version's rows [0, n_rows) as of a sequence number, and the schema they had."""
+    """What an image was made from: a version's rows [0, n_rows) as of a sequence number, and the schema they had.
+
+    ``analysis``: how texts became terms, empty where none did.
+    """
 
     sequence: int
     version: str
@@ -54,6 +58,7 @@ class Origin:
     id_type: IdType
     n_rows: int
     attributes: tuple[AttributeSpec, ...]
+    analysis: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +171,9 @@ def read_image(folder: Path, sequence: int) -> RowImage:
     return image
 
 
-def load_image(folder: Path, image: RowImage) -> tuple[Rows, Columns]:
-    """
+def load_image(folder: Path, image: RowImage) -> tuple[Rows, Columns, Arrays]:
+    """Rows, columns, and the arrays that ``lexical_from`` makes an index of postings of, where there were any.
+
     Raises:
         CorruptData: the file is missing or is not the one that was written.
     """
@@ -179,7 +185,8 @@ def load_image(folder: Path, image: RowImage) -> tuple[Rows, Columns]:
             raise CorruptData(f"{path} has sha256 {digest}, not {image.sha256}", path=path)
         arrays = {place.name: _array(content, place) for place in image.places}
         rows = rows_from(arrays, origin.id_type, origin.n_rows)
-        return rows, columns_from(arrays, origin.attributes, origin.n_rows)
+        columns = columns_from(arrays, origin.attributes, origin.n_rows)
+        return rows, columns, {name: array for name, array in arrays.items() if name.startswith(PREFIX)}
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise CorruptData(f"{path}: {error!r}", path=path) from error
 

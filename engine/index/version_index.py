@@ -20,7 +20,7 @@ from engine.index.columns import Columns
 from engine.index.costs import Costs
 from engine.index.features import FeatureSpec, FeatureTable, FeatureTables
 from engine.index.ivfpq import min_rows_to_train
-from engine.index.lexical import LexicalIndex
+from engine.index.lexical import AnalysedTexts, LexicalIndex
 from engine.index.masks import MaskCache
 from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
@@ -52,6 +52,8 @@ class Change(Protocol):
     def in_place(self) -> bool: ...
     @property
     def times(self) -> Times: ...
+    @property
+    def text(self) -> Mapping[str, str]: ...
 
 
 class Segments(Protocol):
@@ -88,6 +90,11 @@ class MemoryUse:
     n_rows: int
 
 
+def new_columns(schema: Schema) -> Columns:
+    """Columns without rows."""
+    return Columns(schema.attributes, LexicalIndex(schema) if schema.analysed_fields else None)
+
+
 def wall_micros() -> int:
     """Microseconds since 1970."""
     return time.time_ns() // 1000
@@ -113,7 +120,7 @@ class VersionIndex:
         self.costs = costs
         self._costs_are_given = costs_are_given
         self.rows = Rows(schema.id_type)
-        self.columns = Columns(schema.attributes, LexicalIndex(schema) if schema.analysed_fields else None)
+        self.columns = new_columns(schema)
         self.masks = MaskCache()
         self.lists: Lists | None = None
         self.coarse = Coarse()
@@ -196,12 +203,33 @@ class VersionIndex:
             n_rows=self.rows.n_rows,
         )
 
-    def apply(self, changes: Sequence[Change], *, sequence: int) -> None:
-        """Make committed changes visible, all at once; those of an earlier sequence number are passed over."""
+    def analyse(self, changes: Sequence[Change]) -> AnalysedTexts | None:
+        """What ``apply`` is to append for the texts of changes, None without fields that are searched by terms.
+
+        Takes longer than all else of a change: for the thread that commits, or for any other but the search lane's.
+        """
+        if self.lexical is None:
+            return None
+        written = [change for change in changes if change.n_rows and not change.in_place]
+        rows = [change.first_row for change in written], [change.n_rows for change in written]
+        return self.lexical.analyse(*rows, [change.text for change in written])
+
+    def apply(self, changes: Sequence[Change], *, sequence: int, analysed: AnalysedTexts | None = None) -> None:
+        """Make committed changes visible, all at once; those of an earlier sequence number are passed over.
+
+        ``analysed``: what ``analyse`` makes of these changes; made here where it is not given.
+        """
+        fresh = [change for change in changes if change.sequence > self.sequence]
+        if analysed is None or len(fresh) < len(changes):
+            analysed = self.analyse(fresh)
+        self._apply(fresh)
+        if self.lexical is not None and analysed is not None:
+            self.lexical.add(analysed)
+        self.sequence = max(self.sequence, sequence)
+
+    def _apply(self, changes: Sequence[Change]) -> None:
         written: dict[ItemId, Change] = {}
         for change in changes:
-            if change.sequence <= self.sequence:
-                continue
             if change.in_place or change.id in written:
                 self._append(written)
             if change.in_place:
@@ -213,7 +241,6 @@ class VersionIndex:
             if change.n_rows:
                 written[change.id] = change
         self._append(written)
-        self.sequence = max(self.sequence, sequence)
 
     def start_from(self, rows: Rows, columns: Columns, *, sequence: int) -> None:
         """Hold these, as of ``sequence``, before anything is searched."""
@@ -225,7 +252,10 @@ class VersionIndex:
         rest = iter(live)
         while items := list(itertools.islice(rest, _RECOVERED_ITEMS)):
             self._append_items(items)
+            self._append_texts(items)
         self.rows.skip_to(n_rows)
+        if self.lexical is not None:
+            self.lexical.skip_to(n_rows)
         if n_rows > self.columns.n_rows:
             self.columns.append_dead(n_rows - self.columns.n_rows)
         self.sequence = max(self.sequence, sequence)
@@ -317,6 +347,12 @@ class VersionIndex:
             appended.extend([item.attributes] * item.n_rows)
         self._append_columns(appended)
 
+    def _append_texts(self, items: Sequence[LiveRow]) -> None:
+        """Of rows whose postings are not there yet: a compaction brings those of all rows before it brings the rows."""
+        if self.lexical is not None:
+            new = [item for item in items if item.first_row >= self.lexical.n_rows]
+            self.lexical.append([one.first_row for one in new], [one.n_rows for one in new], [one.text for one in new])
+
     def _append_columns(self, appended: list[Mapping[str, AttributeValue]]) -> None:
         if appended:
             self.columns.append(appended)
@@ -336,3 +372,5 @@ class LiveRow(Protocol):
     def n_rows(self) -> int: ...
     @property
     def attributes(self) -> Mapping[str, AttributeValue]: ...
+    @property
+    def text(self) -> Mapping[str, str]: ...

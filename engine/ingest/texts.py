@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.types import Float32Array, Item, Schema
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 
 def texts_of(item: Item, schema: Schema) -> list[str]:
@@ -29,16 +34,23 @@ def weights_of(item: Item, schema: Schema) -> Float32Array:
 
 
 def text_hash(item: Item, schema: Schema) -> bytes:
-    """Equal for equal embeddings: over the texts and their weights, or over the vector where the caller brings it."""
+    """Equal for equal embeddings and terms: over the texts and their weights, or over the vector where the caller
+    brings it; and over each text that is searched by terms, for the same words may move from one field to another.
+    """
     digest = hashlib.sha256()
     if item.vector is not None:
         digest.update(b"vector\0" + np.ascontiguousarray(item.vector, np.float32).tobytes())
-        return digest.digest()
-    digest.update(weights_of(item, schema).tobytes())
-    for text in texts_of(item, schema):
+    else:
+        digest.update(weights_of(item, schema).tobytes())
+        _add_texts(digest, texts_of(item, schema))
+    _add_texts(digest, [item.text.get(one.name, "") for one in schema.analysed_fields])
+    return digest.digest()
+
+
+def _add_texts(digest: Hash, texts: Iterable[str]) -> None:
+    for text in texts:
         encoded = text.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.digest()
 
 
 def normalised(vectors: Float32Array) -> Float32Array:

@@ -318,9 +318,10 @@ class Collection:
 
     def _committed(self, outcome: WriteOutcome) -> None:
         """In the commit lane's thread, in the order of sequence numbers: the changes go to the search lane."""
+        analysed = self.index.analyse(outcome.changes)
 
         def apply() -> None:
-            self.index.apply(outcome.changes, sequence=outcome.sequence)
+            self.index.apply(outcome.changes, sequence=outcome.sequence, analysed=analysed)
             self._loop.call_soon_threadsafe(self._wake)
 
         self.lanes.search.post(apply)

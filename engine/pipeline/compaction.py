@@ -18,6 +18,7 @@ from engine.backend.protocol import Backend
 from engine.errors import FailedPrecondition
 from engine.index.build import BuildJob, start_renumbering, write_numbers
 from engine.index.ivfpq import index_path
+from engine.index.lexical import LexicalIndex, renumbered
 from engine.index.version_index import Lists, VersionIndex
 from engine.pipeline.operations import Report, follow
 from engine.pipeline.row_images import keep_needed_changes
@@ -50,11 +51,16 @@ class _Moment:
         self.live: Int64Array = np.empty(0, np.int64)
         self.places: Int64Array = np.empty(0, np.int64)
         self._living, self._first_rows = rows.living_bits(), rows.first_rows
+        self._lexical = index.lexical.moment() if index.lexical is not None else None
 
     def find_rows(self) -> None:
         """In any thread; outside the GIL for the most part."""
         self.live = rows_of_mask(self._living, end_row=self.n_rows)
         self.places = np.flatnonzero(self._first_rows[self.live] == self.live)
+
+    def renumbered(self) -> LexicalIndex | None:
+        """Postings of the live rows as the new index numbers them; in any thread."""
+        return None if self._lexical is None else renumbered(self._lexical, self.live)
 
 
 async def compact(collection: Collection, backend: Backend, *, threads: int, report: Report) -> None:
@@ -104,6 +110,7 @@ async def _prepared(
     if lists is not None:
         report("renumbering", 0.0)
         new.lists = await _renumbered(collection, compaction, backend, lists, moment, threads, report)
+    new.columns.lexical = await in_thread(lambda told: moment.renumbered(), report)
     filling = _Filling(collection, new, moment, report)
     await search.call_idle(filling.step)
     await _caught_up(collection, compaction, new)
@@ -209,17 +216,18 @@ async def _caught_up(collection: Collection, compaction: Compaction, new: Versio
 
 
 async def _applied(collection: Collection, new: VersionIndex, changes: list[Change], sequence: int) -> None:
-    await collection.lanes.search.call(lambda: new.apply(changes, sequence=sequence))
+    analysed = await collection.lanes.commit.call(lambda: new.analyse(changes))
+    await collection.lanes.search.call(lambda: new.apply(changes, sequence=sequence, analysed=analysed))
 
 
 def _finish(collection: Collection, new: VersionIndex) -> None:
     """In the commit lane's thread: what is committed after this is applied after the switch."""
     store = collection.store
     changes = store.finish_compaction()
-    sequence = store.sequence
+    sequence, analysed = store.sequence, new.analyse(changes)
 
     def switch() -> None:
-        new.apply(changes, sequence=sequence)
+        new.apply(changes, sequence=sequence, analysed=analysed)
         collection.index.become(new)
 
     collection.lanes.search.post(switch)

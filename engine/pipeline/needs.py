@@ -46,3 +46,8 @@ def needs_folding(index: VersionIndex, settings: Settings) -> bool:
 
 def needs_codes(index: VersionIndex, settings: Settings) -> bool:
     return settings.coarse_codes == "auto" and index.wants_codes
+
+
+def needs_merge(index: VersionIndex) -> bool:
+    """Whether postings lie in more segments than they should."""
+    return index.lexical is not None and index.lexical.wants_merge

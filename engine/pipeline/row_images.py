@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import ChangesGone, CorruptData
-from engine.index.columns import Columns
+from engine.index.lexical import analysis_of, lexical_from
 from engine.index.replay import replay
 from engine.index.row_arrays import Capture
 from engine.index.row_image import Origin, RowImage, image_sequences, load_image, name_image, read_image, write_arrays
 from engine.index.rows import Rows
-from engine.index.version_index import VersionIndex
+from engine.index.version_index import VersionIndex, new_columns
 from engine.pipeline.operations import Report
 from engine.pipeline.snapshots import in_thread
 from engine.store import CollectionStore
@@ -114,7 +114,7 @@ def _recover_rows(store: CollectionStore, index: VersionIndex) -> None:
             return
         except (ChangesGone, CorruptData) as error:
             logger.warning("collection %s: a row image is not used: %s", store.schema.name, error)
-            index.start_from(Rows(index.schema.id_type), Columns(index.schema.attributes), sequence=0)
+            index.start_from(Rows(index.schema.id_type), new_columns(index.schema), sequence=0)
     version = index.version.id
     index.recover(store.live_rows(version), n_rows=store.row_count(version), sequence=store.sequence)
 
@@ -123,7 +123,9 @@ def _recover_from_image(store: CollectionStore, index: VersionIndex, sequence: i
     folder = store.segments(index.version.id).folder
     image = read_image(folder, sequence)
     _check_fits(image.origin, store, index)
-    rows, columns = load_image(folder, image)
+    rows, columns, postings = load_image(folder, image)
+    if index.lexical is not None:
+        columns.lexical = lexical_from(postings, index.schema, image.origin.n_rows)
     for spec in index.schema.attributes[len(image.origin.attributes) :]:
         columns.add_attribute(spec)
     index.start_from(rows, columns, sequence=sequence)
@@ -151,6 +153,8 @@ def _check_fits(origin: Origin, store: CollectionStore, index: VersionIndex) -> 
     made_for = (origin.version, origin.generation, origin.id_type, origin.attributes)
     if made_for != (version.id, version.generation, schema.id_type, before):
         raise CorruptData(f"the image of sequence {origin.sequence} is of another version, generation or schema")
+    if origin.analysis != analysis_of(schema):
+        raise CorruptData(f"the image of sequence {origin.sequence} has texts as {origin.analysis!r} analyses them")
     if origin.sequence > store.sequence or origin.n_rows > store.row_count(version.id):
         raise CorruptData(
             f"the image of sequence {origin.sequence} is later than the store, which is at {store.sequence}"
@@ -174,7 +178,13 @@ def _captured(index: VersionIndex) -> tuple[Origin, Capture]:
     """In the search lane's thread."""
     version, schema = index.version, index.schema
     origin = Origin(
-        index.sequence, version.id, version.generation, schema.id_type, index.rows.n_rows, schema.attributes
+        index.sequence,
+        version.id,
+        version.generation,
+        schema.id_type,
+        index.rows.n_rows,
+        schema.attributes,
+        analysis_of(schema),
     )
     return origin, Capture(index.rows, index.columns)
 

@@ -1,9 +1,10 @@
 """Index upkeep in the background: which collection needs what, and when. Training inverted lists when they pay, tuning
 them again with live queries, writing rows anew without the dead ones, keeping an image of them for a quick start,
-folding the tail, making int8 codes.
+folding the tail, making int8 codes, merging postings.
 
 Training runs in a child process of idle priority; folding, coding and the filling of a new index in slices of about
-2 ms when the search lane has nothing else to do. Searches wait for none of it. On the event loop.
+2 ms when the search lane has nothing else to do; postings are merged in a thread. Searches wait for none of it. On the
+event loop.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,15 @@ from engine.index.query_log import ENOUGH
 from engine.pipeline import snapshots
 from engine.pipeline.compaction import compact
 from engine.pipeline.list_building import build, tune
-from engine.pipeline.needs import needs_codes, needs_compaction, needs_folding, needs_image, needs_training
+from engine.pipeline.merging import merge_postings
+from engine.pipeline.needs import (
+    needs_codes,
+    needs_compaction,
+    needs_folding,
+    needs_image,
+    needs_merge,
+    needs_training,
+)
 from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallWindows
 from engine.pipeline.row_images import write_image
@@ -55,6 +64,7 @@ class _Watched:
     is_paused: bool = False
     is_folding: bool = False
     is_coding: bool = False
+    merging: asyncio.Task[None] | None = None
     failures: int = 0
     retry_at: float = 0.0
     tuned_at: float = -math.inf
@@ -94,15 +104,15 @@ class Upkeep:
         """End what is under way for the collection."""
         watched = self._watched.pop(collection.name, None)
         if watched is not None:
-            await self._end(watched.operations)
+            await self._end(watched.operations, [watched])
 
     async def stop(self) -> None:
         """End everything that is under way."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
-        watched, self._watched = self._watched, {}
-        await self._end([operation for one in watched.values() for operation in one.operations])
+        watched, self._watched = [*self._watched.values()], {}
+        await self._end([operation for one in watched for operation in one.operations], watched)
 
     def consider(self, collection: Collection) -> None:
         """Begin what the collection needs now; called after every change of it."""
@@ -117,6 +127,8 @@ class Upkeep:
         if not watched.is_coding and needs_codes(collection.index, self._settings):
             watched.is_coding = True
             self._lanes.search.post_idle(lambda: self._code(collection, watched))
+        if watched.merging is None and needs_merge(collection.index):
+            watched.merging = asyncio.get_running_loop().create_task(self._merge(collection, watched))
 
     def pause(self, collection: Collection) -> list[Operation]:
         """Begin nothing for the collection until it is resumed; operations of upkeep's own that are under way.
@@ -287,8 +299,17 @@ class Upkeep:
         if watched is not None:
             watched.tuned_at = time.monotonic()
 
-    async def _end(self, operations: list[Operation]) -> None:
+    async def _merge(self, collection: Collection, watched: _Watched) -> None:
+        """Once more where there is more to merge by then."""
+        try:
+            await merge_postings(self._lanes.search, collection.index)
+        finally:
+            watched.merging = None
+            asyncio.get_running_loop().call_soon(self.consider, collection)
+
+    async def _end(self, operations: list[Operation], watched: Sequence[_Watched]) -> None:
         tasks = [one.task for one in operations if one.task is not None and not one.is_done]
+        tasks += [one.merging for one in watched if one.merging is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -81,6 +81,7 @@ class ItemCodec:
     def extend(self, schema: Schema) -> None:
         """Go over to a schema that has all the attributes of the one before, and more."""
         self.schema = schema
+        self.has_terms = bool(schema.analysed_fields)
         self._to_json = {spec.name: _ATTRIBUTE_TO_JSON.get(spec.type) for spec in schema.attributes}
         self._from_json = {spec.name: _ATTRIBUTE_FROM_JSON.get(spec.type) for spec in schema.attributes}
         self._filterable = {spec.name for spec in schema.attributes if spec.filterable and not spec.volatile}

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from engine.errors import InvalidArgument
 from engine.store.codec import ItemCodec, StoredId, encode_times, to_stored_id
 from engine.store.writes import (
+    NO_TEXT,
     Change,
     ChangeKind,
     Conflict,
@@ -66,21 +67,26 @@ class ItemWrite:
 
 @dataclass(frozen=True, slots=True)
 class ItemContent:
-    """What an item is to be, but for its rows; ``text`` encoded, None where it stays as it is stored."""
+    """What an item is to be, but for its rows; ``encoded_text`` None where it stays as it is stored.
+
+    ``text``: by field, where the schema has fields that are searched by terms.
+    """
 
     id: ItemId
     text_hash: bytes
     attributes: Mapping[str, AttributeValue]
     encoded: str
-    text: str | None
+    encoded_text: str | None
     times: Times
+    text: Mapping[str, str]
 
 
 class GroupPlan:
     """Takes requests one after the other and holds what the store is to write for all of them.
 
-    ``standing`` are the items named by the group as they are stored; ``seen`` the outcomes of request ids seen before.
-    The group's new rows begin at ``first_row``.
+    ``standing`` are the items named by the group as they are stored; ``seen`` the outcomes of request ids seen before;
+    ``texts``, encoded, those of items that are updated, where the schema has fields that are searched by terms. The
+    group's new rows begin at ``first_row``.
     """
 
     def __init__(
@@ -91,12 +97,14 @@ class GroupPlan:
         dimension: int,
         standing: Mapping[StoredId, Standing],
         seen: Mapping[str, WriteOutcome],
+        texts: Mapping[StoredId, str],
     ) -> None:
         self._codec = codec
         self._dimension = dimension
         self._stored = standing
         self._standing: dict[StoredId, Standing | None] = dict(standing)
         self._seen = dict(seen)
+        self._texts = texts
         self._source_of: dict[int, VectorSource] = {}
         self._writes: dict[StoredId, ItemWrite] = {}
         self._sequence = counters.sequence
@@ -195,8 +203,9 @@ class GroupPlan:
         stored_id = to_stored_id(op.item.id, self._codec.id_type)
         attributes = self._codec.encode_attributes(op.item.attributes)
         old = self._standing.get(stored_id)
-        text = self._codec.encode_text(op.item.text)
-        content = ItemContent(op.id, op.text_hash, op.item.attributes, attributes, text, op.item.times)
+        encoded_text = self._codec.encode_text(op.item.text)
+        text = op.item.text if self._codec.has_terms else NO_TEXT
+        content = ItemContent(op.id, op.text_hash, op.item.attributes, attributes, encoded_text, op.item.times, text)
         if op.vectors is not None:
             return self._write(stored_id, content, self._new_rows(self._checked(op.vectors)))
         if old is None or old.text_hash != op.text_hash:
@@ -211,12 +220,19 @@ class GroupPlan:
         for name in update.clear:
             merged.pop(name, None)
         attributes = self._codec.encode_attributes(merged)
-        text = None if written is None else written.text
+        encoded_text = None if written is None else written.text
         times = Times(
             update.times.visible_from or old.times.visible_from, update.times.expires_at or old.times.expires_at
         )
-        content = ItemContent(update.id, old.text_hash, merged, attributes, text, times)
+        text = self._text_of(stored_id, encoded_text)
+        content = ItemContent(update.id, old.text_hash, merged, attributes, encoded_text, times, text)
         return self._write(stored_id, content, self._rows_under(old, attributes))
+
+    def _text_of(self, stored_id: StoredId, encoded_text: str | None) -> Mapping[str, str]:
+        """Of an item that is updated: as this group has written it, or else as it is stored."""
+        if not self._codec.has_terms:
+            return NO_TEXT
+        return self._codec.decode_text(self._texts[stored_id] if encoded_text is None else encoded_text)
 
     def _rows_under(self, old: Standing, attributes: str) -> RowRange:
         """The item's rows where filters see no difference, else copies of them."""
@@ -231,7 +247,7 @@ class GroupPlan:
         self._standing[stored_id] = Standing(
             self._key_of(stored_id, old), sequence, content.text_hash, content.encoded, rows, content.times
         )
-        self._writes[stored_id] = ItemWrite(sequence, content.text)
+        self._writes[stored_id] = ItemWrite(sequence, content.encoded_text)
         return Change(
             sequence=sequence,
             id=content.id,
@@ -242,6 +258,7 @@ class GroupPlan:
             attributes=content.attributes,
             in_place=in_place,
             times=content.times,
+            text=NO_TEXT if in_place else content.text,
         )
 
     def _delete(self, op: DeleteOp) -> Change | None:

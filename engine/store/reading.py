@@ -95,11 +95,12 @@ class StoreReader:
 
     def live_rows_of(self, ids: Sequence[ItemId], *, version: int) -> list[LiveRow]:
         """Those of the items that are there, in no order."""
-        rows = self._select_ids(schema_sql.READ_LIVE_BY_ID, ids, before=[version])
+        statement = schema_sql.READ_LIVE_TEXTS_BY_ID if self._codec.has_terms else schema_sql.READ_LIVE_BY_ID
+        rows = self._select_ids(statement, ids, before=[version])
         with open_faults("reading live rows"):
             return [
-                LiveRow(from_stored_id(stored_id), first, n, sequence, self._codec.decode_attributes(attributes))
-                for stored_id, first, n, sequence, attributes in rows
+                LiveRow(from_stored_id(stored_id), first, n, sequence, self._codec.decode_attributes(attributes), text)
+                for stored_id, first, n, sequence, attributes, text in rows
             ]
 
     def close(self) -> None:
@@ -141,11 +142,12 @@ def _row_ranges(connection: sqlite3.Connection, version: int) -> npt.NDArray[Any
 
 
 def _live_rows(connection: sqlite3.Connection, codec: ItemCodec, ranges: npt.NDArray[Any]) -> Iterator[LiveRow]:
-    found = list(schema_sql.select_in(connection, schema_sql.READ_LIVE, ranges["key"].tolist()))
+    statement = schema_sql.READ_LIVE_TEXTS if codec.has_terms else schema_sql.READ_LIVE
+    found = list(schema_sql.select_in(connection, statement, ranges["key"].tolist()))
     attributes = codec.decode_many([entry[3] for entry in found])
     items = {entry[0]: (entry, one) for entry, one in zip(found, attributes, strict=True)}
     for first_row, n_rows, key in ranges.tolist():
         if key not in items:
             raise CorruptData(f"rows from {first_row} on belong to an item that is not there")
-        (_, stored_id, sequence, _), own = items[key]
-        yield LiveRow(from_stored_id(stored_id), first_row, n_rows, sequence, own)
+        (_, stored_id, sequence, _, text), own = items[key]
+        yield LiveRow(from_stored_id(stored_id), first_row, n_rows, sequence, own, text)

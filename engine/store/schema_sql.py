@@ -131,11 +131,14 @@ READ_EMBEDDINGS_AFTER = """
 SELECT item_key, first_row, n_rows FROM embeddings WHERE version = ? AND item_key > ? ORDER BY item_key LIMIT ?
 """
 READ_FRESH = "SELECT first_row, vectors FROM fresh_rows ORDER BY first_row"
-READ_LIVE = "SELECT key, id, sequence, attributes FROM items WHERE key IN ({marks})"
+READ_TEXTS = "SELECT id, text FROM items WHERE id IN ({marks})"
+READ_LIVE = "SELECT key, id, sequence, attributes, NULL FROM items WHERE key IN ({marks})"
+READ_LIVE_TEXTS = READ_LIVE.replace("NULL", "text")
 READ_LIVE_BY_ID = """
-SELECT id, first_row, n_rows, sequence, attributes
+SELECT id, first_row, n_rows, sequence, attributes, NULL
 FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
 """
+READ_LIVE_TEXTS_BY_ID = READ_LIVE_BY_ID.replace("NULL", "text")
 READ_TIMED = """
 SELECT first_row, n_rows, visible_from, expires_at FROM items CROSS JOIN embeddings ON version = ? AND item_key = key
 WHERE visible_from IS NOT NULL OR expires_at IS NOT NULL

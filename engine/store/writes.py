@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 from engine.types import ALWAYS, AttributeValue, Float32Array, Item, ItemId, ItemUpdate, Times
+
+NO_TEXT: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +19,7 @@ class UpsertOp:
     """An item to be written whole.
 
     ``vectors`` is float32 [chunks, d], normalised already where the metric asks for it; None says that the text is the
-    stored one, whose vectors are to be reused. ``text_hash`` covers whatever decides the vectors.
+    stored one, whose vectors are to be reused. ``text_hash`` covers whatever decides the vectors and the terms.
     """
 
     item: Item
@@ -84,7 +88,8 @@ class Change:
 
     Rows [first_row, first_row + n_rows) are new, or with ``in_place`` the ones that stay; n_rows is 0 for a delete.
     Rows [dead_first_row, dead_first_row + dead_n_rows) died. ``attributes`` are the item's now, empty for a delete.
-    ``in_place``: no more than volatile and unfilterable attributes, and times, changed.
+    ``in_place``: no more than volatile and unfilterable attributes, and times, changed. ``text``: of new rows by field,
+    where the schema has fields that are searched by terms.
     """
 
     sequence: int
@@ -96,6 +101,7 @@ class Change:
     attributes: Mapping[str, AttributeValue]
     in_place: bool
     times: Times = ALWAYS
+    text: Mapping[str, str] = field(default_factory=lambda: NO_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +126,20 @@ class WriteOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LiveRow:
-    """The rows of an item that is there now."""
+    """The rows of an item that is there now. ``encoded_text``: read where the schema has fields searched by terms."""
 
     id: ItemId
     first_row: int
     n_rows: int
     sequence: int
     attributes: Mapping[str, AttributeValue]
+    encoded_text: str | None = None
+
+    @property
+    def text(self) -> Mapping[str, str]:
+        """By field; decoded only where it is wanted, which most of those who read rows do not."""
+        decoded: Mapping[str, str] = NO_TEXT if self.encoded_text is None else json.loads(self.encoded_text)
+        return decoded
 
 
 class ChangeKind(enum.IntEnum):

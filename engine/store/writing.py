@@ -22,7 +22,7 @@ from engine.store.faults import write_faults
 from engine.store.folders import sync_file, sync_folder
 from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
 from engine.store.segments import VectorSegments
-from engine.store.writes import WriteOp, WriteOutcome, WriteRequest
+from engine.store.writes import UpdateOp, WriteOp, WriteOutcome, WriteRequest
 from engine.types import Int64Array
 
 _log = logging.getLogger(__name__)
@@ -72,12 +72,16 @@ class StoreWriter:
     def plan(self, codec: ItemCodec, counters: Counters, requests: Sequence[WriteRequest]) -> GroupPlan:
         """An empty plan that knows what is stored of the items and request ids in the group."""
         ids = {_op_id(codec, op) for request in requests for op in request.ops}
+        updated: set[StoredId] = set()
+        if codec.has_terms:
+            updated = {_op_id(codec, op) for request in requests for op in request.ops if isinstance(op, UpdateOp)}
         return GroupPlan(
             codec,
             counters,
             dimension=self._segments.dimension,
             standing=self._read_standing(list(ids)),
             seen=self._read_seen([request.request_id for request in requests if request.request_id]),
+            texts=dict(schema_sql.select_in(self._connection, schema_sql.READ_TEXTS, list(updated))),
         )
 
     def restore_fresh(self) -> None:

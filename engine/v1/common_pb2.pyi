@@ -168,20 +168,22 @@ class Filter(_message.Message):
     def __init__(self, must: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., should: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., must_not: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., min_should: _Optional[int] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("match", "range", "geo_radius", "has_id", "is_null", "filter")
+    __slots__ = ("match", "range", "geo_radius", "has_id", "is_null", "filter", "contains")
     MATCH_FIELD_NUMBER: _ClassVar[int]
     RANGE_FIELD_NUMBER: _ClassVar[int]
     GEO_RADIUS_FIELD_NUMBER: _ClassVar[int]
     HAS_ID_FIELD_NUMBER: _ClassVar[int]
     IS_NULL_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    CONTAINS_FIELD_NUMBER: _ClassVar[int]
     match: Match
     range: Range
     geo_radius: GeoRadius
     has_id: HasId
     is_null: IsNull
     filter: Filter
-    def __init__(self, match: _Optional[_Union[Match, _Mapping]] = ..., range: _Optional[_Union[Range, _Mapping]] = ..., geo_radius: _Optional[_Union[GeoRadius, _Mapping]] = ..., has_id: _Optional[_Union[HasId, _Mapping]] = ..., is_null: _Optional[_Union[IsNull, _Mapping]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ...) -> None: ...
+    contains: Contains
+    def __init__(self, match: _Optional[_Union[Match, _Mapping]] = ..., range: _Optional[_Union[Range, _Mapping]] = ..., geo_radius: _Optional[_Union[GeoRadius, _Mapping]] = ..., has_id: _Optional[_Union[HasId, _Mapping]] = ..., is_null: _Optional[_Union[IsNull, _Mapping]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., contains: _Optional[_Union[Contains, _Mapping]] = ...) -> None: ...
 
 class Match(_message.Message):
     __slots__ = ("attribute", "any_of", "except_any")
@@ -248,6 +250,14 @@ class IsNull(_message.Message):
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     attribute: str
     def __init__(self, attribute: _Optional[str] = ...) -> None: ...
+
+class Contains(_message.Message):
+    __slots__ = ("field", "text")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    text: str
+    def __init__(self, field: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Feature(_message.Message):
     __slots__ = ("attribute", "scale", "low", "high", "missing")

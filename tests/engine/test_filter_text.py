@@ -15,6 +15,7 @@ from engine.types import (
     AttributeSpec,
     AttributeType,
     Condition,
+    Contains,
     Filter,
     GeoPoint,
     GeoRadius,
@@ -41,6 +42,7 @@ JOBS = Schema(
         AttributeSpec("id", AttributeType.INT),
         AttributeSpec("not", AttributeType.INT),
     ),
+    text_fields=(TextField("title", analyser="english"), TextField("not", analyser="plain"), TextField("sku")),
 )
 JUNE = Timestamp(1_748_736_000_000_000)
 A, B, C = Match("level", (1,)), Match("level", (2,)), Match("level", (3,))
@@ -69,6 +71,9 @@ A, B, C = Match("level", (1,)), Match("level", (2,)), Match("level", (3,))
         ("place within 50 km of (52.52, -13.40)", GeoRadius("place", GeoPoint(52.52, -13.4), 50_000.0)),
         ("place within 50 m of (52, 13)", GeoRadius("place", GeoPoint(52.0, 13.0), 50.0)),
         ("country is null", IsNull("country")),
+        ("title contains 'night nurse'", Contains("title", "night nurse")),
+        ("'not' CONTAINS nurse", Contains("not", "nurse")),
+        ("title contains contains", Contains("title", "contains")),
         ("id in (1, b)", HasId(("1", "b"))),
         ("id = x", HasId(("x",))),
         ("id in ()", HasId(())),
@@ -198,6 +203,10 @@ def test_what_text_cannot_say_is_refused(tree: Filter) -> None:
         ("country = 'US", "at character 11: a quote is not closed"),
         ("country = 'U\\qS'", "at character 13: \\q is no escape"),
         ("level ! 3", "at character 7: '!' has no meaning here"),
+        ("sku contains x", "at character 1: 'sku' has no analyser; fields with one: title, not"),
+        ("level contains x", "at character 1: 'level' is the name of no text field; fields with one: title, not"),
+        ("title contains", "at character 15: expected a keyword, found the end"),
+        ("title contains (x)", "at character 16: expected a keyword, found '('"),
         ("(" * 1000, "at character 101: nested deeper than 100 levels"),
     ],
 )  # fmt: skip
@@ -211,13 +220,30 @@ def test_what_is_wrong_is_shown_with_its_place(text: str, message: str) -> None:
 def test_a_text_field_is_refused_as_what_it_is() -> None:
     schema = replace(JOBS, text_fields=(TextField("title"),))
     with pytest.raises(
-        InvalidArgument, match="'title' is a text field, and filters take attributes; there are: country"
+        InvalidArgument, match="'title' is a text field, which takes contains alone; there are: country"
     ):
         parse_filter("title = x", schema)
 
 
 WORDS = ["level", "country", "place", "=", "!=", "<", "in", "not", "(", ")", ",", "1", "'x'", "and", "or", "is", "null"]
-WORDS += ["between", "within", "km", "of", "at", "least", "id", "2025-06-01", "-", "1e999", "\\", '"', "\x00", "٣"]
+WORDS += [
+    "contains",
+    "title",
+    "between",
+    "within",
+    "km",
+    "of",
+    "at",
+    "least",
+    "id",
+    "2025-06-01",
+    "-",
+    "1e999",
+    "\\",
+    '"',
+    "\x00",
+    "٣",
+]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join), st.sampled_from([JOBS, None]))

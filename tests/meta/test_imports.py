@@ -28,7 +28,8 @@ CLIENT_ONLY = {
     "engine.convert",
     "engine.dtypes",
     "engine.errors",
-    "engine.scoring", "engine.types",
+    "engine.scoring",
+    "engine.types",
     "engine.v1",
 }
 

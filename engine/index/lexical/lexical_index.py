@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.index.growing import GrowingArray
 from engine.index.lexical.analysing import AnalysedTexts, analyse
-from engine.index.lexical.merging import AT_ONCE, Merge, Segment, first_to_merge, merged
+from engine.index.lexical.merging import AT_ONCE, Merge, Moment, Segment, Uint16Array, first_to_merge, merged
 from engine.index.lexical.terms import Terms
 from engine.index.rows import rows_of_spans
 from engine.types import Float32Array, Int64Array, Schema, Uint8Array
@@ -27,6 +27,7 @@ class LexicalIndex:
     def __init__(self, schema: Schema, terms: Terms | None = None) -> None:
         self.n_rows = 0
         self.segments: tuple[Segment, ...] = ()
+        self._schema = schema
         self._fields = schema.analysed_fields
         self._k1, self._b = schema.bm25_k1, schema.bm25_b
         self.terms = terms or Terms(kind for one in self._fields if (kind := one.analyser) is not None)
@@ -45,6 +46,11 @@ class LexicalIndex:
         """[n_rows]: of the item whose first row it is, else 0. A view."""
         return self._lengths.values
 
+    @property
+    def spans(self) -> Uint16Array | None:
+        """[n_rows]: how many rows the item has whose first row it is, else 0; None where each has one. A view."""
+        return None if self._spans is None else self._spans.values
+
     def analyse(
         self, first_rows: Sequence[int], n_rows: Sequence[int], texts: Sequence[Mapping[str, str]]
     ) -> AnalysedTexts:
@@ -61,9 +67,9 @@ class LexicalIndex:
             return
         assert texts.first_rows[0] >= self.n_rows
         self.skip_to(texts.end_row)
-        self._lengths.values[texts.first_rows] = texts.lengths
-        if self._spans is not None:
-            self._spans.values[texts.first_rows] = texts.n_rows
+        self.lengths[texts.first_rows] = texts.lengths
+        if self.spans is not None:
+            self.spans[texts.first_rows] = texts.n_rows
         items = texts.first_rows[texts.lengths > 0].astype(np.int32)
         if len(items):
             own = Segment(texts.postings, items, float(texts.lengths.sum(dtype=np.float64)))
@@ -101,11 +107,11 @@ class LexicalIndex:
         end = self.n_rows if end_row is None else min(end_row, self.n_rows)
         bit, spans = self._find(field, terms)
         # An item's first row may lie before those that are asked for.
-        first = first_row if self._spans is None else max(0, first_row - np.iinfo(np.uint16).max)
+        first = first_row if self.spans is None else max(0, first_row - np.iinfo(np.uint16).max)
         postings = [one.postings for one in self.segments]
         rows = kernels.rows_with_all(postings, spans, fields=bit, first_row=first, end_row=end)
-        if self._spans is not None:
-            rows = rows_of_spans(rows, self._spans.values[rows].astype(np.int64))
+        if self.spans is not None:
+            rows = rows_of_spans(rows, self.spans[rows].astype(np.int64))
             rows = rows[(rows >= first_row) & (rows < end)]
         return rows
 
@@ -115,19 +121,17 @@ class LexicalIndex:
 
     @property
     def wants_merge(self) -> bool:
-        """Whether more segments are due to be merged than takes no time, and none is merged already."""
-        sizes = [one.size for one in self.segments]
-        first = first_to_merge(sizes)
-        return not self._n_held and first is not None and sum(sizes[first:]) > AT_ONCE
+        """Whether more is due to be merged than takes no time, and nothing is merged already. Any thread may ask."""
+        return not self._n_held and _first_of_large([one.size for one in self.segments]) is not None
 
-    def begin_merge(self, living: Uint8Array) -> Merge:
-        """The last segments, where ``wants_merge`` says that they are due. Nothing touches them until ``switch`` or
+    def begin_merge(self, living: Uint8Array) -> Merge | None:
+        """The last segments, where they are due to be merged: nothing touches them until ``switch`` or
         ``give_up_merge``. ``living``: a mask of the rows that live, which is not changed any more.
         """
-        sizes = [one.size for one in self.segments]
-        first = first_to_merge(sizes)
-        assert first is not None
-        self._n_held = len(sizes)
+        first = _first_of_large([one.size for one in self.segments])
+        if self._n_held or first is None:
+            return None
+        self._n_held = len(self.segments)
         return Merge(self.segments[first:], self.lengths, living)
 
     def switch(self, merge: Merge, into: Segment) -> None:
@@ -138,6 +142,14 @@ class LexicalIndex:
         self.segments = (*self.segments[:first], *kept, *self.segments[self._n_held :])
         self._n_held = 0
         self._merge_small()
+
+    def moment(self) -> Moment:
+        """As it is now: what is done later does not show."""
+        return Moment(self._schema, self.terms, self.segments, self.n_rows, self.lengths, self.spans)
+
+    def restore(self, segment: Segment) -> None:
+        """Hold this segment, of rows that exist, and no other."""
+        self.segments = (segment,) if segment.size else ()
 
     def give_up_merge(self) -> None:
         """The segments stay as they are; harmless where none are merged."""
@@ -175,3 +187,9 @@ def _counts(spans: Sequence[Int64Array]) -> Int64Array:
     """How many items have each term; of one segment or more."""
     counts: Int64Array = np.sum([own[:, 1] - own[:, 0] for own in spans], axis=0)
     return counts
+
+
+def _first_of_large(sizes: Sequence[int]) -> int | None:
+    """From which segment on all are to become one that takes time to make."""
+    first = first_to_merge(sizes)
+    return first if first is not None and sum(sizes[first:]) > AT_ONCE else None

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from engine.types import Float32Array, Uint8Array
+from engine.index.lexical.terms import Terms
+from engine.types import Float32Array, Int32Array, Schema, Uint8Array
 from kernels import cpu as kernels
-from kernels.arrays import Int32Array
-from kernels.postings import TermPostings
+from kernels.postings import EMPTY, TermPostings
 
 AT_ONCE = 65_536
 """Postings that are merged in a fraction of a millisecond."""
 _RATIO = 2
+
+Uint16Array: TypeAlias = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +53,22 @@ class Merge:
         return merged(self.parts, self.lengths, self.living)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """What an index of postings was at some moment; any thread may read it. ``lengths`` and ``spans``: by row."""
+
+    schema: Schema
+    terms: Terms
+    segments: tuple[Segment, ...]
+    n_rows: int
+    lengths: Float32Array
+    spans: Uint16Array | None
+
+    def whole(self, living: Uint8Array) -> Segment:
+        """All segments as one, without the rows that a mask of the living leaves out."""
+        return merged(self.segments, self.lengths, living) if self.segments else _NOTHING
+
+
 def first_to_merge(sizes: Sequence[int]) -> int | None:
     """From which of the segments on all are to become one: the first that is not twice as large as all behind it.
 
@@ -66,3 +86,6 @@ def merged(parts: Sequence[Segment], lengths: Float32Array, living: Uint8Array |
         items = items[np.unpackbits(living, bitorder="little").view(np.bool_)[items]]
     postings = kernels.merge_postings([one.postings for one in parts], living)
     return Segment(postings, items, float(lengths[items].sum(dtype=np.float64)))
+
+
+_NOTHING = Segment(EMPTY, np.zeros(0, np.int32), 0.0)

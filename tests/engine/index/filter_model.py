@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 
+from engine.index.columns import Columns
+from engine.index.lexical import LexicalIndex
 from engine.types import (
     AttributeSpec,
     AttributeType,
     AttributeValue,
     Condition,
+    Contains,
     Filter,
     GeoPoint,
     GeoRadius,
@@ -22,11 +25,20 @@ from engine.types import (
     Match,
     Range,
     Schema,
+    TextField,
     Timestamp,
 )
 
 ATTRIBUTES = tuple(AttributeSpec(kind.value, kind) for kind in AttributeType)
-SCHEMA = Schema("items", id_type="uint64", dimension=2, attributes=ATTRIBUTES)
+TEXT = "text"
+"""In the items of this model it stands beside the attributes; its words have neither stems nor signs."""
+SCHEMA = Schema(
+    "items",
+    id_type="uint64",
+    dimension=2,
+    text_fields=(TextField("other", analyser="plain"), TextField(TEXT, analyser="english")),
+    attributes=ATTRIBUTES,
+)
 N_IDS = 12
 
 KEYWORDS = ["", "a", "b", "ü", "it's", "null", 'say "\\n"', "two words"]
@@ -36,6 +48,7 @@ TIMES = [Timestamp(micros) for micros in (-62_135_596_800_000_000, -1, 0, 1, 10*
 POINTS = [GeoPoint(52.52, 13.4), GeoPoint(52.5, 13.3), GeoPoint(90.0, 0.0), GeoPoint(-90.0, 50.0), GeoPoint(0.0, 180.0)]
 POINTS += [GeoPoint(0.0, -180.0), GeoPoint(-33.9, 151.2), GeoPoint(0.0, 0.0)]
 RADII = [0.0, 1.0, 10_000.0, 5e6, 1.2e7, 3e7]
+WORDS = ["red", "Red", "big", "ünder", "2024"]
 BOUNDS: Mapping[str, list[Any]] = {
     "int": INTS,
     "float": [*FLOATS, -math.inf, math.inf, 0, 1, 2**53 + 1, 2**63 - 1, -(2**63), -(2**53) - 1],
@@ -68,6 +81,8 @@ def holds(condition: Condition, item_id: ItemId, attributes: Mapping[str, Attrib
             return passes(condition, item_id, attributes)
         case HasId(ids):
             return item_id in ids
+        case Contains(_, text):
+            return set(text.lower().split()) <= set(str(attributes.get(TEXT, "")).lower().split())
     value = attributes.get(condition.attribute)
     if value is None or value == ():
         return isinstance(condition, IsNull)
@@ -114,7 +129,12 @@ def _values() -> dict[str, st.SearchStrategy[Any]]:
         "float": st.sampled_from(FLOATS),
         "timestamp": st.sampled_from(TIMES),
         "geo_point": st.sampled_from(POINTS),
+        TEXT: _texts(0),
     }
+
+
+def _texts(least: int) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(WORDS), min_size=least, max_size=4).map(" ".join)
 
 
 items: st.SearchStrategy[list[dict[str, AttributeValue]]] = st.lists(
@@ -142,6 +162,7 @@ _leaves = st.one_of(
     st.builds(GeoRadius, st.just("geo_point"), st.sampled_from(POINTS), st.sampled_from(RADII)),
     st.lists(st.integers(0, N_IDS + 2), max_size=5).map(lambda ids: HasId(tuple(ids))),
     st.sampled_from(ATTRIBUTES).map(lambda spec: IsNull(spec.name)),
+    st.builds(Contains, st.just(TEXT), _texts(1)),
 )
 
 
@@ -154,3 +175,16 @@ def _filters_of(draw: st.DrawFn, conditions: st.SearchStrategy[Condition]) -> Fi
 
 
 filters: st.SearchStrategy[Filter] = _filters_of(st.recursive(_leaves, _filters_of, max_leaves=6))
+
+
+class TextColumns(Columns):
+    """Columns and postings of the items above, which have one row each."""
+
+    def __init__(self) -> None:
+        super().__init__(ATTRIBUTES, LexicalIndex(SCHEMA))
+
+    def append(self, rows: Sequence[Mapping[str, AttributeValue]]) -> None:
+        first, texts = self.n_rows, [{TEXT: str(row.get(TEXT, ""))} for row in rows]
+        super().append(rows)
+        assert self.lexical is not None
+        self.lexical.append(range(first, self.n_rows), [1] * len(rows), texts)

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.index.columns import Columns
-from engine.index.filters import MATCH_VALUES, compile_filter
+from engine.index.filters import MATCH_VALUES, Estimate, compile_filter
+from engine.index.version_index import new_columns
 from engine.types import (
     AttributeSpec,
     AttributeType,
     AttributeValue,
     Condition,
+    Contains,
     Filter,
     GeoPoint,
     GeoRadius,
@@ -30,9 +32,10 @@ from engine.types import (
     Match,
     Range,
     Schema,
+    TextField,
     Timestamp,
 )
-from tests.engine.index.filter_model import ATTRIBUTES, SCHEMA, filters, items, passes
+from tests.engine.index.filter_model import SCHEMA, TextColumns, filters, items, passes
 
 Attributes = Mapping[str, AttributeValue]
 T = TypeVar("T")
@@ -41,7 +44,7 @@ HERE = GeoPoint(0.0, 0.0)
 
 
 def columns_of(rows: Sequence[Attributes]) -> Columns:
-    columns = Columns(ATTRIBUTES)
+    columns = TextColumns()
     columns.append(rows)
     return columns
 
@@ -250,6 +253,8 @@ def test_different_filters_have_different_fingerprints() -> None:
         (Filter(must=(GeoRadius("geo_point", GeoPoint(0, 200), 1),)), "filter.must[0].geo_radius.center.lon", "200"),
         (Filter(must=(HasId((1, "a")),)), "filter.must[0].has_id.ids[1]", "'a'"),
         (Filter(must=(HasId((2**64,)),)), "filter.must[0].has_id.ids[0]", "2**64"),
+        (Filter(must=(INT, Contains("text", "the .. of"))), "filter.must[1].contains.text", "has no terms"),
+        (Filter(must=(Contains("other", ""),)), "filter.must[0].contains.text", "(plain)"),
         (Filter(should=(INT,), min_should=2), "filter.min_should", "2 is more"),
         (Filter(must=(Filter(min_should=1),)), "filter.must[0].filter.min_should", "1 is more"),
         (Filter(should=(INT,), min_should=-1), "filter.min_should", "below 0"),
@@ -280,6 +285,37 @@ def test_an_attribute_that_cannot_be_filtered_on_is_unknown(
         compile_filter(Filter(must=(condition,)), Schema("items", attributes=(spec,)))
 
 
+@pytest.mark.parametrize(("field", "why"), [("body", "no such text field"), ("sku", "no analyser"), ("x", "no such")])
+def test_a_text_field_without_terms_cannot_be_filtered_on(field: str, why: str) -> None:
+    schema = Schema("items", text_fields=(TextField("sku"),), attributes=(AttributeSpec("x", AttributeType.KEYWORD),))
+    with pytest.raises(UnknownAttribute, match=why):
+        compile_filter(Filter(must=(Contains(field, "red"),)), schema)
+
+
+def test_terms_in_another_field_do_not_count() -> None:
+    columns = new_columns(SCHEMA)
+    columns.append([{}] * 3)
+    assert columns.lexical is not None
+    texts = [{"other": "red", "text": "big"}, {"text": "red big"}, {"text": "red"}]
+    columns.lexical.append([0, 1, 2], [1, 1, 1], texts)
+    for field, text, rows in (("text", "big reds", [1]), ("other", "red", [0]), ("text", "red", [1, 2])):
+        assert rows_passing(Filter(must=(Contains(field, text),)), columns) == rows
+
+
+def test_a_text_is_the_same_filter_however_its_terms_are_written() -> None:
+    assert fingerprint(Contains("text", "Big  red, reds!")) == fingerprint(Contains("text", "red big"))
+    assert fingerprint(Contains("text", "red")) != fingerprint(Contains("other", "red"))
+
+
+def test_few_rows_with_a_term_are_counted_and_many_estimated() -> None:
+    columns = TextColumns()
+    columns.append([{"text": "red big" if row < 100 else "red"} for row in range(10_000)])
+    few = compile_filter(Filter(must=(Contains("text", "big red"),)), SCHEMA).estimate(columns, own_rows)
+    assert few == Estimate(0.01, is_exact=True)
+    many = compile_filter(Filter(must=(Contains("text", "red"),)), SCHEMA).estimate(columns, own_rows)
+    assert many == Estimate(1.0, is_exact=False)
+
+
 def nested(depth: int) -> Filter:
     return Filter(must=(nested(depth - 1),)) if depth > 1 else Filter(must=(KEYWORD,))
 
@@ -293,6 +329,7 @@ def nested(depth: int) -> Filter:
         (Filter(must=(Filter(must=(KEYWORD,) * 1000),) + (KEYWORD,) * 24), "filter", 1024),
         (Filter(must=(Match("int", (1,) * (MATCH_VALUES + 1)),)), "filter.must[0].match.any_of", MATCH_VALUES),
         (Filter(must=(HasId((1,) * (MATCH_VALUES + 1)),)), "filter.must[0].has_id.ids", MATCH_VALUES),
+        (Filter(must=(Contains("text", " ".join(map(str, range(257)))),)), "filter.must[0].contains.text", 256),
     ],
 )
 def test_what_is_beyond_a_limit_names_the_limit(tree: Filter, field: str, limit: int) -> None:

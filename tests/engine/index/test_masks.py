@@ -16,7 +16,7 @@ from engine.index.filters import FilterProgram, compile_filter
 from engine.index.masks import MaskCache, RowMask
 from engine.index.regions import SEGMENT_ROWS
 from engine.types import AttributeValue, Filter, HasId, Int64Array, IsNull, Match, Range, Uint8Array
-from tests.engine.index.filter_model import ATTRIBUTES, SCHEMA, filters, items
+from tests.engine.index.filter_model import SCHEMA, TextColumns, filters, items
 
 Rows = list[dict[str, AttributeValue]]
 
@@ -35,7 +35,7 @@ def program_of(*must: Any) -> FilterProgram:
 
 
 def columns_of(n_rows: int) -> Columns:
-    columns = Columns(ATTRIBUTES)
+    columns = TextColumns()
     columns.append([{"int": row, "keyword": "ab"[row % 2]} for row in range(n_rows)])
     return columns
 
@@ -61,7 +61,7 @@ steps = st.lists(
 @settings(max_examples=50)
 @given(steps, st.lists(filters, min_size=1, max_size=4), st.sampled_from([0, 2000, 1 << 20]))
 def test_a_mask_from_the_cache_is_as_if_evaluated_now(script: Any, trees: list[Filter], budget: int) -> None:
-    columns, cache = Columns(ATTRIBUTES), MaskCache(budget)
+    columns, cache = TextColumns(), MaskCache(budget)
     programs = [compile_filter(tree, SCHEMA).parts()[0] for tree in trees]
     for step, number, rows in script:
         if step == "append":
@@ -153,7 +153,7 @@ def test_an_attribute_that_the_columns_lack_is_refused_and_nothing_is_kept() -> 
 
 @given(items, filters)
 def test_a_program_is_both_its_parts_and_the_first_names_no_ids(rows: Rows, tree: Filter) -> None:
-    columns = Columns(ATTRIBUTES)
+    columns = TextColumns()
     columns.append((rows + [{}] * 6)[:12])
     program = compile_filter(tree, SCHEMA)
     of_columns, of_ids = program.parts()
@@ -164,7 +164,7 @@ def test_a_program_is_both_its_parts_and_the_first_names_no_ids(rows: Rows, tree
 
 @given(items, filters, st.lists(st.integers(0, 299), max_size=80))
 def test_the_inline_form_says_of_each_row_what_the_mask_says(rows: Rows, tree: Filter, asked: list[int]) -> None:
-    columns = Columns(ATTRIBUTES)
+    columns = TextColumns()
     columns.append(([*rows, {}] * 300)[:300])
     program = compile_filter(tree, SCHEMA)
     flags = np.unpackbits(program.evaluate(columns, own_rows), bitorder="little").view(np.bool_)
@@ -174,7 +174,7 @@ def test_the_inline_form_says_of_each_row_what_the_mask_says(rows: Rows, tree: F
 
 @given(items, filters, st.integers(1, 3))
 def test_an_estimate_that_says_so_is_exact(rows: Rows, tree: Filter, factor: int) -> None:
-    columns = Columns(ATTRIBUTES)
+    columns = TextColumns()
     columns.append(([*rows, {}] * 4200)[: 3000 * factor])
     program = compile_filter(tree, SCHEMA)
     estimate = program.estimate(columns, own_rows)
@@ -215,7 +215,7 @@ def test_a_sample_is_drawn_again_once_the_rows_have_grown() -> None:
 
 
 def test_an_index_without_rows_passes_none() -> None:
-    columns = Columns(ATTRIBUTES)
+    columns = TextColumns()
     assert program_of(Range("int", lt=0)).estimate(columns, no_rows).share == 0.0
     assert MaskCache().mask(program_of(Range("int", lt=0)), columns).count == 0
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from engine.errors import ReadOnly
 from engine.index.column_types import KeywordColumn
 from engine.index.costs import Costs
 from engine.index.filters import compile_filter
+from engine.index.lexical import LexicalIndex, analysis_of
 from engine.index.row_arrays import Capture
 from engine.index.row_image import (
     Origin,
@@ -33,11 +35,12 @@ from engine.index.row_image import (
 from engine.index.rows import NEVER
 from engine.index.version_index import VersionIndex
 from engine.pipeline.row_images import recover_rows, write_last_image
-from engine.store import CollectionStore, DeleteOp, UpsertOp, WriteRequest
+from engine.store import CollectionStore, DeleteOp, UpdateOp, UpsertOp, WriteOp, WriteRequest
 from engine.types import (
     AttributeSpec,
     AttributeType,
     AttributeValue,
+    Contains,
     Filter,
     GeoPoint,
     GeoRadius,
@@ -45,13 +48,14 @@ from engine.types import (
     IsNull,
     Item,
     ItemId,
+    ItemUpdate,
     Match,
     Range,
     Schema,
     Timestamp,
     VersionInfo,
 )
-from tests.engine.index.filter_model import ATTRIBUTES, items
+from tests.engine.index.filter_model import ATTRIBUTES, SCHEMA, TEXT, WORDS, items
 
 VIEWS = AttributeSpec("views", AttributeType.INT, filterable=False, volatile=True)
 LIKES = AttributeSpec("likes", AttributeType.FLOAT, filterable=False, volatile=True)
@@ -71,6 +75,7 @@ CONDITIONS = [
     Range("timestamp", gte=Timestamp(0)),
     GeoRadius("geo_point", GeoPoint(52.5, 13.3), 10_000.0),
     *(IsNull(spec.name) for spec in ATTRIBUTES),
+    *(Contains(TEXT, word) for word in (*WORDS, "Big red")),
 ]
 
 
@@ -78,12 +83,13 @@ class Life:
     """A store, and an index that has followed it from the start."""
 
     def __init__(self, folder: Path, id_type: IdType) -> None:
-        schema = Schema("items", id_type=id_type, metric="dot", dimension=2, attributes=FIRST)
+        schema = Schema("items", id_type, "dot", dimension=2, text_fields=SCHEMA.text_fields, chunk=3, attributes=FIRST)
         self.store = CollectionStore.create(folder, schema, VersionInfo("v1", "", 2, "dot", "float32", 1))
         self.index = self.empty_index()
         self.ids: list[ItemId] = [n if id_type == "uint64" else f"itém\n{n}" for n in range(N_IDS)]
         self._capture: tuple[Origin, Capture] | None = None
         self._attributes: dict[int, Mapping[str, AttributeValue]] = {}
+        self._texts: dict[int, str] = {}
 
     @property
     def folder(self) -> Path:
@@ -97,7 +103,7 @@ class Life:
         for outcome in self.store.commit(requests):
             self.index.apply(outcome.changes, sequence=outcome.sequence)
 
-    def _op(self, kind: str, number: int, attributes: Mapping[str, AttributeValue]) -> UpsertOp | DeleteOp:
+    def _op(self, kind: str, number: int, attributes: Mapping[str, AttributeValue]) -> WriteOp:
         item_id = self.ids[number]
         if kind == "delete":
             return DeleteOp(item_id)
@@ -108,7 +114,12 @@ class Life:
         self._attributes[number] = given
         n_rows = number % 3 + 1
         vectors = np.full((n_rows, 2), number, np.float32) if kind == "new" else None
-        return UpsertOp(Item(item_id, {}, given), b"x" * 32, vectors)
+        if kind == "update":
+            return UpdateOp(ItemUpdate(item_id, given))
+        if kind == "new":
+            self._texts[number] = str(attributes.get(TEXT, ""))
+        text = self._texts.get(number, "")
+        return UpsertOp(Item(item_id, {TEXT: text}, given), sha256(text.encode()).digest(), vectors)
 
     def add_attribute(self) -> None:
         added = len(self.store.schema.attributes) - len(FIRST)
@@ -123,7 +134,7 @@ class Life:
         """As beside writes: what columns hold is gathered later."""
         version, schema = self.index.version, self.index.schema
         sequence, n_rows = self.index.sequence, self.index.rows.n_rows
-        origin = Origin(sequence, version.id, 0, schema.id_type, n_rows, schema.attributes)
+        origin = Origin(sequence, version.id, 0, schema.id_type, n_rows, schema.attributes, analysis_of(schema))
         self._capture = origin, Capture(self.index.rows, self.index.columns)
 
     def end_image(self) -> None:
@@ -162,7 +173,7 @@ def holds(index: VersionIndex, ids: list[ItemId]) -> dict[str, object]:
         "living": (rows.died[live] == NEVER).all(),
     }
     for condition in CONDITIONS:
-        if index.schema.attribute(condition.attribute) is not None:
+        if isinstance(condition, Contains) or index.schema.attribute(condition.attribute) is not None:
             program = compile_filter(Filter(must=(condition,)), index.schema)
             mask = program.evaluate(index.columns, index.rows_of) & rows.alive
             told[repr(condition)] = np.flatnonzero(np.unpackbits(mask, bitorder="little")).tolist()
@@ -175,10 +186,9 @@ def holds(index: VersionIndex, ids: list[ItemId]) -> dict[str, object]:
 
 
 attributes_of = items.map(lambda drawn: {**drawn[0], "views": len(drawn), "likes": 0.5} if drawn else {})
+KINDS = ["new", "new", "in place", "same text", "update", "delete"]
 groups = st.lists(
-    st.tuples(
-        st.sampled_from(["new", "new", "in place", "same text", "delete"]), st.integers(0, N_IDS - 1), attributes_of
-    ),
+    st.tuples(st.sampled_from(KINDS), st.integers(0, N_IDS - 1), attributes_of),
     min_size=1,
     max_size=6,
 )
@@ -400,7 +410,7 @@ def test_keywords_of_every_density_come_back_without_rows_that_came_later(tmp_pa
     life.begin_image()
     appended(10_000, 1_000)
     life.end_image()
-    _, columns = load_image(life.folder, read_image(life.folder, 10_000))
+    _, columns, _ = load_image(life.folder, read_image(life.folder, 10_000))
     for attribute, words_of in (("keyword", ["k9999", "k10500"]), ("keyword_list", ["every 7", "late", "once before"])):
         column = columns.column(attribute)
         assert isinstance(column, KeywordColumn)
@@ -439,4 +449,37 @@ def test_gathering_goes_on_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def _origin(life: Life) -> Origin:
     schema = life.index.schema
-    return Origin(0, "v1", 0, schema.id_type, life.index.rows.n_rows, schema.attributes)
+    return Origin(0, "v1", 0, schema.id_type, life.index.rows.n_rows, schema.attributes, analysis_of(schema))
+
+
+def test_an_image_whose_texts_were_analysed_otherwise_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = grown(tmp_path / "items", "string")
+    life.write_image()
+    monkeypatch.setattr("engine.index.lexical.analysers.version", lambda name: "0.1")
+    index = life.from_image()
+    assert index.image_sequence == 0
+    assert holds(index, life.ids) == holds(life.index, life.ids)
+    assert "tantivy" in caplog.text
+
+
+def test_texts_are_not_analysed_again_where_an_image_has_their_postings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = grown(tmp_path / "items", "string")
+    life.write_image()
+    monkeypatch.setattr(LexicalIndex, "analyse", lambda *_: pytest.fail("analysed"))
+    index = life.from_image()
+    assert holds(index, life.ids) == holds(life.index, life.ids)
+
+
+def test_terms_that_no_live_text_has_are_not_in_an_image(tmp_path: Path) -> None:
+    life = Life(tmp_path / "items", "string")
+    life.write([("new", 0, {TEXT: "red"}), ("new", 1, {TEXT: "big"}), ("delete", 0, {})])
+    life.write_image()
+    index = life.from_image()
+    assert index.lexical is not None
+    assert index.lexical.terms.vocabularies["english"].texts == ["big"]
+    life.write([("new", 2, {TEXT: "red ünder"})])
+    assert holds(life.from_image(), life.ids) == holds(life.index, life.ids)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +93,14 @@ def test_the_order_in_which_attributes_are_given_is_no_change() -> None:
     codec = ItemCodec(schema())
     one, other = codec.encode_attributes({"year": 1, "color": "c"}), codec.encode_attributes({"color": "c", "year": 1})
     assert one == other
+
+
+def test_a_schema_stored_before_fields_had_analysers_has_none() -> None:
+    stored = json.loads(encode_schema(schema()))
+    for name in ("bm25_k1", "bm25_b"):
+        del stored[name]
+    for field in stored["text_fields"]:
+        del field["analyser"], field["lexical_weight"]
+    decoded = decode_schema(json.dumps(stored))
+    assert decoded.text_fields == schema().text_fields
+    assert (decoded.bm25_k1, decoded.bm25_b, decoded.analysed_fields) == (0.9, 0.4, ())

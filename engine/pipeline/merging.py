@@ -1,0 +1,30 @@
+"""Segments of postings merged by a thread, beside searches, which see the parts until the whole takes their place."""
+
+from __future__ import annotations
+
+import asyncio
+
+from engine.index.lexical import LexicalIndex, Merge
+from engine.index.version_index import VersionIndex
+from engine.pipeline.searcher import SearchLane
+
+
+async def merge_postings(lane: SearchLane, index: VersionIndex) -> None:
+    """Merge the segments that are due; harmless where none are by the time that the lane is asked."""
+    begun = await lane.call(lambda: _begun(index))
+    if begun is None:
+        return
+    lexical, merge = begun
+    try:
+        segment = await asyncio.to_thread(merge.run)
+    except BaseException:
+        lane.post(lexical.give_up_merge)
+        raise
+    await lane.call(lambda: lexical.switch(merge, segment))
+
+
+def _begun(index: VersionIndex) -> tuple[LexicalIndex, Merge] | None:
+    """In the search lane's thread. A compaction may give the index other postings before these are merged."""
+    lexical = index.lexical
+    merge = lexical.begin_merge(index.rows.living_bits()) if lexical is not None else None
+    return (lexical, merge) if lexical is not None and merge is not None else None
