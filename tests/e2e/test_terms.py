@@ -12,7 +12,7 @@ import pytest
 from engine.client import RetrievalClient
 from engine.errors import InvalidArgument, UnknownAttribute
 from engine.index.lexical import LexicalIndex
-from engine.types import Contains, Filter, Item, ItemUpdate, SearchParams, TextField, Visibility
+from engine.types import Contains, Filter, Item, ItemId, ItemUpdate, SearchParams, TextField, Visibility
 from tests.e2e.conftest import THINGS
 from tests.e2e.serving import Serving, a_client, serving, text_schema, vector_schema, wait_for
 
@@ -26,7 +26,7 @@ def written(client: RetrievalClient) -> None:
     client.upsert("things", THINGS, visibility=Visibility.SEARCHABLE)
 
 
-def ids(client: RetrievalClient, *must: Contains, collection: str = "things") -> list[object]:
+def ids(client: RetrievalClient, *must: Contains, collection: str = "things") -> list[ItemId]:
     tree = Filter(must=must)
     found = [item.id for item in client.scroll(collection, tree)]
     assert client.count(collection, tree) == len(found)

@@ -71,6 +71,7 @@ class _InPlace:
 
         self.sequence, self.id, self.first_row, self.n_rows = sequence, name, first_row, n_rows
         self.attributes, self.times = attributes, ALWAYS
+        self.text: dict[str, str] = {}
 
 
 def leg(term: Term, attributes: dict[str, Any]) -> float:

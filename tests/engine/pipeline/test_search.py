@@ -59,6 +59,7 @@ class Change:
     attributes: dict[str, Any]
     in_place: bool = False
     times: Times = ALWAYS
+    text: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
