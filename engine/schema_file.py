@@ -6,6 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -240,6 +241,38 @@ def _validate_lexical(schema: Schema) -> None:
         raise InvalidArgument("schema.bm25_k1", f"{schema.bm25_k1} is not a number from 0 on")
     if not 0 <= schema.bm25_b <= 1:
         raise InvalidArgument("schema.bm25_b", f"{schema.bm25_b} is not in [0, 1]")
+
+
+def with_profile(schema: Schema, profile: ScoringProfile, limits: Limits, *, default: bool | None) -> Schema:
+    """The schema with a profile in the place of the one of that name, a revision on; ``default``: whether it is the
+    default, as before unless told.
+
+    Raises:
+        InvalidArgument, UnknownAttribute: the profile is not sound.
+    """
+    old = next((one for one in schema.profiles if one.name == profile.name), None)
+    new = replace(profile, revision=1 if old is None else old.revision + 1)
+    own = [one for one in schema.profiles if one is not old]
+    chosen = schema.default_profile
+    if default is not None and (default or chosen == profile.name):
+        chosen = profile.name if default else ""
+    changed = replace(schema, profiles=(*own, new), default_profile=chosen)
+    _validate_profiles(changed, limits)
+    return changed
+
+
+def without_profile(schema: Schema, name: str) -> Schema:
+    """
+    Raises:
+        InvalidArgument: there is none of that name.
+    """
+    left = tuple(one for one in schema.profiles if one.name != name)
+    if len(left) == len(schema.profiles):
+        known = ", ".join(one.name for one in left) or "none"
+        raise InvalidArgument("profile", f"the collection has no profile {name!r}; it has {known}", value=name)
+    return replace(
+        schema, profiles=left, default_profile="" if schema.default_profile == name else schema.default_profile
+    )
 
 
 def _validate_profiles(schema: Schema, limits: Limits) -> None:

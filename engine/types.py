@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.scoring import Scoring, ScoringProfile
+from engine.scoring import Mode, Scoring, ScoringProfile
 
 ItemId: TypeAlias = int | str
 """An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
@@ -315,6 +315,8 @@ class SearchParams:
     """Asked for by name: an experiment or a benchmark, never needed in production."""
     scoring: Scoring | None = None
     """The collection's default profile unless given."""
+    mode: Mode | None = None
+    """Which of similarity and terms find items; as the scoring says unless given."""
     terms: str = ""
     """What is searched by terms where the lexical score counts; the query's own text unless given."""
     legs: bool = False

@@ -9,6 +9,7 @@ from engine import convert
 from engine.client.connection import Connection
 from engine.client.results import CollectionInfo, OperationStatus, collection_info, operation_status
 from engine.errors import DeadlineExceeded
+from engine.scoring import ScoringProfile
 from engine.types import AttributeSpec, Schema
 from engine.v1 import admin_pb2
 
@@ -47,6 +48,21 @@ class AdminCalls(Connection):
         """A new attribute on the live collection, null for every item so far."""
         request = admin_pb2.AddAttributeRequest(collection=collection, attribute=convert.attribute_to(spec))
         return collection_info(self._call(self._admin.AddAttribute, request, timeout_s).collection)
+
+    def set_profile(
+        self, collection: str, profile: ScoringProfile, *, default: bool | None = None, timeout_s: float | None = None
+    ) -> ScoringProfile:
+        """A scoring by name, in the place of one of that name; ``default``: whether it is for queries that give none,
+        as before unless told. Returns it with its revision.
+        """
+        request = admin_pb2.SetProfileRequest(collection=collection, profile=convert.profile_to(profile))
+        if default is not None:
+            request.default_profile = default
+        return convert.profile_from(self._call(self._admin.SetProfile, request, timeout_s).profile, "profile")
+
+    def remove_profile(self, collection: str, name: str, *, timeout_s: float | None = None) -> None:
+        request = admin_pb2.RemoveProfileRequest(collection=collection, profile=name)
+        self._call(self._admin.RemoveProfile, request, timeout_s)
 
     def compact_collection(self, collection: str, *, timeout_s: float | None = None) -> OperationStatus:
         """Begin to write the collection's rows anew without the dead ones."""

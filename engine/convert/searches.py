@@ -16,6 +16,7 @@ from engine.convert.scoring import scoring_from, scoring_to
 from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES, array_to_tensor, tensor_to_array
 from engine.convert.times import duration, seconds
 from engine.errors import InvalidArgument
+from engine.scoring import Mode
 from engine.types import Float32Array, ItemId
 from engine.v1 import common_pb2, retrieval_pb2
 
@@ -23,6 +24,15 @@ _STRATEGY_NAMES = {strategy: f"STRATEGY_{strategy.name}" for strategy in types.S
 _STRATEGIES: dict[int, types.Strategy] = {
     retrieval_pb2.Strategy.Value(name): strategy for strategy, name in _STRATEGY_NAMES.items()
 }
+
+
+_MODE_VALUES: dict[Mode | None, retrieval_pb2.RetrievalMode] = {
+    None: retrieval_pb2.RETRIEVAL_MODE_UNSPECIFIED,
+    "dense": retrieval_pb2.RETRIEVAL_MODE_DENSE,
+    "lexical": retrieval_pb2.RETRIEVAL_MODE_LEXICAL,
+    "hybrid": retrieval_pb2.RETRIEVAL_MODE_HYBRID,
+}
+_MODES: dict[int, Mode | None] = {value: mode for mode, value in _MODE_VALUES.items()}
 
 
 def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.SearchParams:
@@ -38,10 +48,17 @@ def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.Search
         rescore_depth=message.rescore_depth if message.HasField("rescore_depth") else None,
         strategy=_STRATEGIES.get(message.strategy),
         scoring=scoring_from(message.scoring, f"{field}.scoring") if message.HasField("scoring") else None,
+        mode=_mode_from(message.mode, f"{field}.mode"),
         terms=message.terms,
         legs=message.legs,
         min_score=message.min_score if message.HasField("min_score") else None,
     )
+
+
+def _mode_from(value: int, field: str) -> Mode | None:
+    if value not in _MODES:
+        raise InvalidArgument(field, f"unknown mode {value}")
+    return _MODES[value]
 
 
 def _excluded(message: common_pb2.ItemIds, field: str) -> tuple[ItemId, ...] | npt.NDArray[np.uint64]:
@@ -60,6 +77,7 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         rescore_depth=params.rescore_depth,
         strategy=_STRATEGY_NAMES[params.strategy] if params.strategy else None,
         scoring=None if params.scoring is None else scoring_to(params.scoring),
+        mode=_MODE_VALUES[params.mode],
         terms=params.terms,
         legs=params.legs,
         min_score=params.min_score,

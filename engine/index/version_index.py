@@ -270,6 +270,10 @@ class VersionIndex:
         self.columns.add_attribute(spec)
         self.schema = schema
 
+    def follow_schema(self, schema: Schema) -> None:
+        """One that has the same fields and attributes."""
+        self.schema = schema
+
     def feature_table(self, specs: tuple[FeatureSpec, ...]) -> FeatureTable:
         """The features of all rows, as they are now.
 

@@ -29,7 +29,9 @@ from engine.pipeline.planner import (
     planned_survivors,
 )
 from engine.pipeline.scoring import CompiledScoring
+from engine.scorings import LEXICAL
 from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
+from kernels.cpu_filters import set_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,6 +213,8 @@ def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[
             if own is not None:
                 mask = _without(batch.index, mask, [own])
             extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
+            if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
+                mask = _only(batch.index, extra.matching(LEXICAL))
             plan_ = _plan_of(batch, compiled, mask, extra)
             fusing = _fusing(batch, [compiled], [extra])
         except EngineError as error:
@@ -317,6 +321,13 @@ def _live(index: VersionIndex, mask: RowMask, of_ids: FilterProgram) -> Mask:
 
 def _without(index: VersionIndex, mask: Mask, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Mask:
     return Mask(mask.of.without(index.rows.rows_of(ids)), passes_all=False)
+
+
+def _only(index: VersionIndex, rows: Int64Array) -> Mask:
+    """Some rows of a mask."""
+    bits = np.zeros_like(index.rows.alive)
+    set_rows(bits, rows)
+    return Mask(RowMask(bits, len(rows)), passes_all=False)
 
 
 def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:

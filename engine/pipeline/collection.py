@@ -29,7 +29,8 @@ from engine.pipeline.calls import SearchAnswer, SearchCall
 from engine.pipeline.row_images import write_last_image
 from engine.pipeline.search import count, matching_ids
 from engine.pipeline.searcher import Searcher, SearchLane
-from engine.schema_file import validate_new_attribute
+from engine.schema_file import validate_new_attribute, with_profile, without_profile
+from engine.scoring import ScoringProfile
 from engine.store import CollectionStore, WriteOutcome
 from engine.types import (
     AttributeSpec,
@@ -241,19 +242,44 @@ class Collection:
     async def add_attribute(self, spec: AttributeSpec) -> Schema:
         """A new attribute on the live collection, null for every item so far."""
         validate_new_attribute(spec, self.schema, self.limits)
+        return await self._change_schema(
+            lambda: self.store.add_attribute(spec), lambda schema: self.index.add_attribute(spec, schema)
+        )
+
+    async def set_profile(self, profile: ScoringProfile, *, default: bool | None = None) -> ScoringProfile:
+        """A scoring by name, in the place of the one of that name; ``default``: whether it is for queries that give
+        none, as before unless told. Returns it with its revision.
+        """
+        schema = await self._change_schema(
+            lambda: self.store.change_schema(with_profile(self.schema, profile, self.limits, default=default)),
+            self.index.follow_schema,
+        )
+        return next(one for one in schema.profiles if one.name == profile.name)
+
+    async def remove_profile(self, name: str) -> None:
+        """
+        Raises:
+            InvalidArgument: there is none of that name.
+        """
+        await self._change_schema(
+            lambda: self.store.change_schema(without_profile(self.schema, name)), self.index.follow_schema
+        )
+
+    async def _change_schema(self, change: Callable[[], Schema], follow: Callable[[Schema], None]) -> Schema:
+        """``change`` in the commit lane, then have the index follow; back when searches see it."""
         loop = asyncio.get_running_loop()
-        added: asyncio.Future[Schema] = loop.create_future()
+        changed: asyncio.Future[Schema] = loop.create_future()
 
-        def add() -> None:
+        def act() -> None:
             try:
-                schema = self.store.add_attribute(spec)
-                self.lanes.search.post(lambda: self.index.add_attribute(spec, schema))
-                loop.call_soon_threadsafe(added.set_result, schema)
+                schema = change()
+                self.lanes.search.post(lambda: follow(schema))
+                loop.call_soon_threadsafe(changed.set_result, schema)
             except EngineError as error:
-                loop.call_soon_threadsafe(added.set_exception, error)
+                loop.call_soon_threadsafe(changed.set_exception, error)
 
-        self.lanes.commit.post(add)
-        schema = await added
+        self.lanes.commit.post(act)
+        schema = await changed
         await self.lanes.search.call(lambda: None)
         return schema
 

@@ -43,6 +43,11 @@ class Extra:
     rows: Int64Array
     legs: Sequence[ExtraLeg]
 
+    def matching(self, name: str) -> Int64Array:
+        """The rows that have some of a leg."""
+        found = [self.rows[leg.normalised > 0] for leg in self.legs if leg.name == name]
+        return found[0] if found else np.zeros(0, np.int64)
+
     def dense(self, n_rows: int) -> Float32Array:
         """What every row gets: float32 [n_rows]."""
         total = np.zeros(len(self.rows), np.float32)
@@ -194,8 +199,11 @@ class Legs:
 
 def legs_of(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: Int64Array, fusing: Fusing) -> Legs:
     """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding."""
-    similarities = _similarities(backend, index, vectors, rows)
-    names, raw, normalised, weights = [SIMILARITY], [similarities], [similarities], [_weights(fusing, SIMILARITY)]
+    names, raw, normalised, weights = [], [], [], []
+    has_more = fusing.table is not None or any(extra is not None and extra.legs for extra in fusing.extras)
+    if not has_more or any(one.similarity for one in fusing.scorings):
+        similarities = _similarities(backend, index, vectors, rows)
+        names, raw, normalised, weights = [SIMILARITY], [similarities], [similarities], [_similarity_weights(fusing)]
     if fusing.table is not None:
         is_hit = rows >= 0
         features = np.zeros((*rows.shape, fusing.table.n_features), np.float32)
@@ -228,8 +236,8 @@ def reordered(top: TopK, legs: Legs) -> tuple[TopK, Legs]:
     return TopK(np.take_along_axis(top.rows, order, axis=1), taken(scores)), moved
 
 
-def _weights(fusing: Fusing, name: str) -> Float32Array:
-    return np.array([getattr(one, name) for one in fusing.scorings], np.float32)
+def _similarity_weights(fusing: Fusing) -> Float32Array:
+    return np.array([one.similarity for one in fusing.scorings], np.float32)
 
 
 def _similarities(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: Int64Array) -> Float32Array:

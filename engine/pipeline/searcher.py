@@ -89,16 +89,17 @@ class Searcher:
         check_call(call, self._limits)
         self._check_version(call.version)
         compiled, errors = self._compile(call)
+        terms = self._terms(call, compiled, errors)
         if call.min_sequence is not None:
             await self._visible(call.min_sequence, call.deadline)
-        encoded = await self._vectors_of(call, errors)
+        encoded = await self._vectors_of(call, compiled)
         errors = {**errors, **encoded.errors}
         if call.vectors is None and not call.texts:
             errors |= self._unsound_ids(call.item_ids)
         places = [place for place in range(call.n_queries) if place not in errors] if errors else None
         if places is not None and not places:
             return self._unanswered(call, errors)
-        job = self._job(call, compiled, encoded.vectors, places)
+        job = self._job(call, compiled, encoded.vectors, places, terms)
         done = await self._search_lane.submit(
             job,
             group=id(self._index),
@@ -157,20 +158,31 @@ class Searcher:
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
-        scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring")
+        scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE
         return CompiledParams(params, compile_filter(params.filter, self._schema), self._recall_target, scoring)
 
-    async def _vectors_of(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
+    async def _vectors_of(self, call: SearchCall, compiled: Sequence[CompiledParams | None]) -> _Encoded:
         if call.texts:
-            return await self._encoded(call, errors)
+            if all(one is not None and one.scoring is not None and not one.scoring.similarity for one in compiled):
+                return self._unencoded(call)
+            return await self._encoded(call)
         if call.vectors is None:
             return _Encoded(np.zeros((0, 0), np.float32), {}, (), 0.0, 0.0)
         check_vectors(call.vectors, self._version)
         return _Encoded(call.vectors, {}, (), 0.0, 0.0)
 
-    async def _encoded(self, call: SearchCall, errors: Mapping[int, EngineError]) -> _Encoded:
+    def _unencoded(self, call: SearchCall) -> _Encoded:
+        """Vectors for queries in whose scores similarity does not count."""
+        errors = {
+            place: error
+            for place, text in enumerate(call.texts)
+            if (error := self._text_error(f"{field_of('query', place, call.n_queries)}.text", text)) is not None
+        }
+        return _Encoded(np.ones((call.n_queries, self._version.dimension), np.float32), errors, (), 0.0, 0.0)
+
+    async def _encoded(self, call: SearchCall) -> _Encoded:
         outcomes = await self._encode_queries(
             call.texts, priority=call.priority, deadline=call.deadline, max_queue_delay=call.max_queue_delay
         )
@@ -226,6 +238,7 @@ class Searcher:
         compiled: Sequence[CompiledParams | None],
         vectors: Float32Array,
         places: Sequence[int] | None,
+        terms: Sequence[str],
     ) -> SearchJob:
         """The call's sound queries; ``places`` None where all are."""
         is_by_id = call.vectors is None and not call.texts
@@ -237,19 +250,33 @@ class Searcher:
             vectors=None if is_by_id else vectors if places is None else vectors[list(places)],
             item_ids=[call.item_ids[place] for place in chosen] if is_by_id else (),
             explain=call.explain,
-            terms=self._terms(call, of_each, chosen),
+            terms=[terms[place] for place in chosen] if terms else (),
             fields=() if places is None else [field_of("query", place, call.n_queries) for place in places],
         )
 
     def _terms(
-        self, call: SearchCall, compiled: Sequence[CompiledParams | None], chosen: Sequence[int]
+        self, call: SearchCall, compiled: Sequence[CompiledParams | None], errors: dict[int, EngineError]
     ) -> Sequence[str]:
-        """What each query is searched for by terms: the text given for that, or else its own; none where none is."""
+        """What each query of the call is searched for by terms: the text given for that, or else its own; none where
+        the lexical score counts for none. A query that asks for terms and has no text fails.
+        """
         if not any(one is not None and one.scoring is not None and one.scoring.lexical > 0 for one in compiled):
             return ()
-        given = [one.params.terms if one is not None else "" for one in compiled]
-        each = given * len(chosen) if len(given) == 1 else given
-        return [own or (call.texts[place] if call.texts else "") for own, place in zip(each, chosen, strict=True)]
+        each = list(compiled) * call.n_queries if len(compiled) == 1 else compiled
+        terms = [
+            (one.params.terms if one is not None else "") or (call.texts[place] if call.texts else "")
+            for place, one in enumerate(each)
+        ]
+        for place, (own, one) in enumerate(zip(terms, each, strict=True)):
+            field = f"{field_of('params', place, len(compiled))}.terms"
+            size = len(own.encode())
+            if one is not None and one.params.mode in ("lexical", "hybrid") and not own.strip():
+                errors[place] = InvalidArgument(
+                    field, f"is empty, and so is the query's text: mode is {one.params.mode}"
+                )
+            elif size > self._limits.text_bytes:
+                errors[place] = LimitExceeded(field, value=size, limit=self._limits.text_bytes, unit="bytes")
+        return terms
 
     def _answer(
         self,

@@ -64,6 +64,19 @@ class AdminServicer:
         await collection.add_attribute(convert.attribute_from(request.attribute, "attribute"))
         return admin_pb2.AddAttributeResponse(collection=self._told(collection))
 
+    async def set_profile(self, request: admin_pb2.SetProfileRequest, call: Call) -> admin_pb2.SetProfileResponse:
+        profile = await self._engine.collection(request.collection).set_profile(
+            convert.profile_from(request.profile, "profile"),
+            default=request.default_profile if request.HasField("default_profile") else None,
+        )
+        return admin_pb2.SetProfileResponse(profile=convert.profile_to(profile))
+
+    async def remove_profile(
+        self, request: admin_pb2.RemoveProfileRequest, call: Call
+    ) -> admin_pb2.RemoveProfileResponse:
+        await self._engine.collection(request.collection).remove_profile(request.profile)
+        return admin_pb2.RemoveProfileResponse()
+
     async def compact_collection(
         self, request: admin_pb2.CompactCollectionRequest, call: Call
     ) -> admin_pb2.CompactCollectionResponse:

@@ -265,8 +265,15 @@ class CollectionStore:
         """
         if self.schema.attribute(spec.name) is not None:
             raise InvalidArgument("attribute.name", f"the schema has an attribute {spec.name!r}", value=spec.name)
-        schema = replace(self.schema, attributes=(*self.schema.attributes, spec))
-        with write_faults("adding an attribute"):
+        return self.change_schema(replace(self.schema, attributes=(*self.schema.attributes, spec)))
+
+    def change_schema(self, schema: Schema) -> Schema:
+        """Go over to a schema that has all the attributes of the one before; from the commit lane alone.
+
+        Raises:
+            ReadOnly: the disk refused.
+        """
+        with write_faults("changing the schema"):
             self._writer.write_schema(encode_schema(schema))
         self._codec.extend(schema)
         return schema

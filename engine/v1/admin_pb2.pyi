@@ -261,6 +261,34 @@ class AddAttributeResponse(_message.Message):
     collection: Collection
     def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
 
+class SetProfileRequest(_message.Message):
+    __slots__ = ("collection", "profile", "default_profile")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    profile: _common_pb2.ScoringProfile
+    default_profile: bool
+    def __init__(self, collection: _Optional[str] = ..., profile: _Optional[_Union[_common_pb2.ScoringProfile, _Mapping]] = ..., default_profile: bool = ...) -> None: ...
+
+class SetProfileResponse(_message.Message):
+    __slots__ = ("profile",)
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    profile: _common_pb2.ScoringProfile
+    def __init__(self, profile: _Optional[_Union[_common_pb2.ScoringProfile, _Mapping]] = ...) -> None: ...
+
+class RemoveProfileRequest(_message.Message):
+    __slots__ = ("collection", "profile")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    profile: str
+    def __init__(self, collection: _Optional[str] = ..., profile: _Optional[str] = ...) -> None: ...
+
+class RemoveProfileResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class CompactCollectionRequest(_message.Message):
     __slots__ = ("collection",)
     COLLECTION_FIELD_NUMBER: _ClassVar[int]

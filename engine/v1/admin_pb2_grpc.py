@@ -60,6 +60,16 @@ class AdminServiceStub(object):
                 request_serializer=engine_dot_v1_dot_admin__pb2.AddAttributeRequest.SerializeToString,
                 response_deserializer=engine_dot_v1_dot_admin__pb2.AddAttributeResponse.FromString,
                 _registered_method=True)
+        self.SetProfile = channel.unary_unary(
+                '/engine.v1.AdminService/SetProfile',
+                request_serializer=engine_dot_v1_dot_admin__pb2.SetProfileRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_admin__pb2.SetProfileResponse.FromString,
+                _registered_method=True)
+        self.RemoveProfile = channel.unary_unary(
+                '/engine.v1.AdminService/RemoveProfile',
+                request_serializer=engine_dot_v1_dot_admin__pb2.RemoveProfileRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_admin__pb2.RemoveProfileResponse.FromString,
+                _registered_method=True)
         self.CompactCollection = channel.unary_unary(
                 '/engine.v1.AdminService/CompactCollection',
                 request_serializer=engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.SerializeToString,
@@ -171,6 +181,20 @@ class AdminServiceServicer(object):
 
     def AddAttribute(self, request, context):
         """A new attribute on a live collection: null for every item written before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetProfile(self, request, context):
+        """A scoring by name, new or in the place of one of that name, for searches from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveProfile(self, request, context):
+        """Searches that ask for it by name are refused from then on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -310,6 +334,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.AddAttribute,
                     request_deserializer=engine_dot_v1_dot_admin__pb2.AddAttributeRequest.FromString,
                     response_serializer=engine_dot_v1_dot_admin__pb2.AddAttributeResponse.SerializeToString,
+            ),
+            'SetProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetProfile,
+                    request_deserializer=engine_dot_v1_dot_admin__pb2.SetProfileRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_admin__pb2.SetProfileResponse.SerializeToString,
+            ),
+            'RemoveProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveProfile,
+                    request_deserializer=engine_dot_v1_dot_admin__pb2.RemoveProfileRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_admin__pb2.RemoveProfileResponse.SerializeToString,
             ),
             'CompactCollection': grpc.unary_unary_rpc_method_handler(
                     servicer.CompactCollection,
@@ -523,6 +557,60 @@ class AdminService(object):
             '/engine.v1.AdminService/AddAttribute',
             engine_dot_v1_dot_admin__pb2.AddAttributeRequest.SerializeToString,
             engine_dot_v1_dot_admin__pb2.AddAttributeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.AdminService/SetProfile',
+            engine_dot_v1_dot_admin__pb2.SetProfileRequest.SerializeToString,
+            engine_dot_v1_dot_admin__pb2.SetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.AdminService/RemoveProfile',
+            engine_dot_v1_dot_admin__pb2.RemoveProfileRequest.SerializeToString,
+            engine_dot_v1_dot_admin__pb2.RemoveProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

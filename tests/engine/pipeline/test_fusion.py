@@ -17,7 +17,17 @@ from engine.limits import Limits
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob, search_jobs
 from engine.scoring import Decay, Feature, Overlap, Scoring, ScoringProfile, Term
-from engine.types import AttributeSpec, AttributeType, Filter, Match, Schema, SearchParams, Strategy, Timestamp
+from engine.types import (
+    AttributeSpec,
+    AttributeType,
+    Filter,
+    Match,
+    Schema,
+    SearchParams,
+    Strategy,
+    TextField,
+    Timestamp,
+)
 from tests.engine.pipeline.test_search import COSTS, FILTERS, D, World, backend, hits, names, small, with_lists
 
 HOUR = 3_600_000_000
@@ -174,7 +184,9 @@ def test_the_legs_add_up_to_the_score_to_the_last_bit(
     for column in result.legs:
         total += column.weights[of_query] * column.normalised
     np.testing.assert_array_equal(total, result.scores)
-    assert {column.name for column in result.legs} >= ({"similarity"} if len(result.ids) else set())
+    counted = {term.name or term.attribute for term in scoring.terms}
+    counted |= {"similarity"} if scoring.similarity != 0 or not counted else set()
+    assert {column.name for column in result.legs} == counted
 
 
 @given(worlds(), small, scorings, st.sampled_from([Strategy.GATHER, Strategy.MASKED_SCAN]), st.integers(1, 8))
@@ -271,6 +283,7 @@ def test_hits_below_a_least_score_are_left_out() -> None:
 SCHEMA = Schema(
     "w",
     dimension=D,
+    text_fields=(TextField("title", analyser="plain"),),
     attributes=ATTRIBUTES,
     profiles=(ScoringProfile("fresh", 0.5, 0.0, (Decay("born", 60.0, name="age"), Feature("rank", 2.0)), revision=3),),
 )
