@@ -26,12 +26,12 @@ from bench.vector_files import (
     SparseMatrix,
     read_sparse,
     read_truth,
-    read_vectors,
     sparse_matrix,
     write_sparse,
     write_truth,
     write_vectors,
 )
+from engine.ingest.vector_files import read_vectors
 from engine.types import Int64Array
 
 K = 10

@@ -1,4 +1,4 @@
-"""How fast rows go in: `ebr load` from a Parquet file, UpsertStream in batches of 1,000, and what others take.
+"""How fast rows go in: `ebr load` from files, row by row and as columns, both streams of the API, and what others take.
 
 Ours are durable and searchable when the time ends. A faiss IndexFlat only copies; databases write, but train nothing.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,13 @@ from bench.load import LoadProcess
 from bench.machine import ROOT
 from bench.peers.process import NAMES, missing
 from bench.serving import Running, data_folder, load_batches, vector_schema
+from engine.cli.load import wait_until_searchable
+from engine.item_columns import ItemColumns
 from engine.types import AttributeSpec, AttributeType, Float32Array, Item, Schema
 
 _BATCH = 1000
+_COLUMNS_BATCH = 8192
+_ATTRIBUTES = (AttributeSpec("colour", AttributeType.KEYWORD), AttributeSpec("place", AttributeType.INT))
 _COLOURS = ("amber", "black", "coral", "green")
 _PORTION = 20_000
 _MOST_ROWS = {"lancedb": 200_000, "milvus_lite": 200_000}
@@ -32,15 +38,26 @@ _MOST_ROWS = {"lancedb": 200_000, "milvus_lite": 200_000}
 def measure(bed: Bed) -> None:
     report, rows = bed.report, bed.made.items
     report.figure("rows", len(rows))
-    report.figure("driver", "`ebr load` in a process of its own; the stream from this one, items made on the way")
+    report.figure("driver", "`ebr load` in a process of its own; the streams from this one, items made on the way")
     with data_folder() as files:
         np.save(files / "rows.npy", rows)
-        _write_parquet(files / "rows.parquet", rows)
+        table = _table(rows)
+        _write_parquet(files / "columns.parquet", table)
+        _write_parquet(files / "rows.parquet", _with_times(table))
         with data_folder() as folder, bed.served(folder, train_at=NEVER) as running:
             bed.watch.forget()
             _tell(report, "stream.vectors_per_s", len(rows), running, lambda: _stream(running, rows))
-            _create_for_items(running)
-            _tell(report, "ebr_load.items_per_s", len(rows), running, lambda: _ebr_load(running, files))
+            _tell(report, "columns.vectors_per_s", len(rows), running, lambda: _columns(running, rows))
+            _create(running, "npy", ())
+            npy = files / "rows.npy"
+            _tell(report, "ebr_load_columns.vectors_per_s", len(rows), running, lambda: _ebr_load(running, npy, "npy"))
+            for name, file, collection in (
+                ("ebr_load_columns.items_per_s", "columns.parquet", "columns"),
+                ("ebr_load.items_per_s", "rows.parquet", COLLECTION),
+            ):
+                _create(running, collection, _ATTRIBUTES)
+                load = partial(_ebr_load, running, files / file, collection, "--vector", "vector")
+                _tell(report, name, len(rows), running, load)
         _peers(report, files, len(rows))
 
 
@@ -61,19 +78,28 @@ def _stream(running: Running, rows: Float32Array) -> None:
     load_batches(running.client, "stream", batches)
 
 
-def _create_for_items(running: Running) -> None:
-    attributes = (AttributeSpec("colour", AttributeType.KEYWORD), AttributeSpec("place", AttributeType.INT))
-    schema = Schema(COLLECTION, id_type="uint64", metric="dot", dimension=DIMENSION, attributes=attributes)
+def _columns(running: Running, rows: Float32Array) -> None:
+    _create(running, "columns_alone", ())
+    ids = np.arange(len(rows), dtype=np.uint64)
+    batches = (
+        ItemColumns(ids[first : first + _COLUMNS_BATCH], rows[first : first + _COLUMNS_BATCH])
+        for first in range(0, len(rows), _COLUMNS_BATCH)
+    )
+    last = deque(running.client.upsert_columns("columns_alone", batches), maxlen=1)[0]
+    wait_until_searchable(running.client, "columns_alone", last.sequence)
+
+
+def _create(running: Running, collection: str, attributes: tuple[AttributeSpec, ...]) -> None:
+    schema = Schema(collection, id_type="uint64", metric="dot", dimension=DIMENSION, attributes=attributes)
     running.client.create_collection(schema)
 
 
-def _write_parquet(path: Path, rows: Float32Array) -> None:
+def _table(rows: Float32Array) -> Any:
     """Ids, two attributes and vectors."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     numbers = np.arange(len(rows))
-    table = pa.table(
+    return pa.table(
         {
             "id": numbers,
             "colour": np.array(_COLOURS)[numbers % len(_COLOURS)],
@@ -81,13 +107,25 @@ def _write_parquet(path: Path, rows: Float32Array) -> None:
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1]),
         }
     )
+
+
+def _with_times(table: Any) -> Any:
+    """With times, be they null, a file is read row by row."""
+    import pyarrow as pa
+
+    return table.append_column("_expires_at", pa.nulls(len(table)))
+
+
+def _write_parquet(path: Path, table: Any) -> None:
+    from pyarrow import parquet
+
     parquet.write_table(table, path)
 
 
-def _ebr_load(running: Running, files: Path) -> None:
+def _ebr_load(running: Running, file: Path, collection: str, *options: str) -> None:
     """Its start and the reading of the file are part of it."""
-    command = [sys.executable, "-m", "engine.cli", "load", str(files / "rows.parquet"), "--collection", COLLECTION]
-    command += ["--vector", "vector", "--restart", "--target", running.client.target]
+    command = [sys.executable, "-m", "engine.cli", "load", str(file), "--collection", collection, *options]
+    command += ["--restart", "--target", running.client.target]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"ebr load ended with status {done.returncode}: {done.stderr[-2000:]}")

@@ -1,4 +1,4 @@
-"""The files of big-ann-benchmarks: dense vectors (u8bin, fbin), sparse matrices (spmat), and the truth (ibin pairs).
+"""The files of big-ann-benchmarks: dense vectors (written here), sparse matrices (spmat), and the truth (ibin pairs).
 
 Little-endian throughout. A reader refuses a file whose size does not fit its header.
 """
@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.ingest.vector_files import HEADER_BYTES, check_size, element_of
 from engine.types import Float32Array, Int64Array
-
-_ELEMENTS: dict[str, type[np.generic]] = {".u8bin": np.uint8, ".i8bin": np.int8, ".fbin": np.float32, ".ibin": np.int32}
-_HEADER_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +59,11 @@ def write_vectors(path: Path, vectors: npt.NDArray[Any]) -> None:
     Raises:
         ValueError: the vectors are of another type than the suffix says.
     """
-    if vectors.dtype != _element(path):
-        raise ValueError(f"{path.name} holds {np.dtype(_element(path)).name}, not {vectors.dtype.name}")
+    if vectors.dtype != element_of(path):
+        raise ValueError(f"{path.name} holds {np.dtype(element_of(path)).name}, not {vectors.dtype.name}")
     with path.open("wb") as out:
         np.asarray(vectors.shape, "<u4").tofile(out)
         np.ascontiguousarray(vectors).tofile(out)
-
-
-def read_vectors(path: Path) -> npt.NDArray[Any]:
-    """[n, d] of the suffix's element type, mapped from the file.
-
-    Raises:
-        ValueError: the file is of another size than its header says.
-    """
-    n, d = (int(one) for one in np.fromfile(path, "<u4", count=2))
-    element = np.dtype(_element(path))
-    _check_size(path, _HEADER_BYTES + n * d * element.itemsize)
-    return np.memmap(path, element, mode="r", offset=_HEADER_BYTES, shape=(n, d))
-
-
-def _element(path: Path) -> type[np.generic]:
-    if path.suffix not in _ELEMENTS:
-        raise ValueError(f"{path.name}: a file of vectors ends in one of {', '.join(_ELEMENTS)}")
-    return _ELEMENTS[path.suffix]
 
 
 def write_sparse(path: Path, matrix: SparseMatrix) -> None:
@@ -102,7 +82,7 @@ def read_sparse(path: Path) -> SparseMatrix:
     """
     with path.open("rb") as file:
         n_rows, n_columns, n_entries = (int(one) for one in np.fromfile(file, "<i8", count=3))
-        _check_size(path, 8 * (4 + n_rows) + 8 * n_entries)
+        check_size(path, 8 * (4 + n_rows) + 8 * n_entries)
         starts = np.fromfile(file, "<i8", count=n_rows + 1)
         columns = np.fromfile(file, "<i4", count=n_entries)
         values = np.fromfile(file, "<f4", count=n_entries)
@@ -127,14 +107,9 @@ def read_truth(path: Path) -> tuple[npt.NDArray[np.int32], Float32Array]:
         ValueError: the file is of another size than its header says.
     """
     n, k = (int(one) for one in np.fromfile(path, "<u4", count=2))
-    _check_size(path, _HEADER_BYTES + 8 * n * k)
+    check_size(path, HEADER_BYTES + 8 * n * k)
     with path.open("rb") as file:
-        file.seek(_HEADER_BYTES)
+        file.seek(HEADER_BYTES)
         rows = np.fromfile(file, "<i4", count=n * k).reshape(n, k)
         distances = np.fromfile(file, "<f4", count=n * k).reshape(n, k)
     return rows.astype(np.int32), distances.astype(np.float32)
-
-
-def _check_size(path: Path, wanted: int) -> None:
-    if path.stat().st_size != wanted:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, its header says {wanted}")

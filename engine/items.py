@@ -26,7 +26,7 @@ from engine.types import (
 
 ID_BYTES = 256
 _INT64 = range(-(2**63), 2**63)
-_TIMESTAMPS = range(-62_135_596_800_000_000, 253_402_300_800_000_000)
+TIMESTAMPS = range(-62_135_596_800_000_000, 253_402_300_800_000_000)
 """Microseconds of the years 1 to 9999, which is what a wire timestamp can say."""
 
 
@@ -96,7 +96,7 @@ def validate_attributes(given: Mapping[str, AttributeValue], schema: Schema, fie
 def _check_times(times: Times, field: str) -> None:
     for name in ("visible_from", "expires_at"):
         time = getattr(times, name)
-        if time is not None and (not isinstance(time, Timestamp) or time.micros not in _TIMESTAMPS):
+        if time is not None and (not isinstance(time, Timestamp) or time.micros not in TIMESTAMPS):
             raise InvalidArgument(f"{field}.{name}", f"{_shown(time)} is no time of the years 1 to 9999")
     begins, ends = times.visible_from, times.expires_at
     if begins is not None and ends is not None and begins.micros >= ends.micros:
@@ -196,7 +196,7 @@ def _float(value: object, field: str) -> AttributeValue | None:
 def _timestamp(value: object, field: str) -> AttributeValue | None:
     if not isinstance(value, Timestamp):
         return None
-    if value.micros not in _TIMESTAMPS:
+    if value.micros not in TIMESTAMPS:
         raise InvalidArgument(field, f"{value.micros} microseconds since 1970 is not in the years 1 to 9999")
     return value
 

@@ -20,8 +20,9 @@ from rich.rule import Rule
 from rich.text import Text
 
 from engine.cli import session
-from engine.cli.load import load_with_progress, make_loader, open_collection, wait_until_searchable
+from engine.cli.load import load_with_progress, open_collection, wait_until_searchable
 from engine.cli.load_state import LoadState
+from engine.cli.loaders import make_loader
 from engine.cli.search import run_search
 from engine.cli.server_child import ServerChild
 from engine.errors import ConfigError

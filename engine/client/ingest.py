@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from engine import convert
 from engine.client.connection import Connection
 from engine.client.results import DeleteResult, UpdateResult, UpsertResult, refusal, upsert_result
+from engine.convert_columns import item_columns_to
+from engine.item_columns import ItemColumns
 from engine.types import Filter, Item, ItemId, ItemUpdate, StoredItem, Visibility
 from engine.v1 import ingest_pb2
 
@@ -47,6 +49,28 @@ class IngestCalls(Connection):
         requests = (_upsert_request(collection, items, visibility, bulk, "") for items in batches)
         for reply in self._stream(self._ingest.UpsertStream, requests, timeout_s):
             yield upsert_result(reply)
+
+    def upsert_columns(
+        self,
+        collection: str,
+        batches: Iterable[ItemColumns],
+        *,
+        visibility: Visibility = Visibility.COMMITTED,
+        timeout_s: float | None = None,
+    ) -> Iterator[UpsertResult]:
+        """Write batch after batch of items that have a vector and no text, acknowledged in order: many times as fast as
+        ``upsert_stream``. No deadline unless one is given.
+        """
+
+        def requests() -> Iterator[ingest_pb2.UpsertColumnsRequest]:
+            for columns in batches:
+                request = item_columns_to(columns)
+                request.collection, request.visibility = collection, _VISIBILITIES[visibility]
+                yield request
+
+        for reply in self._stream(self._ingest.UpsertColumns, requests(), timeout_s):
+            errors = tuple(refusal(one) for one in reply.errors)
+            yield UpsertResult(reply.sequence, reply.accepted, errors, 0, 0, 0)
 
     def update(
         self,

@@ -18,6 +18,7 @@ from pyroaring import BitMap
 from engine.index.growing import GrowingArray, GrowingMask, empty_mask
 from engine.index.postings import Postings
 from engine.index.regions import Region, union
+from engine.item_columns import ValueColumn
 from engine.types import AttributeType, AttributeValue, GeoPoint, Timestamp
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, IntSet, Inverse, Near, RowTest
 
@@ -42,6 +43,8 @@ class Column(Protocol):
     def memory_bytes(self) -> int: ...
 
     def append(self, values: Sequence[Value]) -> None: ...
+
+    def append_column(self, column: ValueColumn) -> None: ...
 
     def append_nulls(self, count: int) -> None: ...
 
@@ -111,6 +114,9 @@ class KeywordColumn:
             self._postings.add(word, rows)
         self.present.append([bool(words) for words in keywords])
 
+    def append_column(self, column: ValueColumn) -> None:
+        self.append(column.as_values())
+
     def append_nulls(self, count: int) -> None:
         self.present.append_unset(count)
 
@@ -152,6 +158,10 @@ class BoolColumn:
         self.true.append([value is True for value in values])
         self.present.append([value is not None for value in values])
 
+    def append_column(self, column: ValueColumn) -> None:
+        self.true.append(column.values & column.present)
+        self.present.append(column.present)
+
     def append_nulls(self, count: int) -> None:
         self.true.append_unset(count)
         self.present.append_unset(count)
@@ -189,6 +199,10 @@ class NumberColumn:
         numbers = [_number(value) for value in values]
         self._numbers.append(np.array(numbers, self.values.dtype), len(values))
         self.present.append([value is not None for value in values])
+
+    def append_column(self, column: ValueColumn) -> None:
+        self._numbers.append(np.where(column.present, column.values, 0), len(column.present))
+        self.present.append(column.present)
 
     def append_nulls(self, count: int) -> None:
         self._numbers.append(0, count)
@@ -242,6 +256,9 @@ class GeoColumn:
         for axis, numbers in zip(self._axes, _unit_vectors(points), strict=True):
             axis.append(numbers, len(values))
         self.present.append([value is not None for value in values])
+
+    def append_column(self, column: ValueColumn) -> None:
+        self.append(column.as_values())
 
     def append_nulls(self, count: int) -> None:
         for axis in self._axes:

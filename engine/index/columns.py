@@ -18,6 +18,7 @@ from engine.index.column_types import BoolColumn, Column, NumberColumn, new_colu
 from engine.index.growing import flags_of, has_rows
 from engine.index.lexical import LexicalIndex
 from engine.index.regions import SEGMENT_ROWS, Listed, Region, Span, segments_of
+from engine.item_columns import ValueColumn
 from engine.types import AttributeSpec, AttributeType, AttributeValue, Int64Array
 
 _SAMPLE_ROWS = 4096
@@ -73,6 +74,16 @@ class Columns:
         for name, column in self.by_name():
             column.append([row.get(name) for row in rows])
         self.n_rows += len(rows)
+
+    def append_columns(self, attributes: Mapping[str, ValueColumn], count: int) -> None:
+        """Append ``count`` rows of which the attributes are told column by column."""
+        for name, column in self.by_name():
+            told = attributes.get(name)
+            if told is None:
+                column.append_nulls(count)
+            else:
+                column.append_column(told)
+        self.n_rows += count
 
     def append_dead(self, count: int) -> None:
         """Append rows that were never written, all null."""

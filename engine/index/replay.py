@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from engine.errors import CorruptData
-from engine.index.version_index import LiveRow, VersionIndex
+from engine.index.changes import LiveRow
+from engine.index.version_index import VersionIndex
 from engine.types import ItemId
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.backend.protocol import Backend, IvfPqIndex, Vectors
 from engine.dtypes import StoredArray, to_float32
+from engine.index.changes import Change, LiveRow
 from engine.index.coarse import Coarse
 from engine.index.columns import Columns
 from engine.index.costs import Costs
@@ -26,34 +27,12 @@ from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
 from engine.index.rows import Rows
 from engine.index.tuning import Tuning
-from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, Times, VersionInfo
+from engine.item_columns import ColumnsChange
+from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
 
 FOLD_SECONDS = 0.002
 _RECOVERED_ITEMS = 4096
 """Appended at a time: enough that what is done once for all of them does not show."""
-
-
-class Change(Protocol):
-    """What ``apply`` reads of a committed change; the store makes them."""
-
-    @property
-    def sequence(self) -> int: ...
-    @property
-    def id(self) -> ItemId: ...
-    @property
-    def first_row(self) -> int: ...
-    @property
-    def n_rows(self) -> int: ...
-    @property
-    def dead_n_rows(self) -> int: ...
-    @property
-    def attributes(self) -> Mapping[str, AttributeValue]: ...
-    @property
-    def in_place(self) -> bool: ...
-    @property
-    def times(self) -> Times: ...
-    @property
-    def text(self) -> Mapping[str, str]: ...
 
 
 class Segments(Protocol):
@@ -203,18 +182,30 @@ class VersionIndex:
             n_rows=self.rows.n_rows,
         )
 
-    def analyse(self, changes: Sequence[Change]) -> AnalysedTexts | None:
+    def analyse(self, changes: Sequence[Change | ColumnsChange]) -> AnalysedTexts | None:
         """What ``apply`` is to append for the texts of changes, None without fields that are searched by terms.
 
         Takes longer than all else of a change: for the thread that commits, or for any other but the search lane's.
         """
         if self.lexical is None:
             return None
-        written = [change for change in changes if change.n_rows and not change.in_place]
-        rows = [change.first_row for change in written], [change.n_rows for change in written]
-        return self.lexical.analyse(*rows, [change.text for change in written])
+        first_rows: list[int] = []
+        n_rows: list[int] = []
+        texts: list[Mapping[str, str]] = []
+        for change in changes:
+            if isinstance(change, ColumnsChange):
+                first_rows += range(change.first_row, change.first_row + change.n_rows)
+                n_rows += [1] * change.n_rows
+                texts += [{}] * change.n_rows
+            elif change.n_rows and not change.in_place:
+                first_rows.append(change.first_row)
+                n_rows.append(change.n_rows)
+                texts.append(change.text)
+        return self.lexical.analyse(first_rows, n_rows, texts)
 
-    def apply(self, changes: Sequence[Change], *, sequence: int, analysed: AnalysedTexts | None = None) -> None:
+    def apply(
+        self, changes: Sequence[Change | ColumnsChange], *, sequence: int, analysed: AnalysedTexts | None = None
+    ) -> None:
         """Make committed changes visible, all at once; those of an earlier sequence number are passed over.
 
         ``analysed``: what ``analyse`` makes of these changes; made here where it is not given.
@@ -227,9 +218,13 @@ class VersionIndex:
             self.lexical.add(analysed)
         self.sequence = max(self.sequence, sequence)
 
-    def _apply(self, changes: Sequence[Change]) -> None:
+    def _apply(self, changes: Sequence[Change | ColumnsChange]) -> None:
         written: dict[ItemId, Change] = {}
         for change in changes:
+            if isinstance(change, ColumnsChange):
+                self._append(written)
+                self._append_columnar(change)
+                continue
             if change.in_place or change.id in written:
                 self._append(written)
             if change.in_place:
@@ -335,6 +330,14 @@ class VersionIndex:
                 self.rows.put_times(change.first_row, change.n_rows, change.times)
         written.clear()
 
+    def _append_columnar(self, change: ColumnsChange) -> None:
+        n = change.n_rows
+        first_rows = np.arange(change.first_row, change.first_row + n, dtype=np.int64)
+        born = np.arange(change.first_sequence, change.first_sequence + n, dtype=np.int64)
+        self.rows.add_many(change.ids, first_rows, np.ones(n, np.int64), born=born)
+        self.columns.append_dead(change.first_row - self.columns.n_rows)
+        self.columns.append_columns(change.attributes, n)
+
     def _append_items(self, items: Sequence[LiveRow | Change]) -> None:
         first_rows = np.array([item.first_row for item in items], np.int64)
         n_rows = np.array([item.n_rows for item in items], np.int64)
@@ -361,20 +364,3 @@ class VersionIndex:
         if appended:
             self.columns.append(appended)
             appended.clear()
-
-
-class LiveRow(Protocol):
-    """What recovery reads of an item's rows."""
-
-    @property
-    def sequence(self) -> int: ...
-    @property
-    def id(self) -> ItemId: ...
-    @property
-    def first_row(self) -> int: ...
-    @property
-    def n_rows(self) -> int: ...
-    @property
-    def attributes(self) -> Mapping[str, AttributeValue]: ...
-    @property
-    def text(self) -> Mapping[str, str]: ...

@@ -186,14 +186,14 @@ class _Parquet:
             with parquet.ParquetFile(self._path) as opened:
                 self._n_rows = opened.metadata.num_rows
                 for batch in opened.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-                    for fields in _to_microseconds(batch).to_pylist():
+                    for fields in to_microseconds(batch).to_pylist():
                         self._place += 1
                         yield Record(self._place, fields)
         except (pa.ArrowException, OSError) as error:
             raise InvalidArgument("file", f"cannot read {self._path.name}: {error}") from error
 
 
-def _to_microseconds(batch: Any) -> Any:  # pyarrow has no annotations
+def to_microseconds(batch: Any) -> Any:  # pyarrow has no annotations
     """The RecordBatch with nanosecond timestamps, which Python cannot hold, cut to microseconds."""
     import pyarrow as pa
 

@@ -13,6 +13,9 @@ from engine.types import Float32Array, Item, Schema
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
+_VECTOR = b"vector\0"
+_LENGTH_BYTES = 8
+
 
 def texts_of(item: Item, schema: Schema) -> list[str]:
     """The texts to encode, in the fields' order: one when fields are joined, one for each non-empty field else."""
@@ -39,7 +42,7 @@ def text_hash(item: Item, schema: Schema) -> bytes:
     """
     digest = hashlib.sha256()
     if item.vector is not None:
-        digest.update(b"vector\0" + np.ascontiguousarray(item.vector, np.float32).tobytes())
+        digest.update(_VECTOR + np.ascontiguousarray(item.vector, np.float32).tobytes())
     else:
         digest.update(weights_of(item, schema).tobytes())
         _add_texts(digest, texts_of(item, schema))
@@ -50,7 +53,14 @@ def text_hash(item: Item, schema: Schema) -> bytes:
 def _add_texts(digest: Hash, texts: Iterable[str]) -> None:
     for text in texts:
         encoded = text.encode()
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        digest.update(len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded)
+
+
+def vector_hashes(vectors: Float32Array, schema: Schema) -> list[bytes]:
+    """What ``text_hash`` gives for items with these vectors, float32 [n, d], one each, and no text."""
+    no_texts = bytes(_LENGTH_BYTES * len(schema.analysed_fields))
+    sha256 = hashlib.sha256
+    return [sha256(_VECTOR + one.tobytes() + no_texts).digest() for one in np.ascontiguousarray(vectors, np.float32)]
 
 
 def normalised(vectors: Float32Array) -> Float32Array:

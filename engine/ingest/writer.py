@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from engine.errors import EngineError, InvalidArgument, ItemNotFound, SequenceMismatch
+from engine.ingest.columns import PreparedColumns
 from engine.ingest.replies import Refusal, Written, decode_reply, encode_reply
 from engine.ingest.texts import normalised, text_hash, texts_of, weights_of
 from engine.items import validate_update
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Lane
 from engine.models.protocol import Encoder
-from engine.store import CollectionStore, Conflict, DeleteOp, UpdateOp, UpsertOp, WriteOutcome, WriteRequest
+from engine.store import Change, CollectionStore, Conflict, DeleteOp, UpdateOp, UpsertOp, WriteOutcome, WriteRequest
 from engine.types import Float32Array, Item, ItemId, ItemUpdate, Priority, Schema, Visibility
 
 
@@ -91,6 +92,23 @@ class Writer:
         drafts = [draft for draft in drafts if draft.place not in refused]
         written.unchanged_texts = sum(draft.vectors is None for draft in drafts)
         return await self._commit_drafts(drafts, written, visibility, request_id, priority, deadline)
+
+    async def upsert_columns(
+        self,
+        prepared: PreparedColumns,
+        *,
+        visibility: Visibility,
+        request_id: str = "",
+        deadline: float | None = None,
+    ) -> Written:
+        """Write items whole that need no encoder; calls reach the store in the order they were made."""
+        written = Written(accepted=len(prepared.columns.items), refusals=[*prepared.refusals])
+        durable, reply = visibility >= Visibility.DURABLE, encode_reply(written) if request_id else b""
+        outcome = await self._commit(WriteRequest((), durable, request_id, reply, prepared.columns), deadline)
+        if outcome.replayed:
+            return _replayed(outcome, ())
+        written.sequence = outcome.sequence
+        return written
 
     async def update(
         self,
@@ -247,13 +265,13 @@ class Writer:
             refused = {refusal.index for refusal in written.refusals}
             ids = {draft.item.id for draft in stale}
             again = drafts if request_id else [draft for draft in drafts if draft.item.id in ids]
-            _expect(again, {change.id: change.sequence for change in outcome.changes})
+            _expect(again, {change.id: change.sequence for change in outcome.changes if isinstance(change, Change)})
             drafts = [draft for draft in again if draft.place not in refused]
 
     async def _commit(self, request: WriteRequest, deadline: float | None) -> WriteOutcome:
         """In the commit lane; a caller that leaves before its group forms writes nothing."""
         done = await self._commit_lane.submit(
-            Commit(self, request), group=id(self.store), cost=max(1, len(request.ops)), deadline=deadline
+            Commit(self, request), group=id(self.store), cost=max(1, request.n_items), deadline=deadline
         )
         return done.result
 

@@ -19,8 +19,10 @@ from engine.errors import CollectionNotFound, DeadlineExceeded, EngineError, Lim
 from engine.index.filters import compile_filter
 from engine.index.query_log import query_log_path
 from engine.index.version_index import VersionIndex
+from engine.ingest.columns import PreparedColumns, prepare_columns
 from engine.ingest.replies import Written
 from engine.ingest.writer import CommitLane, Writer
+from engine.item_columns import ItemColumns
 from engine.items import validate_id, validate_item, validate_request_id
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
@@ -189,6 +191,34 @@ class Collection:
                 items, visibility=visibility, request_id=request_id, priority=priority, deadline=deadline
             )
         self.truncated_items += written.truncated_items
+        if visibility is Visibility.SEARCHABLE:
+            await self.visible(written.sequence, deadline)
+        return written
+
+    async def prepare_columns(self, items: ItemColumns) -> PreparedColumns:
+        """Items as columns made ready for ``upsert_columns``, in a thread.
+
+        Raises:
+            InvalidArgument: what is wrong with all of them.
+        """
+        if len(items) > self.limits.upsert_items:
+            raise LimitExceeded("ids", value=len(items), limit=self.limits.upsert_items, unit="items a request")
+        return await asyncio.to_thread(prepare_columns, items, self.schema, self.version.dimension, self.limits)
+
+    async def upsert_columns(
+        self,
+        prepared: PreparedColumns,
+        *,
+        visibility: Visibility,
+        request_id: str = "",
+        deadline: float | None = None,
+    ) -> Written:
+        """See ``Writer.upsert_columns``."""
+        validate_request_id(request_id)
+        with self._while_served():
+            written = await self._writer.upsert_columns(
+                prepared, visibility=visibility, request_id=request_id, deadline=deadline
+            )
         if visibility is Visibility.SEARCHABLE:
             await self.visible(written.sequence, deadline)
         return written

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from engine.index.build import BuildJob, start_renumbering, write_numbers
 from engine.index.ivfpq import index_path
 from engine.index.lexical import LexicalIndex, renumbered
 from engine.index.version_index import Lists, VersionIndex
+from engine.item_columns import ColumnsChange
 from engine.pipeline.operations import Report, follow
 from engine.pipeline.row_images import keep_needed_changes
 from engine.pipeline.snapshots import in_thread
@@ -215,7 +217,9 @@ async def _caught_up(collection: Collection, compaction: Compaction, new: Versio
             await _applied(collection, new, changes[first : first + _APPLIED_CHANGES], sequence)
 
 
-async def _applied(collection: Collection, new: VersionIndex, changes: list[Change], sequence: int) -> None:
+async def _applied(
+    collection: Collection, new: VersionIndex, changes: Sequence[Change | ColumnsChange], sequence: int
+) -> None:
     analysed = await collection.lanes.commit.call(lambda: new.analyse(changes))
     await collection.lanes.search.call(lambda: new.apply(changes, sequence=sequence, analysed=analysed))
 

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Mapping
 import numpy as np
 
 from engine import convert
+from engine.convert_columns import item_columns_from
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
+from engine.ingest.columns import PreparedColumns
 from engine.ingest.replies import Refusal, Written
 from engine.items import validate_id
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
-from engine.rpc.methods import Call
+from engine.rpc.methods import Call, in_order
 from engine.rpc.status import status_of
 from engine.telemetry.metrics import Metrics
 from engine.types import Filter, Item, ItemId, ItemUpdate, Priority, StoredItem, Visibility
@@ -24,6 +26,9 @@ from engine.v1 import common_pb2, ingest_pb2
 
 _STREAMED_AT_ONCE = 64
 """Requests of one stream that may be under way."""
+
+_COLUMNS_AHEAD = 3
+"""Requests of columns of one stream that may wait for those before them: each has thousands of items."""
 
 _DEFAULT_PAGE = 100
 _PRIORITIES: Mapping[int, Priority] = {
@@ -99,6 +104,20 @@ class IngestServicer:
                     # Nobody is told any more.
                     left.add_done_callback(lambda task: task.cancelled() or task.exception())
 
+    async def upsert_columns(
+        self, requests: AsyncIterator[ingest_pb2.UpsertColumnsRequest], call: Call
+    ) -> AsyncIterator[ingest_pb2.UpsertColumnsResponse]:
+        """One request is made ready while those before it are committed."""
+
+        async def under_way() -> AsyncIterator[asyncio.Task[ingest_pb2.UpsertColumnsResponse]]:
+            async for request in requests:
+                collection = self._engine.collection(request.collection)
+                prepared = await collection.prepare_columns(item_columns_from(request))
+                yield asyncio.create_task(_upsert_columns(collection, request, prepared, call))
+
+        async for reply in in_order(under_way(), ahead=_COLUMNS_AHEAD):
+            yield reply
+
     async def update(self, request: ingest_pb2.UpdateRequest, call: Call) -> ingest_pb2.UpdateResponse:
         written = await self._engine.collection(request.collection).update(
             [_update(message, place) for place, message in enumerate(request.updates)],
@@ -164,6 +183,23 @@ class IngestServicer:
         page, last = await collection.scroll(after, tree=_filter(request), limit=size, vectors=request.vectors)
         token = "" if last is None else _page_token(last)
         return ingest_pb2.ScrollResponse(items=[_stored(item, collection) for item in page], next_page_token=token)
+
+
+async def _upsert_columns(
+    collection: Collection, request: ingest_pb2.UpsertColumnsRequest, prepared: PreparedColumns, call: Call
+) -> ingest_pb2.UpsertColumnsResponse:
+    written = await collection.upsert_columns(
+        prepared,
+        visibility=_visibility(request.visibility),
+        request_id=request.request_id,
+        deadline=call.deadline,
+    )
+    return ingest_pb2.UpsertColumnsResponse(
+        sequence=written.sequence,
+        accepted=written.accepted,
+        errors=[_item_error(refusal) for refusal in written.refusals],
+        request_id=request.request_id,
+    )
 
 
 def _item(message: common_pb2.Item, place: int) -> Item | Refusal:

@@ -166,3 +166,5 @@ async def in_order(tasks: AsyncIterator[asyncio.Task[Any]], *, ahead: int) -> As
         while not queue.empty():
             if (task := queue.get_nowait()) is not None:
                 task.cancel()
+                # Nobody is told any more.
+                task.add_done_callback(lambda left: left.cancelled() or left.exception())

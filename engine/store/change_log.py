@@ -31,7 +31,7 @@ class ChangeLog:
 
     def write(self, entries: Sequence[tuple[int, ChangeKind, StoredId]], *, sequence: int) -> None:
         """Within a transaction; ``sequence``: of the last entry."""
-        self._connection.executemany(schema_sql.WRITE_CHANGE, entries)
+        schema_sql.insert_many(self._connection, schema_sql.WRITE_CHANGE, entries)
         needed_after = self.needed_after
         last = sequence - self._kept if needed_after is None else min(sequence - self._kept, needed_after)
         (first,) = self._connection.execute(schema_sql.READ_FIRST_CHANGE).fetchone()

@@ -28,7 +28,7 @@ from engine.types import (
 StoredId: TypeAlias = int | str
 """An id as a column holds it: a uint64 less 2**63, so that signed order is unsigned order, or the string itself."""
 
-_UINT64_SHIFT = 1 << 63
+UINT64_SHIFT = 1 << 63
 _UINT64_END = 1 << 64
 
 _TERM_OF: dict[str, type[Feature | Decay | Overlap]] = {"feature": Feature, "decay": Decay, "overlap": Overlap}
@@ -60,12 +60,12 @@ def to_stored_id(item_id: ItemId, id_type: IdType) -> StoredId:
     if id_type == "string" and isinstance(item_id, str):
         return item_id
     if id_type == "uint64" and type(item_id) is int and 0 <= item_id < _UINT64_END:
-        return item_id - _UINT64_SHIFT
+        return item_id - UINT64_SHIFT
     raise InvalidArgument("id", f"{item_id!r} is not a {id_type} id", value=item_id)
 
 
 def from_stored_id(stored_id: StoredId) -> ItemId:
-    return stored_id + _UINT64_SHIFT if isinstance(stored_id, int) else stored_id
+    return stored_id + UINT64_SHIFT if isinstance(stored_id, int) else stored_id
 
 
 class ItemCodec:

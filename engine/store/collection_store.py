@@ -17,15 +17,16 @@ import numpy as np
 from engine.backend.protocol import SEGMENT_ROWS
 from engine.dtypes import to_float32
 from engine.errors import CorruptData, InvalidArgument, VersionNotFound
+from engine.item_columns import ColumnsChange
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_schema, encode_version
 from engine.store.compaction import CommittedGroup, Compaction
 from engine.store.faults import open_faults, write_faults
 from engine.store.folders import DATABASE_NAME, made_aside, sync_folder, withdraw
-from engine.store.planning import Counters
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments
 from engine.store.snapshots import Moment
+from engine.store.standing import Counters
 from engine.store.writes import Change, LiveRow, LoggedChange, WriteOutcome, WriteRequest
 from engine.store.writing import StoreLimits, StoreWriter, row_numbers
 from engine.types import AttributeSpec, ItemId, Schema, StoredItem, Times, VersionInfo
@@ -206,7 +207,7 @@ class CollectionStore:
             self._compaction = self._writer.begin_compaction(segments)
         return self._compaction
 
-    def finish_compaction(self) -> list[Change]:
+    def finish_compaction(self) -> list[Change | ColumnsChange]:
         """Do the last groups again and switch, all in one; what they changed, in terms of the new rows.
 
         Writes plan over the new rows from now on. What lies in the old folder is the caller's to remove, with
@@ -219,7 +220,7 @@ class CollectionStore:
         assert compaction is not None
         version = _next_generation(self._version)
         with write_faults("switching to compacted rows"):
-            changes: list[Change] = []
+            changes: list[Change | ColumnsChange] = []
             while compaction.is_behind:
                 changes += compaction.catch_up()
             with self._rows_stay:

@@ -5,6 +5,7 @@ Live rows keep their order. Writes go on meanwhile: what a committed group did i
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engine.item_columns import ColumnsChange
 from engine.store import schema_sql
 from engine.store.faults import write_faults
-from engine.store.planning import RowRange
 from engine.store.segments import VectorSegments
 from engine.store.writes import Change
 from engine.types import Int64Array
@@ -25,10 +26,12 @@ _STAGED_ITEMS = 1024
 
 @dataclass(frozen=True, slots=True)
 class CommittedGroup:
-    """Its changes in their order; as it left them, the items whose rows are others, and the keys that are gone."""
+    """Its changes in their order; as it left them, the items whose rows are others (key, first row, rows), and the keys
+    that are gone.
+    """
 
-    changes: Sequence[Change]
-    moved: Sequence[tuple[int, RowRange]]
+    changes: Sequence[Change | ColumnsChange]
+    moved: Sequence[tuple[int, int, int]]
     deleted: Sequence[int]
 
 
@@ -89,7 +92,7 @@ class Compaction:
         parameters = [self._version, self._staged_key, _STAGED_ITEMS]
         with write_faults("staging live rows"):
             found = self._connection.execute(schema_sql.READ_EMBEDDINGS_AFTER, parameters).fetchall()
-            self._write([(key, RowRange(first, n)) for key, first, n in found], ())
+            self._write(found, ())
         self._staged_key = found[-1][0] if found else None
         return self._staged_key is not None
 
@@ -102,7 +105,7 @@ class Compaction:
         """Whether groups wait to be done again."""
         return bool(self._groups)
 
-    def catch_up(self) -> list[Change]:
+    def catch_up(self) -> list[Change | ColumnsChange]:
         """Do the next group again; what it changed, in terms of the new rows, but for what the live rows had in them.
 
         Raises:
@@ -114,18 +117,26 @@ class Compaction:
             self._write(group.moved, group.deleted)
         return changes
 
-    def _again(self, change: Change) -> Change:
+    def _again(self, change: Change | ColumnsChange) -> Change | ColumnsChange:
+        if isinstance(change, ColumnsChange):
+            first = self._append(change.first_row, change.n_rows)
+            self._moved.update(zip(range(change.first_row, change.first_row + change.n_rows), itertools.count(first)))
+            return replace(change, first_row=first)
         if not change.n_rows:
             return change
         if change.in_place:
-            first = self._place_of(change.first_row)
-            assert first is not None
-            return replace(change, first_row=first)
-        first = self._moved[change.first_row] = self.n_rows
-        rows = np.arange(change.first_row, change.first_row + change.n_rows)
-        self.segments.write(first, self._old.take(rows))
-        self.n_rows += change.n_rows
+            place = self._place_of(change.first_row)
+            assert place is not None
+            return replace(change, first_row=place)
+        first = self._moved[change.first_row] = self._append(change.first_row, change.n_rows)
         return replace(change, first_row=first)
+
+    def _append(self, first_row: int, n_rows: int) -> int:
+        """Copy rows to the end; the first of the copies."""
+        first = self.n_rows
+        self.segments.write(first, self._old.take(np.arange(first_row, first_row + n_rows)))
+        self.n_rows += n_rows
+        return first
 
     def _place_of(self, first_row: int) -> int | None:
         """Where an item's rows lie now, by its first row; None for rows that died before and were not copied."""
@@ -134,11 +145,11 @@ class Compaction:
             return place
         return self._moved.get(first_row)
 
-    def _write(self, moved: Sequence[tuple[int, RowRange]], deleted: Sequence[int]) -> None:
+    def _write(self, moved: Sequence[tuple[int, int, int]], deleted: Sequence[int]) -> None:
         placed = [
-            (self._version, key, place, rows.n_rows)
-            for key, rows in moved
-            if (place := self._place_of(rows.first_row)) is not None
+            (self._version, key, place, n_rows)
+            for key, first_row, n_rows in moved
+            if (place := self._place_of(first_row)) is not None
         ]
         with schema_sql.transaction(self._connection):
             self._connection.executemany(schema_sql.WRITE_STAGED, placed)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from engine.errors import InvalidArgument
+from engine.item_columns import ColumnsChange
 from engine.store.codec import ItemCodec, StoredId, encode_times, to_stored_id
+from engine.store.column_codec import encode_columns, to_stored_ids
+from engine.store.column_planning import EMPTY_TEXT, FreshItems, alike_runs
+from engine.store.standing import Counters, ItemContent, ItemWrite, RowRange, Standing
 from engine.store.writes import (
     NO_TEXT,
     Change,
@@ -15,70 +19,20 @@ from engine.store.writes import (
     Conflict,
     DeleteOp,
     UpdateOp,
+    UpsertColumns,
     UpsertOp,
     WriteOp,
     WriteOutcome,
     WriteRequest,
 )
-from engine.types import ALWAYS, AttributeValue, Float32Array, ItemId, ItemUpdate, Times
-
-
-@dataclass(frozen=True, slots=True)
-class RowRange:
-    first_row: int
-    n_rows: int
-
+from engine.types import Float32Array, ItemUpdate, Times
 
 VectorSource: TypeAlias = Float32Array | RowRange
 """Where new rows come from: vectors [m, d] to be stored, or stored rows to be copied."""
 
 _NO_ROWS = RowRange(0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """An item as it stands at some moment of the group: its key, encoded attributes and rows."""
-
-    key: int
-    sequence: int
-    text_hash: bytes
-    attributes: str
-    rows: RowRange
-    times: Times = ALWAYS
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What a commit moves on: the last sequence given, live items, and the next free item key and row."""
-
-    sequence: int
-    item_count: int
-    next_key: int
-    next_row: int
-
-
-@dataclass(frozen=True, slots=True)
-class ItemWrite:
-    """A row of ``items`` as the group leaves it; ``text`` None where it stays as it is stored."""
-
-    sequence: int
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ItemContent:
-    """What an item is to be, but for its rows; ``encoded_text`` None where it stays as it is stored.
-
-    ``text``: by field, where the schema has fields that are searched by terms.
-    """
-
-    id: ItemId
-    text_hash: bytes
-    attributes: Mapping[str, AttributeValue]
-    encoded: str
-    encoded_text: str | None
-    times: Times
-    text: Mapping[str, str]
+_SHORT_RUN = 32
+"""New items in a row, up to which each is planned by itself: what is done once for a run would take longer."""
 
 
 class GroupPlan:
@@ -107,13 +61,14 @@ class GroupPlan:
         self._texts = texts
         self._source_of: dict[int, VectorSource] = {}
         self._writes: dict[StoredId, ItemWrite] = {}
+        self._fresh: list[FreshItems] = []
         self._sequence = counters.sequence
         self._item_count = counters.item_count
         self._next_key = counters.next_key
         self._next_row = counters.next_row
         self.first_row = counters.next_row
         self.sources: list[VectorSource] = []
-        self.log: list[tuple[int, ChangeKind, StoredId]] = []
+        self._log_entries: list[tuple[int, ChangeKind, StoredId]] = []
         self.new_requests: list[tuple[str, WriteOutcome]] = []
 
     @property
@@ -123,7 +78,13 @@ class GroupPlan:
 
     @property
     def is_empty(self) -> bool:
-        return not self.log and not self.new_requests
+        return not self._log_entries and not self._fresh and not self.new_requests
+
+    def log_rows(self) -> Iterator[tuple[int, ChangeKind, StoredId]]:
+        """Entries of the change log."""
+        yield from self._log_entries
+        for run in self._fresh:
+            yield from run.log_rows()
 
     def item_rows(self) -> Iterator[tuple[int, StoredId, int, bytes, str, str, int | None, int | None]]:
         """Rows of ``items`` to be written: key, id, sequence, text hash, attributes, text, times."""
@@ -133,6 +94,8 @@ class GroupPlan:
             if write.text is not None:
                 content = (item.text_hash, item.attributes, write.text, *encode_times(item.times))
                 yield item.key, stored_id, write.sequence, *content
+        for run in self._fresh:
+            yield from run.item_rows()
 
     def updated_rows(self) -> Iterator[tuple[int, str, int | None, int | None, int]]:
         """Rows of ``items`` whose text stays: sequence, attributes, times, key."""
@@ -142,12 +105,14 @@ class GroupPlan:
             if write.text is None:
                 yield write.sequence, item.attributes, *encode_times(item.times), item.key
 
-    def moved_items(self) -> Iterator[tuple[int, RowRange]]:
-        """Keys of the items whose rows are others than before, and those rows."""
+    def moved_items(self) -> Iterator[tuple[int, int, int]]:
+        """Keys of the items whose rows are others than before, and of those rows the first and how many they are."""
         for stored_id in self._writes:
             item, before = self._standing[stored_id], self._stored.get(stored_id)
             if item is not None and (before is None or before.rows != item.rows):
-                yield item.key, item.rows
+                yield item.key, item.rows.first_row, item.rows.n_rows
+        for run in self._fresh:
+            yield from run.moved_items()
 
     def deleted_keys(self) -> list[int]:
         return [item.key for stored_id, item in self._stored.items() if self._standing[stored_id] is None]
@@ -168,7 +133,7 @@ class GroupPlan:
         return outcome
 
     def _apply(self, request: WriteRequest) -> WriteOutcome:
-        changes: list[Change] = []
+        changes: list[Change | ColumnsChange] = []
         stale: list[int] = []
         conflicts: list[Conflict] = []
         for index, op in enumerate(request.ops):
@@ -181,6 +146,8 @@ class GroupPlan:
                 changes.append(change)
             elif isinstance(op, UpsertOp):
                 stale.append(index)
+        if request.columns is not None:
+            changes += self._upsert_columns(request.columns)
         deleted = sum(not change.n_rows for change in changes)
         return WriteOutcome(self._sequence, changes, tuple(stale), tuple(conflicts), deleted, reply=request.reply)
 
@@ -192,7 +159,7 @@ class GroupPlan:
     def _conflict(self, index: int, op: WriteOp) -> Conflict | None:
         if isinstance(op, DeleteOp):
             return None
-        old = self._standing.get(to_stored_id(op.id, self._codec.id_type))
+        old = self._find(to_stored_id(op.id, self._codec.id_type))
         found = 0 if old is None else old.sequence
         is_other = op.if_sequence is not None and op.if_sequence != found
         is_missing = isinstance(op, UpdateOp) and not found
@@ -202,7 +169,7 @@ class GroupPlan:
         """The one place that says what an upsert does; None where its vectors are neither given nor stored."""
         stored_id = to_stored_id(op.item.id, self._codec.id_type)
         attributes = self._codec.encode_attributes(op.item.attributes)
-        old = self._standing.get(stored_id)
+        old = self._find(stored_id)
         encoded_text = self._codec.encode_text(op.item.text)
         text = op.item.text if self._codec.has_terms else NO_TEXT
         content = ItemContent(op.id, op.text_hash, op.item.attributes, attributes, encoded_text, op.item.times, text)
@@ -212,9 +179,58 @@ class GroupPlan:
             return None
         return self._write(stored_id, content, self._rows_under(old, attributes))
 
+    def _upsert_columns(self, columns: UpsertColumns) -> Iterator[Change | ColumnsChange]:
+        """What ``_upsert`` would do with one after the other: new items many at a time, those that are there by it."""
+        stored_ids = to_stored_ids(columns.items.ids)
+        for first, end, are_known in alike_runs(self._are_known(stored_ids)):
+            if not are_known and end - first > _SHORT_RUN:
+                yield self._add_fresh(columns.take(slice(first, end)), stored_ids[first:end])
+                continue
+            for place in range(first, end):
+                change = self._upsert(columns.op(place))
+                assert change is not None
+                yield change
+
+    def _are_known(self, stored_ids: Sequence[StoredId]) -> list[bool]:
+        """Which of them are there, or came before among these."""
+        if not self._standing and not self._fresh and len(set(stored_ids)) == len(stored_ids):
+            return [False] * len(stored_ids)
+        met: set[StoredId] = set()
+        known = []
+        for stored_id in stored_ids:
+            known.append(stored_id in met or self._is_there(stored_id))
+            met.add(stored_id)
+        return known
+
+    def _is_there(self, stored_id: StoredId) -> bool:
+        """Stored, or named by the group before, be it to delete it."""
+        return stored_id in self._standing or any(stored_id in run for run in self._fresh)
+
+    def _add_fresh(self, columns: UpsertColumns, stored_ids: Sequence[StoredId]) -> ColumnsChange:
+        n = len(stored_ids)
+        encoded = encode_columns(columns.items.attributes, self._codec.schema, n)
+        rows = self._new_rows(self._checked(columns.vectors))
+        run = FreshItems(columns, stored_ids, encoded, self._next_key, self._sequence + 1, rows.first_row)
+        self._fresh.append(run)
+        self._next_key += n
+        self._sequence += n
+        self._item_count += n
+        return run.change()
+
+    def _find(self, stored_id: StoredId) -> Standing | None:
+        """How the item stands now; one of a fresh run is planned by itself from now on."""
+        if stored_id not in self._standing:
+            for run in self._fresh:
+                if stored_id in run:
+                    standing, vector = run.let_go(stored_id)
+                    self._standing[stored_id] = standing
+                    self._writes[stored_id] = ItemWrite(standing.sequence, EMPTY_TEXT)
+                    self._source_of[standing.rows.first_row] = vector
+        return self._standing.get(stored_id)
+
     def _update(self, update: ItemUpdate) -> Change:
         stored_id = to_stored_id(update.id, self._codec.id_type)
-        old, written = self._standing[stored_id], self._writes.get(stored_id)
+        old, written = self._find(stored_id), self._writes.get(stored_id)
         assert old is not None
         merged = self._codec.decode_attributes(old.attributes) | dict(update.attributes)
         for name in update.clear:
@@ -240,7 +256,7 @@ class GroupPlan:
         return old.rows if same else self._copied_rows(old.rows)
 
     def _write(self, stored_id: StoredId, content: ItemContent, rows: RowRange) -> Change:
-        old = self._standing.get(stored_id)
+        old = self._find(stored_id)
         in_place = old is not None and old.rows == rows
         dead = old.rows if old is not None and not in_place else _NO_ROWS
         sequence = self._log(ChangeKind.UPSERT, stored_id, added=old is None)
@@ -263,7 +279,7 @@ class GroupPlan:
 
     def _delete(self, op: DeleteOp) -> Change | None:
         stored_id = to_stored_id(op.id, self._codec.id_type)
-        old = self._standing.get(stored_id)
+        old = self._find(stored_id)
         if old is None or (op.expired_by is not None and not _has_expired(old.times, op.expired_by)):
             return None
         sequence = self._log(ChangeKind.DELETE, stored_id, added=-1)
@@ -274,7 +290,7 @@ class GroupPlan:
     def _log(self, kind: ChangeKind, stored_id: StoredId, *, added: int) -> int:
         self._sequence += 1
         self._item_count += added
-        self.log.append((self._sequence, kind, stored_id))
+        self._log_entries.append((self._sequence, kind, stored_id))
         return self._sequence
 
     def _key_of(self, stored_id: StoredId, old: Standing | None) -> int:

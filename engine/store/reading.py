@@ -16,7 +16,7 @@ from engine.errors import ChangesGone, CorruptData
 from engine.store import schema_sql
 from engine.store.codec import ItemCodec, decode_times, from_stored_id, to_stored_id
 from engine.store.faults import open_faults, read_faults
-from engine.store.planning import RowRange
+from engine.store.standing import RowRange
 from engine.store.writes import ChangeKind, LiveRow, LoggedChange
 from engine.types import ItemId, StoredItem, Times
 

@@ -223,8 +223,8 @@ def _readable_ids(connection: sqlite3.Connection, frame: Frame, keys: Sequence[i
 
 def _log_deletes(connection: sqlite3.Connection, ids: Sequence[StoredId], last: int) -> int:
     """As any other delete, so that whoever follows the log hears of it; the last sequence."""
-    for place, stored_id in enumerate(ids, last + 1):
-        connection.execute(schema_sql.WRITE_CHANGE, [place, ChangeKind.DELETE, stored_id])
+    changes = [(place, ChangeKind.DELETE, stored_id) for place, stored_id in enumerate(ids, last + 1)]
+    schema_sql.insert_many(connection, schema_sql.WRITE_CHANGE, changes)
     return last + len(ids)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ FORMAT = 2
 it had no fresh_rows, no ``settled`` and no times."""
 
 IDS_PER_STATEMENT = 512
+_ROWS_PER_STATEMENT = 100
 
 _CACHE_KIB = 32 * 1024
 _ID_COLUMN_TYPE: dict[IdType, str] = {"uint64": "INTEGER", "string": "TEXT"}
@@ -89,14 +92,13 @@ SETTLE = "UPDATE meta SET settled = settled + 1"
 UPDATE_NEXT_ROW = "UPDATE versions SET next_row = ? WHERE number = ?"
 
 WRITE_ITEM = """
-INSERT INTO items (key, id, sequence, text_hash, attributes, text, visible_from, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO items (key, id, sequence, text_hash, attributes, text, visible_from, expires_at) VALUES {rows}
 ON CONFLICT (key) DO UPDATE SET sequence = excluded.sequence, text_hash = excluded.text_hash,
     attributes = excluded.attributes, text = excluded.text, visible_from = excluded.visible_from,
     expires_at = excluded.expires_at
 """
 WRITE_EMBEDDING = """
-INSERT INTO embeddings (version, item_key, first_row, n_rows) VALUES (?, ?, ?, ?)
+INSERT INTO embeddings (version, item_key, first_row, n_rows) VALUES {rows}
 ON CONFLICT (version, item_key) DO UPDATE SET first_row = excluded.first_row, n_rows = excluded.n_rows
 """
 UPDATE_ITEM = """
@@ -104,7 +106,7 @@ UPDATE items SET sequence = ?, attributes = ?, visible_from = ?, expires_at = ? 
 """
 DELETE_ITEM = "DELETE FROM items WHERE key = ?"
 DELETE_EMBEDDING = "DELETE FROM embeddings WHERE version = ? AND item_key = ?"
-WRITE_CHANGE = "INSERT INTO changes (sequence, kind, id) VALUES (?, ?, ?)"
+WRITE_CHANGE = "INSERT INTO changes (sequence, kind, id) VALUES {rows}"
 WRITE_FRESH = "INSERT OR REPLACE INTO fresh_rows (first_row, vectors) VALUES (?, ?)"
 FORGET_FRESH = "DELETE FROM fresh_rows"
 WRITE_REQUEST = "INSERT INTO requests (request_id, sequence, deleted, reply) VALUES (?, ?, ?, ?)"
@@ -114,6 +116,7 @@ READ_STANDING = """
 SELECT id, key, sequence, text_hash, attributes, first_row, n_rows, visible_from, expires_at
 FROM items CROSS JOIN embeddings ON version = ? AND item_key = key WHERE id IN ({marks})
 """
+ANY_BETWEEN = "SELECT 1 FROM items WHERE id BETWEEN ? AND ? LIMIT 1"
 READ_REQUESTS = "SELECT request_id, sequence, deleted, reply FROM requests WHERE request_id IN ({marks})"
 READ_TEXT_HASHES = "SELECT id, text_hash FROM items WHERE id IN ({marks})"
 READ_ITEMS = """
@@ -240,6 +243,22 @@ def roll_back(connection: sqlite3.Connection) -> None:
     """End a transaction, if there is one: after some faults SQLite has rolled back by itself already."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")
+
+
+def insert_many(connection: sqlite3.Connection, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Run a statement with ``VALUES {rows}`` for all rows, many at a time.
+
+    With ``executemany`` every row would give up the GIL, and wait for it where another thread is busy.
+    """
+    rest = iter(rows)
+    while portion := list(itertools.islice(rest, _ROWS_PER_STATEMENT)):
+        marks = _marks(len(portion), len(portion[0]))
+        connection.execute(statement.format(rows=marks), [*itertools.chain.from_iterable(portion)])
+
+
+@functools.cache
+def _marks(n_rows: int, n_columns: int) -> str:
+    return ",".join([f"({','.join('?' * n_columns)})"] * n_rows)
 
 
 def select_in(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
+from engine.item_columns import ColumnsChange, ItemColumns
 from engine.types import ALWAYS, AttributeValue, Float32Array, Item, ItemId, ItemUpdate, Times
 
 NO_TEXT: Mapping[str, str] = MappingProxyType({})
@@ -33,6 +34,26 @@ class UpsertOp:
     @property
     def if_sequence(self) -> int | None:
         return self.item.if_sequence
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertColumns:
+    """Many items to be written whole, as so many ``UpsertOp`` would write them.
+
+    ``vectors`` float32 [n, d], normalised already where the metric asks for it.
+    """
+
+    items: ItemColumns
+    text_hashes: Sequence[bytes]
+    vectors: Float32Array
+
+    def take(self, places: slice) -> UpsertColumns:
+        """Some of the items."""
+        return UpsertColumns(self.items.take(places), self.text_hashes[places], self.vectors[places])
+
+    def op(self, place: int) -> UpsertOp:
+        """One of the items by itself."""
+        return UpsertOp(self.items.item(place), self.text_hashes[place], self.vectors[place : place + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +95,20 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """Operations of one caller, applied in order. ``reply`` is kept with ``request_id`` and handed back on a replay."""
+    """Operations of one caller, applied in order, then ``columns``.
+
+    ``reply`` is kept with ``request_id`` and handed back on a replay.
+    """
 
     ops: Sequence[WriteOp]
     durable: bool = False
     request_id: str = ""
     reply: bytes = b""
+    columns: UpsertColumns | None = None
+
+    @property
+    def n_items(self) -> int:
+        return len(self.ops) + (len(self.columns.items) if self.columns else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +145,7 @@ class WriteOutcome:
     """
 
     sequence: int
-    changes: Sequence[Change]
+    changes: Sequence[Change | ColumnsChange]
     stale: tuple[int, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     deleted: int = 0

@@ -17,11 +17,13 @@ from engine.errors import EngineError
 from engine.store import schema_sql
 from engine.store.change_log import ChangeLog
 from engine.store.codec import ItemCodec, StoredId, decode_times, split_conflicts, to_stored_id, with_conflicts
+from engine.store.column_codec import to_stored_ids
 from engine.store.compaction import Compaction
 from engine.store.faults import write_faults
 from engine.store.folders import sync_file, sync_folder
-from engine.store.planning import Counters, GroupPlan, RowRange, Standing, VectorSource
+from engine.store.planning import GroupPlan, VectorSource
 from engine.store.segments import VectorSegments
+from engine.store.standing import Counters, RowRange, Standing
 from engine.store.writes import UpdateOp, WriteOp, WriteOutcome, WriteRequest
 from engine.types import Int64Array
 
@@ -75,6 +77,9 @@ class StoreWriter:
         updated: set[StoredId] = set()
         if codec.has_terms:
             updated = {_op_id(codec, op) for request in requests for op in request.ops if isinstance(op, UpdateOp)}
+        for request in requests:
+            if request.columns is not None:
+                ids.update(self._perhaps_stored(to_stored_ids(request.columns.items.ids)))
         return GroupPlan(
             codec,
             counters,
@@ -185,6 +190,13 @@ class StoreWriter:
         self._connection.close()
         self._segments.close()
 
+    def _perhaps_stored(self, ids: Sequence[StoredId]) -> Sequence[StoredId]:
+        """All of them, or none where nothing is stored between the least and the greatest."""
+        if not ids:
+            return ids
+        is_stored = self._connection.execute(schema_sql.ANY_BETWEEN, [min(ids), max(ids)]).fetchone()
+        return ids if is_stored else ()
+
     def _read_standing(self, ids: Sequence[StoredId]) -> dict[StoredId, Standing]:
         rows = schema_sql.select_in(self._connection, schema_sql.READ_STANDING, ids, before=[self._version])
         return {
@@ -213,20 +225,17 @@ class StoreWriter:
         return mixed
 
     def _write_items(self, plan: GroupPlan) -> None:
-        write = self._connection.executemany
-        deleted, version = plan.deleted_keys(), self._version
-        write(schema_sql.DELETE_EMBEDDING, [(version, key) for key in deleted])
-        write(schema_sql.DELETE_ITEM, [(key,) for key in deleted])
-        write(schema_sql.WRITE_ITEM, plan.item_rows())
-        write(schema_sql.UPDATE_ITEM, plan.updated_rows())
-        write(
-            schema_sql.WRITE_EMBEDDING,
-            [(version, key, rows.first_row, rows.n_rows) for key, rows in plan.moved_items()],
-        )
+        connection, version, deleted = self._connection, self._version, plan.deleted_keys()
+        connection.executemany(schema_sql.DELETE_EMBEDDING, [(version, key) for key in deleted])
+        connection.executemany(schema_sql.DELETE_ITEM, [(key,) for key in deleted])
+        schema_sql.insert_many(connection, schema_sql.WRITE_ITEM, plan.item_rows())
+        connection.executemany(schema_sql.UPDATE_ITEM, plan.updated_rows())
+        moved = ((version, *item) for item in plan.moved_items())
+        schema_sql.insert_many(connection, schema_sql.WRITE_EMBEDDING, moved)
 
     def _write_log(self, plan: GroupPlan) -> None:
         counters = plan.counters
-        self.change_log.write(plan.log, sequence=counters.sequence)
+        self.change_log.write([*plan.log_rows()], sequence=counters.sequence)
         self._write_requests(plan.new_requests)
         self._connection.execute(
             schema_sql.UPDATE_COUNTERS, [counters.sequence, counters.item_count, counters.next_key]

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ngine/v1/ingest.proto\x12\tengine.v1\x1a\x16\x65ngine/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xae\x01\n\rUpsertRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x05items\x18\x02 \x03(\x0b\x32\x0f.engine.v1.Item\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12*\n\x08priority\x18\x05 \x01(\x0e\x32\x18.engine.v1.WritePriority\"]\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12\x1d\n\x02id\x18\x02 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xba\x01\n\x0eUpsertResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\x12\x17\n\x0ftruncated_items\x18\x04 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x04\x12\x17\n\x0funchanged_texts\x18\x06 \x01(\r\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\xd1\x02\n\nItemUpdate\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\x39\n\nattributes\x18\x02 \x03(\x0b\x32%.engine.v1.ItemUpdate.AttributesEntry\x12\x18\n\x10\x63lear_attributes\x18\x03 \x03(\t\x12\x18\n\x0bif_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cvisible_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x42\x0e\n\x0c_if_sequence\"\x8a\x01\n\rUpdateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x07updates\x18\x02 \x03(\x0b\x32\x15.engine.v1.ItemUpdate\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x0eUpdateResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\"\x83\x01\n\rDeleteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"3\n\x0e\x44\x65leteResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"\xa1\x01\n\x15\x44\x65leteByFilterRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x12\n\neverything\x18\x03 \x01(\x08\x12)\n\nvisibility\x18\x04 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x05 \x01(\t\";\n\x16\x44\x65leteByFilterResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"R\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x0f\n\x07vectors\x18\x03 \x01(\x08\"=\n\nStoredItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.engine.v1.Item\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"X\n\x0bGetResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12#\n\x07missing\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\"E\n\x0c\x43ountRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\"0\n\rCountResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"~\n\rScrollRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0f\n\x07vectors\x18\x05 \x01(\x08\"O\n\x0eScrollResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*u\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x18\n\x14VISIBILITY_COMMITTED\x10\x01\x12\x16\n\x12VISIBILITY_DURABLE\x10\x02\x12\x19\n\x15VISIBILITY_SEARCHABLE\x10\x03*c\n\rWritePriority\x12\x1e\n\x1aWRITE_PRIORITY_UNSPECIFIED\x10\x00\x12\x19\n\x15WRITE_PRIORITY_NORMAL\x10\x01\x12\x17\n\x13WRITE_PRIORITY_BULK\x10\x02\x32\x9d\x04\n\rIngestService\x12=\n\x06Upsert\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse\x12G\n\x0cUpsertStream\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse(\x01\x30\x01\x12=\n\x06Update\x12\x18.engine.v1.UpdateRequest\x1a\x19.engine.v1.UpdateResponse\x12=\n\x06\x44\x65lete\x12\x18.engine.v1.DeleteRequest\x1a\x19.engine.v1.DeleteResponse\x12U\n\x0e\x44\x65leteByFilter\x12 .engine.v1.DeleteByFilterRequest\x1a!.engine.v1.DeleteByFilterResponse\x12\x34\n\x03Get\x12\x15.engine.v1.GetRequest\x1a\x16.engine.v1.GetResponse\x12:\n\x05\x43ount\x12\x17.engine.v1.CountRequest\x1a\x18.engine.v1.CountResponse\x12=\n\x06Scroll\x12\x18.engine.v1.ScrollRequest\x1a\x19.engine.v1.ScrollResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x65ngine/v1/ingest.proto\x12\tengine.v1\x1a\x16\x65ngine/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xae\x01\n\rUpsertRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1e\n\x05items\x18\x02 \x03(\x0b\x32\x0f.engine.v1.Item\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12*\n\x08priority\x18\x05 \x01(\x0e\x32\x18.engine.v1.WritePriority\"]\n\tItemError\x12\r\n\x05index\x18\x01 \x01(\r\x12\x1d\n\x02id\x18\x02 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xba\x01\n\x0eUpsertResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\x12\x17\n\x0ftruncated_items\x18\x04 \x01(\r\x12\x18\n\x10truncated_tokens\x18\x05 \x01(\x04\x12\x17\n\x0funchanged_texts\x18\x06 \x01(\r\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\xfc\x01\n\x0f\x41ttributeColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x08keywords\x18\x02 \x01(\x0b\x32\x13.engine.v1.KeywordsH\x00\x12\x30\n\rkeyword_lists\x18\x03 \x01(\x0b\x32\x17.engine.v1.KeywordListsH\x00\x12\x12\n\x08\x62ooleans\x18\x04 \x01(\x0cH\x00\x12\x12\n\x08integers\x18\x05 \x01(\x0cH\x00\x12\x11\n\x07numbers\x18\x06 \x01(\x0cH\x00\x12\x14\n\ntimestamps\x18\x07 \x01(\x0cH\x00\x12\x14\n\ngeo_points\x18\x08 \x01(\x0cH\x00\x12\x0f\n\x07present\x18\t \x01(\x0c\x42\x08\n\x06values\"\x1a\n\x08Keywords\x12\x0e\n\x06values\x18\x01 \x03(\t\".\n\x0cKeywordLists\x12\x0e\n\x06values\x18\x01 \x03(\t\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\"\xde\x01\n\x14UpsertColumnsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\"\n\x07vectors\x18\x03 \x01(\x0b\x32\x11.engine.v1.Tensor\x12.\n\nattributes\x18\x04 \x03(\x0b\x32\x1a.engine.v1.AttributeColumn\x12)\n\nvisibility\x18\x05 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"u\n\x15UpsertColumnsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xd1\x02\n\nItemUpdate\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\x39\n\nattributes\x18\x02 \x03(\x0b\x32%.engine.v1.ItemUpdate.AttributesEntry\x12\x18\n\x10\x63lear_attributes\x18\x03 \x03(\t\x12\x18\n\x0bif_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cvisible_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x42\x0e\n\x0c_if_sequence\"\x8a\x01\n\rUpdateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x07updates\x18\x02 \x03(\x0b\x32\x15.engine.v1.ItemUpdate\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"Z\n\x0eUpdateResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.engine.v1.ItemError\"\x83\x01\n\rDeleteRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12)\n\nvisibility\x18\x03 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"3\n\x0e\x44\x65leteResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"\xa1\x01\n\x15\x44\x65leteByFilterRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x12\n\neverything\x18\x03 \x01(\x08\x12)\n\nvisibility\x18\x04 \x01(\x0e\x32\x15.engine.v1.Visibility\x12\x12\n\nrequest_id\x18\x05 \x01(\t\";\n\x16\x44\x65leteByFilterResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x04\"R\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x0f\n\x07vectors\x18\x03 \x01(\x08\"=\n\nStoredItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.engine.v1.Item\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"X\n\x0bGetResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12#\n\x07missing\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\"E\n\x0c\x43ountRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\"0\n\rCountResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"~\n\rScrollRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0f\n\x07vectors\x18\x05 \x01(\x08\"O\n\x0eScrollResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.engine.v1.StoredItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*u\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x18\n\x14VISIBILITY_COMMITTED\x10\x01\x12\x16\n\x12VISIBILITY_DURABLE\x10\x02\x12\x19\n\x15VISIBILITY_SEARCHABLE\x10\x03*c\n\rWritePriority\x12\x1e\n\x1aWRITE_PRIORITY_UNSPECIFIED\x10\x00\x12\x19\n\x15WRITE_PRIORITY_NORMAL\x10\x01\x12\x17\n\x13WRITE_PRIORITY_BULK\x10\x02\x32\xf5\x04\n\rIngestService\x12=\n\x06Upsert\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse\x12G\n\x0cUpsertStream\x12\x18.engine.v1.UpsertRequest\x1a\x19.engine.v1.UpsertResponse(\x01\x30\x01\x12V\n\rUpsertColumns\x12\x1f.engine.v1.UpsertColumnsRequest\x1a .engine.v1.UpsertColumnsResponse(\x01\x30\x01\x12=\n\x06Update\x12\x18.engine.v1.UpdateRequest\x1a\x19.engine.v1.UpdateResponse\x12=\n\x06\x44\x65lete\x12\x18.engine.v1.DeleteRequest\x1a\x19.engine.v1.DeleteResponse\x12U\n\x0e\x44\x65leteByFilter\x12 .engine.v1.DeleteByFilterRequest\x1a!.engine.v1.DeleteByFilterResponse\x12\x34\n\x03Get\x12\x15.engine.v1.GetRequest\x1a\x16.engine.v1.GetResponse\x12:\n\x05\x43ount\x12\x17.engine.v1.CountRequest\x1a\x18.engine.v1.CountResponse\x12=\n\x06Scroll\x12\x18.engine.v1.ScrollRequest\x1a\x19.engine.v1.ScrollResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,46 +36,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_VISIBILITY']._serialized_start=2132
-  _globals['_VISIBILITY']._serialized_end=2249
-  _globals['_WRITEPRIORITY']._serialized_start=2251
-  _globals['_WRITEPRIORITY']._serialized_end=2350
+  _globals['_VISIBILITY']._serialized_start=2807
+  _globals['_VISIBILITY']._serialized_end=2924
+  _globals['_WRITEPRIORITY']._serialized_start=2926
+  _globals['_WRITEPRIORITY']._serialized_end=3025
   _globals['_UPSERTREQUEST']._serialized_start=120
   _globals['_UPSERTREQUEST']._serialized_end=294
   _globals['_ITEMERROR']._serialized_start=296
   _globals['_ITEMERROR']._serialized_end=389
   _globals['_UPSERTRESPONSE']._serialized_start=392
   _globals['_UPSERTRESPONSE']._serialized_end=578
-  _globals['_ITEMUPDATE']._serialized_start=581
-  _globals['_ITEMUPDATE']._serialized_end=918
-  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_start=835
-  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_end=902
-  _globals['_UPDATEREQUEST']._serialized_start=921
-  _globals['_UPDATEREQUEST']._serialized_end=1059
-  _globals['_UPDATERESPONSE']._serialized_start=1061
-  _globals['_UPDATERESPONSE']._serialized_end=1151
-  _globals['_DELETEREQUEST']._serialized_start=1154
-  _globals['_DELETEREQUEST']._serialized_end=1285
-  _globals['_DELETERESPONSE']._serialized_start=1287
-  _globals['_DELETERESPONSE']._serialized_end=1338
-  _globals['_DELETEBYFILTERREQUEST']._serialized_start=1341
-  _globals['_DELETEBYFILTERREQUEST']._serialized_end=1502
-  _globals['_DELETEBYFILTERRESPONSE']._serialized_start=1504
-  _globals['_DELETEBYFILTERRESPONSE']._serialized_end=1563
-  _globals['_GETREQUEST']._serialized_start=1565
-  _globals['_GETREQUEST']._serialized_end=1647
-  _globals['_STOREDITEM']._serialized_start=1649
-  _globals['_STOREDITEM']._serialized_end=1710
-  _globals['_GETRESPONSE']._serialized_start=1712
-  _globals['_GETRESPONSE']._serialized_end=1800
-  _globals['_COUNTREQUEST']._serialized_start=1802
-  _globals['_COUNTREQUEST']._serialized_end=1871
-  _globals['_COUNTRESPONSE']._serialized_start=1873
-  _globals['_COUNTRESPONSE']._serialized_end=1921
-  _globals['_SCROLLREQUEST']._serialized_start=1923
-  _globals['_SCROLLREQUEST']._serialized_end=2049
-  _globals['_SCROLLRESPONSE']._serialized_start=2051
-  _globals['_SCROLLRESPONSE']._serialized_end=2130
-  _globals['_INGESTSERVICE']._serialized_start=2353
-  _globals['_INGESTSERVICE']._serialized_end=2894
+  _globals['_ATTRIBUTECOLUMN']._serialized_start=581
+  _globals['_ATTRIBUTECOLUMN']._serialized_end=833
+  _globals['_KEYWORDS']._serialized_start=835
+  _globals['_KEYWORDS']._serialized_end=861
+  _globals['_KEYWORDLISTS']._serialized_start=863
+  _globals['_KEYWORDLISTS']._serialized_end=909
+  _globals['_UPSERTCOLUMNSREQUEST']._serialized_start=912
+  _globals['_UPSERTCOLUMNSREQUEST']._serialized_end=1134
+  _globals['_UPSERTCOLUMNSRESPONSE']._serialized_start=1136
+  _globals['_UPSERTCOLUMNSRESPONSE']._serialized_end=1253
+  _globals['_ITEMUPDATE']._serialized_start=1256
+  _globals['_ITEMUPDATE']._serialized_end=1593
+  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_start=1510
+  _globals['_ITEMUPDATE_ATTRIBUTESENTRY']._serialized_end=1577
+  _globals['_UPDATEREQUEST']._serialized_start=1596
+  _globals['_UPDATEREQUEST']._serialized_end=1734
+  _globals['_UPDATERESPONSE']._serialized_start=1736
+  _globals['_UPDATERESPONSE']._serialized_end=1826
+  _globals['_DELETEREQUEST']._serialized_start=1829
+  _globals['_DELETEREQUEST']._serialized_end=1960
+  _globals['_DELETERESPONSE']._serialized_start=1962
+  _globals['_DELETERESPONSE']._serialized_end=2013
+  _globals['_DELETEBYFILTERREQUEST']._serialized_start=2016
+  _globals['_DELETEBYFILTERREQUEST']._serialized_end=2177
+  _globals['_DELETEBYFILTERRESPONSE']._serialized_start=2179
+  _globals['_DELETEBYFILTERRESPONSE']._serialized_end=2238
+  _globals['_GETREQUEST']._serialized_start=2240
+  _globals['_GETREQUEST']._serialized_end=2322
+  _globals['_STOREDITEM']._serialized_start=2324
+  _globals['_STOREDITEM']._serialized_end=2385
+  _globals['_GETRESPONSE']._serialized_start=2387
+  _globals['_GETRESPONSE']._serialized_end=2475
+  _globals['_COUNTREQUEST']._serialized_start=2477
+  _globals['_COUNTREQUEST']._serialized_end=2546
+  _globals['_COUNTRESPONSE']._serialized_start=2548
+  _globals['_COUNTRESPONSE']._serialized_end=2596
+  _globals['_SCROLLREQUEST']._serialized_start=2598
+  _globals['_SCROLLREQUEST']._serialized_end=2724
+  _globals['_SCROLLRESPONSE']._serialized_start=2726
+  _globals['_SCROLLRESPONSE']._serialized_end=2805
+  _globals['_INGESTSERVICE']._serialized_start=3028
+  _globals['_INGESTSERVICE']._serialized_end=3657
 # @@protoc_insertion_point(module_scope)

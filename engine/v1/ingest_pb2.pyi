@@ -74,6 +74,70 @@ class UpsertResponse(_message.Message):
     request_id: str
     def __init__(self, sequence: _Optional[int] = ..., accepted: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., truncated_items: _Optional[int] = ..., truncated_tokens: _Optional[int] = ..., unchanged_texts: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
+class AttributeColumn(_message.Message):
+    __slots__ = ("name", "keywords", "keyword_lists", "booleans", "integers", "numbers", "timestamps", "geo_points", "present")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KEYWORDS_FIELD_NUMBER: _ClassVar[int]
+    KEYWORD_LISTS_FIELD_NUMBER: _ClassVar[int]
+    BOOLEANS_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    GEO_POINTS_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    keywords: Keywords
+    keyword_lists: KeywordLists
+    booleans: bytes
+    integers: bytes
+    numbers: bytes
+    timestamps: bytes
+    geo_points: bytes
+    present: bytes
+    def __init__(self, name: _Optional[str] = ..., keywords: _Optional[_Union[Keywords, _Mapping]] = ..., keyword_lists: _Optional[_Union[KeywordLists, _Mapping]] = ..., booleans: _Optional[bytes] = ..., integers: _Optional[bytes] = ..., numbers: _Optional[bytes] = ..., timestamps: _Optional[bytes] = ..., geo_points: _Optional[bytes] = ..., present: _Optional[bytes] = ...) -> None: ...
+
+class Keywords(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KeywordLists(_message.Message):
+    __slots__ = ("values", "counts")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, values: _Optional[_Iterable[str]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class UpsertColumnsRequest(_message.Message):
+    __slots__ = ("collection", "ids", "vectors", "attributes", "visibility", "request_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    ids: _common_pb2.ItemIds
+    vectors: _common_pb2.Tensor
+    attributes: _containers.RepeatedCompositeFieldContainer[AttributeColumn]
+    visibility: Visibility
+    request_id: str
+    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeColumn, _Mapping]]] = ..., visibility: _Optional[_Union[Visibility, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpsertColumnsResponse(_message.Message):
+    __slots__ = ("sequence", "accepted", "errors", "request_id")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    accepted: int
+    errors: _containers.RepeatedCompositeFieldContainer[ItemError]
+    request_id: str
+    def __init__(self, sequence: _Optional[int] = ..., accepted: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
 class ItemUpdate(_message.Message):
     __slots__ = ("id", "attributes", "clear_attributes", "if_sequence", "visible_from", "expires_at")
     class AttributesEntry(_message.Message):

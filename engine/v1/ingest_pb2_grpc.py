@@ -45,6 +45,11 @@ class IngestServiceStub(object):
                 request_serializer=engine_dot_v1_dot_ingest__pb2.UpsertRequest.SerializeToString,
                 response_deserializer=engine_dot_v1_dot_ingest__pb2.UpsertResponse.FromString,
                 _registered_method=True)
+        self.UpsertColumns = channel.stream_stream(
+                '/engine.v1.IngestService/UpsertColumns',
+                request_serializer=engine_dot_v1_dot_ingest__pb2.UpsertColumnsRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_ingest__pb2.UpsertColumnsResponse.FromString,
+                _registered_method=True)
         self.Update = channel.unary_unary(
                 '/engine.v1.IngestService/Update',
                 request_serializer=engine_dot_v1_dot_ingest__pb2.UpdateRequest.SerializeToString,
@@ -90,6 +95,15 @@ class IngestServiceServicer(object):
 
     def UpsertStream(self, request_iterator, context):
         """The same as a stream of batches, acknowledged batch by batch in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpsertColumns(self, request_iterator, context):
+        """The same of items as columns: ids, one vector each, attributes; no texts, times or conditions. What concerns all items
+        of a request (counts that differ, a dimension, ids of the other kind, an attribute that the schema lacks or has of
+        another type) ends the stream with INVALID_ARGUMENT; one bad item is told in the response and does not lose the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,6 +164,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.UpsertStream,
                     request_deserializer=engine_dot_v1_dot_ingest__pb2.UpsertRequest.FromString,
                     response_serializer=engine_dot_v1_dot_ingest__pb2.UpsertResponse.SerializeToString,
+            ),
+            'UpsertColumns': grpc.stream_stream_rpc_method_handler(
+                    servicer.UpsertColumns,
+                    request_deserializer=engine_dot_v1_dot_ingest__pb2.UpsertColumnsRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_ingest__pb2.UpsertColumnsResponse.SerializeToString,
             ),
             'Update': grpc.unary_unary_rpc_method_handler(
                     servicer.Update,
@@ -237,6 +256,33 @@ class IngestService(object):
             '/engine.v1.IngestService/UpsertStream',
             engine_dot_v1_dot_ingest__pb2.UpsertRequest.SerializeToString,
             engine_dot_v1_dot_ingest__pb2.UpsertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertColumns(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/engine.v1.IngestService/UpsertColumns',
+            engine_dot_v1_dot_ingest__pb2.UpsertColumnsRequest.SerializeToString,
+            engine_dot_v1_dot_ingest__pb2.UpsertColumnsResponse.FromString,
             options,
             channel_credentials,
             insecure,

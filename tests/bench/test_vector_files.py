@@ -8,12 +8,12 @@ import pytest
 from bench.vector_files import (
     read_sparse,
     read_truth,
-    read_vectors,
     sparse_matrix,
     write_sparse,
     write_truth,
     write_vectors,
 )
+from engine.ingest.vector_files import read_vectors
 
 
 @pytest.mark.parametrize(("suffix", "element"), [(".u8bin", np.uint8), (".i8bin", np.int8), (".fbin", np.float32)])

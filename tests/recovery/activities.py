@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
+from engine.item_columns import ItemColumns, value_column
 from engine.pipeline.collection import Collection
 from engine.types import AttributeSpec, AttributeType, AttributeValue, Float32Array, Item, Schema, Visibility
 
@@ -36,16 +38,25 @@ COLOURS = ("red", "green", "blue")
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What one call writes: upserts or, where a value is None, deletes; never both."""
+    """What one call writes: upserts or, where a value is None, deletes; never both.
+
+    ``is_columnar``: as columns, where they are upserts.
+    """
 
     number: int
     effect: dict[int, Value]
     visibility: Visibility
+    is_columnar: bool = False
 
     async def send(self, collection: Collection) -> int:
         """The acknowledged sequence number."""
         name = f"write-{self.number}"
         items = [as_item(one, value) for one, value in self.effect.items() if value is not None]
+        if items and self.is_columnar:
+            prepared = await collection.prepare_columns(as_columns(items))
+            done = await collection.upsert_columns(prepared, visibility=self.visibility, request_id=name)
+            assert not done.refusals
+            return done.sequence
         if items:
             done = await collection.upsert(items, visibility=self.visibility, request_id=name)
             assert not done.refusals
@@ -55,7 +66,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """``deletes``: share of calls that delete; ``among``: ids they choose from.
+    """``deletes``: share of calls that delete; ``among``: ids they choose from; ``most``: of them in a call.
 
     ``trains``, ``compacts``, ``snapshots``: again and again beside the writes; each snapshot becomes a second
     collection, which is deleted again. ``images``: of rows, after a few hundred changes.
@@ -68,6 +79,8 @@ class Activity:
     compacts: bool = False
     snapshots: bool = False
     images: bool = False
+    columns: bool = False
+    most: int = 11
     seconds: float = 0.4
 
 
@@ -79,6 +92,7 @@ ACTIVITIES: dict[str, Activity] = {
     "training": Activity(deletes=0.1, among=_IDS, trains=True, seconds=4.0),
     "compaction": Activity(deletes=0.1, among=_IDS, compacts=True, seconds=3.0),
     "snapshots": Activity(deletes=0.1, among=_IDS, snapshots=True, seconds=1.0),
+    "columns": Activity(deletes=0.1, among=20 * _IDS, columns=True, most=200, compacts=True, seconds=1.5),
     "images": Activity(deletes=0.1, among=_IDS, images=True, seconds=1.0),
 }
 
@@ -86,10 +100,14 @@ ACTIVITIES: dict[str, Activity] = {
 def write_of(activity: Activity, seed: int, number: int) -> Write:
     """The ``number``-th write; those of one task have ids that no other task's have."""
     rng = np.random.default_rng([seed, number])
-    ids = np.unique(rng.integers(0, activity.among // TASKS, rng.integers(1, 12))) * TASKS + number % TASKS
+    ids = (
+        np.unique(rng.integers(0, activity.among // TASKS, rng.integers(1, activity.most + 1))) * TASKS + number % TASKS
+    )
     deletes = rng.random() < activity.deletes
     visibility = Visibility(int(rng.integers(1, 4)))
-    return Write(number, {int(one): None if deletes else _value(rng, number) for one in ids}, visibility)
+    return Write(
+        number, {int(one): None if deletes else _value(rng, number) for one in ids}, visibility, activity.columns
+    )
 
 
 def first_writes() -> list[Write]:
@@ -101,6 +119,13 @@ def first_writes() -> list[Write]:
 def as_item(item_id: int, value: tuple[dict[str, AttributeValue], bytes]) -> Item:
     attributes, bits = value
     return Item(item_id, {}, attributes, np.frombuffer(bits, np.float32))
+
+
+def as_columns(items: Sequence[Item]) -> ItemColumns:
+    names = {name for item in items for name in item.attributes}
+    attributes = {name: value_column([item.attributes.get(name) for item in items], name) for name in names}
+    vectors = np.stack([item.vector for item in items])
+    return ItemColumns(np.array([item.id for item in items], np.uint64), vectors, attributes)
 
 
 def queries(count: int = 100) -> Float32Array:

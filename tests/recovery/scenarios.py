@@ -26,10 +26,12 @@ from engine.index.ivfpq import (
     write_image,
 )
 from engine.index.tuning import Tuning
+from engine.item_columns import ItemColumns, value_column
 from engine.store import (
     CollectionStore,
     DeleteOp,
     StoreLimits,
+    UpsertColumns,
     UpsertOp,
     WriteRequest,
     delete_collection_folder,
@@ -42,7 +44,7 @@ from engine.store import (
 from engine.store.faults import write_faults
 from engine.store.snapshots import remove_old_snapshots, restore_snapshot, write_snapshot
 from engine.types import AttributeSpec, AttributeType
-from tests.engine.store.stores import DIMENSION, schema, upsert, vectors_of, version
+from tests.engine.store.stores import DIMENSION, schema, text_hash, upsert, vectors_of, version
 
 if TYPE_CHECKING:
     from engine.backend.cpu_ivfpq import CpuIvfPq
@@ -325,6 +327,20 @@ def mixed(*, durable: bool) -> Step:
     )
 
 
+def columns(*, durable: bool) -> Step:
+    """Many new items between two that are there, behind another request of the group that writes one of them."""
+    ids = ["a", *(f"new {number}" for number in range(40)), "c"]
+    vectors = vectors_of(20, n_rows=len(ids))
+    years = {"year": value_column(np.arange(len(ids)), "year")}
+    given = UpsertColumns(ItemColumns(ids, vectors, years), [text_hash(one) for one in ids], vectors)
+
+    def act(stage: Stage) -> None:
+        before = WriteRequest([upsert("new 3", "three", vectors=vectors_of(21)), DeleteOp("f")])
+        stage.opened.commit([before, WriteRequest((), durable=durable, request_id="r", columns=given)])
+
+    return Step(act, durable)
+
+
 SNAPSHOT = Step(_snapshot, is_durable=True)
 DELETE = commit(DeleteOp("a"), DeleteOp("b"), DeleteOp("nobody"), durable=True)
 FOLDS_SOON = StoreLimits(wal_bytes=1)
@@ -340,6 +356,8 @@ SCENARIOS: dict[str, Scenario] = {
         mixed(durable=False), [EARLIER], SEED, ghost=EARLIER_DURABLE, is_large=True
     ),
     "upsert-after-a-refused-one": Scenario(mixed(durable=True), [EARLIER], SEED, ghost=EARLIER_DURABLE),
+    "columns": Scenario(columns(durable=False), [EARLIER, EARLIER_DURABLE], SEED),
+    "large-columns": Scenario(columns(durable=True), [EARLIER], SEED, is_large=True),
     "delete": Scenario(DELETE, [EARLIER], SEED),
     "add-attribute": Scenario(Step(_add_attribute, is_durable=True), [EARLIER], SEED),
     "checkpoint": Scenario(Step(_checkpoint, is_durable=True), [EARLIER_DURABLE, EARLIER], SEED),

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine import convert
 from engine.client import CollectionInfo, DeleteResult, ItemRefusal, OperationStatus, UpsertResult, VersionStatus
+from engine.column_checks import validate_columns
 from engine.errors import (
     Cancelled,
     CollectionExists,
@@ -18,6 +19,7 @@ from engine.errors import (
     OperationNotFound,
     Unavailable,
 )
+from engine.item_columns import ItemColumns
 from engine.limits import Limits
 from engine.types import (
     AttributeSpec,
@@ -51,6 +53,7 @@ class FakeServer:
         self.sequence = 0
         self.fail_after: int | None = None
         self.batches: list[list[Any]] = []
+        self.columnar_batches = 0
         self.searches: list[tuple[Any, SearchParams]] = []
         self.is_reachable = True
         self.is_loading = False
@@ -204,6 +207,18 @@ class FakeClient:
             if n_done == self._server.fail_after:
                 raise Unavailable("the server went away")
             yield self._upsert(collection, batch)
+
+    def upsert_columns(self, collection: str, batches: Iterable[ItemColumns]) -> Iterator[UpsertResult]:
+        """As ``upsert_stream``."""
+        for n_done, columns in enumerate(list(batches)):
+            if n_done == self._server.fail_after:
+                raise Unavailable("the server went away")
+            self._server.columnar_batches += 1
+            schema = self._server.schemas[collection]
+            kept, wrong = validate_columns(columns, schema, schema.dimension or 2, Limits())
+            done = self._upsert(collection, [kept.item(place) for place in range(len(kept))])
+            errors = tuple(ItemRefusal(place, columns.id(place), error) for place, error in wrong)
+            yield replace(done, errors=errors)
 
     def _upsert(self, collection: str, batch: Sequence[Item]) -> UpsertResult:
         errors: list[ItemRefusal] = []

@@ -92,4 +92,5 @@ def commit_one(store: CollectionStore, *ops: UpsertOp, durable: bool = False) ->
 
 def only_change(outcome: WriteOutcome) -> Change:
     (change,) = outcome.changes
+    assert isinstance(change, Change)
     return change
