@@ -9,11 +9,11 @@ from engine.index.version_index import VersionIndex
 from engine.pipeline.searcher import SearchLane
 
 
-async def merge_postings(lane: SearchLane, index: VersionIndex) -> None:
-    """Merge the segments that are due; harmless where none are by the time that the lane is asked."""
+async def merge_postings(lane: SearchLane, index: VersionIndex) -> bool:
+    """Merge the segments that are due; whether there were any by the time that the lane was asked."""
     begun = await lane.call(lambda: _begun(index))
     if begun is None:
-        return
+        return False
     lexical, merge = begun
     try:
         segment = await asyncio.to_thread(merge.run)
@@ -21,6 +21,7 @@ async def merge_postings(lane: SearchLane, index: VersionIndex) -> None:
         lane.post(lexical.give_up_merge)
         raise
     await lane.call(lambda: lexical.switch(merge, segment))
+    return True
 
 
 def _begun(index: VersionIndex) -> tuple[LexicalIndex, Merge] | None:

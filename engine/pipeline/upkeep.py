@@ -300,12 +300,16 @@ class Upkeep:
             watched.tuned_at = time.monotonic()
 
     async def _merge(self, collection: Collection, watched: _Watched) -> None:
-        """Once more where there is more to merge by then."""
+        """And once more where there is more to merge by then; what fails is tried again after the next change."""
+        more = False
         try:
-            await merge_postings(self._lanes.search, collection.index)
+            more = await merge_postings(self._lanes.search, collection.index)
+        except Exception:
+            logger.exception("postings of %s could not be merged, searches go on as before", collection.name)
         finally:
             watched.merging = None
-            asyncio.get_running_loop().call_soon(self.consider, collection)
+        if more:
+            self.consider(collection)
 
     async def _end(self, operations: list[Operation], watched: Sequence[_Watched]) -> None:
         tasks = [one.task for one in operations if one.task is not None and not one.is_done]

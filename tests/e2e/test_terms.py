@@ -87,7 +87,7 @@ def test_what_cannot_be_asked_is_refused(own_client: RetrievalClient) -> None:
 def test_compaction_gives_postings_the_new_rows(own_client: RetrievalClient, own_server: Serving) -> None:
     own_client.delete("things", ["apple", "sky"])
     own_client.upsert("things", [Item("pear", {"title": "a red pear"})], visibility=Visibility.SEARCHABLE)
-    own_client.wait_for_operation(own_client.compact_collection("things").name)
+    own_client.wait_for_operation(own_client.compact_collection("things"))
     assert lexical(own_server).n_rows == 4
     assert sum(len(one.items) for one in lexical(own_server).segments) == 4
     assert ids(own_client, RED) == ["cherry", "pear"]

@@ -27,8 +27,8 @@ def renumbered(moment: Moment, live: Int64Array) -> LexicalIndex:
     index = LexicalIndex(moment.schema, moment.terms)
     index.skip_to(len(live))
     index.lengths[:] = moment.lengths[live]
-    if index.spans is not None and moment.spans is not None:
-        index.spans[:] = moment.spans[live]
+    if index.row_counts is not None and moment.row_counts is not None:
+        index.row_counts[:] = moment.row_counts[live]
     numbers = np.zeros(moment.n_rows, np.int32)
     numbers[live] = np.arange(len(live), dtype=np.int32)
     whole = moment.whole(mask_of_rows(live, first_row=0, n_rows=moment.n_rows))
@@ -42,10 +42,12 @@ def lexical_arrays(moment: Moment, living: Uint8Array) -> dict[str, npt.NDArray[
     whole = moment.whole(living)
     arrays: dict[str, npt.NDArray[Any]] = {name: getattr(whole.postings, name) for name in _POSTINGS}
     arrays |= {"items": whole.items, "lengths": moment.lengths}
-    if moment.spans is not None:
-        arrays["spans"] = moment.spans
+    if moment.row_counts is not None:
+        arrays["row_counts"] = moment.row_counts
+    is_used = np.zeros(int(whole.postings.terms.max(initial=-1)) + 1, np.bool_)
+    is_used[whole.postings.terms] = True
     for kind, vocabulary in moment.terms.vocabularies.items():
-        texts, numbers = _used(vocabulary, whole.postings.terms)
+        texts, numbers = _used(vocabulary, is_used)
         arrays |= {f"{kind}/texts": texts, f"{kind}/numbers": numbers}
     return {f"{PREFIX}{name}": array for name, array in arrays.items()}
 
@@ -68,8 +70,8 @@ def lexical_from(arrays: Mapping[str, npt.NDArray[Any]], schema: Schema, n_rows:
 
 def _fill(index: LexicalIndex, own: Mapping[str, npt.NDArray[Any]]) -> None:
     index.lengths[:] = own["lengths"]
-    if index.spans is not None:
-        index.spans[:] = own["spans"]
+    if index.row_counts is not None:
+        index.row_counts[:] = own["row_counts"]
     for kind in index.terms.vocabularies:
         texts = own[f"{kind}/texts"].tobytes().decode().split("\n")
         index.terms.restore(kind, texts[:-1], own[f"{kind}/numbers"].tolist())
@@ -78,13 +80,14 @@ def _fill(index: LexicalIndex, own: Mapping[str, npt.NDArray[Any]]) -> None:
     index.restore(Segment(TermPostings(**{name: own[name] for name in _POSTINGS}), items, total_length))
 
 
-def _used(vocabulary: Vocabulary, terms: Int32Array) -> tuple[Uint8Array, Int32Array]:
-    """The terms that are among those with these numbers, each on a line of its own, and their numbers."""
+def _used(vocabulary: Vocabulary, is_used: npt.NDArray[np.bool_]) -> tuple[Uint8Array, Int32Array]:
+    """The terms whose numbers are used, each on a line of its own, and these numbers; larger ones are used by none."""
     lines, numbers = [], [np.zeros(0, np.int32)]
     for texts, own in _chunks(vocabulary):
-        is_used = np.isin(own, terms)
-        numbers.append(own[is_used])
-        lines.append("".join(f"{text}\n" for text, is_kept in zip(texts, is_used.tolist(), strict=True) if is_kept))
+        places = np.flatnonzero(own < len(is_used))
+        places = places[is_used[own[places]]]
+        numbers.append(own[places])
+        lines += [f"{texts[place]}\n" for place in places.tolist()]
     return np.frombuffer("".join(lines).encode(), np.uint8), np.concatenate(numbers)
 
 

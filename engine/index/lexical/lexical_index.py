@@ -32,13 +32,13 @@ class LexicalIndex:
         self._k1, self._b = schema.bm25_k1, schema.bm25_b
         self.terms = terms or Terms(kind for one in self._fields if (kind := one.analyser) is not None)
         self._lengths = GrowingArray(np.float32)
-        self._spans = GrowingArray(np.uint16) if schema.chunk > 1 else None
+        self._row_counts = GrowingArray(np.uint16) if schema.chunk > 1 else None
         self._n_held = 0
 
     @property
     def memory_bytes(self) -> int:
         """Dictionary, postings and lengths. Any thread may ask."""
-        arrays = self._lengths.nbytes + (self._spans.nbytes if self._spans is not None else 0)
+        arrays = self._lengths.nbytes + (self._row_counts.nbytes if self._row_counts is not None else 0)
         return self.terms.memory_bytes + sum(one.nbytes for one in self.segments) + arrays
 
     @property
@@ -47,9 +47,9 @@ class LexicalIndex:
         return self._lengths.values
 
     @property
-    def spans(self) -> Uint16Array | None:
+    def row_counts(self) -> Uint16Array | None:
         """[n_rows]: how many rows the item has whose first row it is, else 0; None where each has one. A view."""
-        return None if self._spans is None else self._spans.values
+        return None if self._row_counts is None else self._row_counts.values
 
     def analyse(
         self, first_rows: Sequence[int], n_rows: Sequence[int], texts: Sequence[Mapping[str, str]]
@@ -68,8 +68,8 @@ class LexicalIndex:
         assert texts.first_rows[0] >= self.n_rows
         self.skip_to(texts.end_row)
         self.lengths[texts.first_rows] = texts.lengths
-        if self.spans is not None:
-            self.spans[texts.first_rows] = texts.n_rows
+        if self.row_counts is not None:
+            self.row_counts[texts.first_rows] = texts.n_rows
         items = texts.first_rows[texts.lengths > 0].astype(np.int32)
         if len(items):
             own = Segment(texts.postings, items, float(texts.lengths.sum(dtype=np.float64)))
@@ -81,8 +81,8 @@ class LexicalIndex:
         missing = n_rows - self.n_rows
         if missing > 0:
             self._lengths.append(0.0, missing)
-            if self._spans is not None:
-                self._spans.append(0, missing)
+            if self._row_counts is not None:
+                self._row_counts.append(0, missing)
             self.n_rows = n_rows
 
     def scores(self, text: str, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
@@ -107,11 +107,11 @@ class LexicalIndex:
         end = self.n_rows if end_row is None else min(end_row, self.n_rows)
         bit, spans = self._find(field, terms)
         # An item's first row may lie before those that are asked for.
-        first = first_row if self.spans is None else max(0, first_row - np.iinfo(np.uint16).max)
+        first = first_row if self.row_counts is None else max(0, first_row - self._schema.chunk)
         postings = [one.postings for one in self.segments]
         rows = kernels.rows_with_all(postings, spans, fields=bit, first_row=first, end_row=end)
-        if self.spans is not None:
-            rows = rows_of_spans(rows, self.spans[rows].astype(np.int64))
+        if self.row_counts is not None:
+            rows = rows_of_spans(rows, self.row_counts[rows].astype(np.int64))
             rows = rows[(rows >= first_row) & (rows < end)]
         return rows
 
@@ -145,7 +145,7 @@ class LexicalIndex:
 
     def moment(self) -> Moment:
         """As it is now: what is done later does not show."""
-        return Moment(self._schema, self.terms, self.segments, self.n_rows, self.lengths, self.spans)
+        return Moment(self._schema, self.terms, self.segments, self.n_rows, self.lengths, self.row_counts)
 
     def restore(self, segment: Segment) -> None:
         """Hold this segment, of rows that exist, and no other."""

@@ -14,8 +14,8 @@ from engine.types import Float32Array, Int32Array, Schema, Uint8Array
 from kernels import cpu as kernels
 from kernels.postings import EMPTY, TermPostings
 
-AT_ONCE = 65_536
-"""Postings that are merged in a fraction of a millisecond."""
+AT_ONCE = 32_768
+"""Postings that are merged in half a millisecond; more are left to a thread."""
 _RATIO = 2
 
 Uint16Array: TypeAlias = npt.NDArray[np.uint16]
@@ -55,14 +55,14 @@ class Merge:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """What an index of postings was at some moment; any thread may read it. ``lengths`` and ``spans``: by row."""
+    """What an index of postings was at some moment; any thread may read it. ``lengths`` and ``row_counts``: by row."""
 
     schema: Schema
     terms: Terms
     segments: tuple[Segment, ...]
     n_rows: int
     lengths: Float32Array
-    spans: Uint16Array | None
+    row_counts: Uint16Array | None
 
     def whole(self, living: Uint8Array) -> Segment:
         """All segments as one, without the rows that a mask of the living leaves out."""
