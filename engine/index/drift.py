@@ -18,7 +18,7 @@ _REMEMBERED_SHARE = 1 / 4
 _EXCESS_TO_RETRAIN = 0.1
 """Rows of the same distribution had .035 at most, those of another one .13 to .9 (docs/log.md, 2026-11-26)."""
 _LEAST_ADDED_SHARE = 0.1
-"""Of the rows that lists were trained among: fewer new ones are not worth a training, whatever they are like"""
+"""Of the rows that lists were trained among: fewer new ones are not worth a training, whatever they are like."""
 
 
 @dataclass(frozen=True, slots=True)
