@@ -100,17 +100,30 @@ class CpuIvfPq:
         """Codes, row numbers and terms, room to grow among them; coarse centroids, ours and faiss's."""
         return int(self._lists.memory_bytes + 2 * self._centroids.nbytes)
 
-    def add(self, vectors: Float32Array) -> None:
-        """Append float32 [m, d] as rows n_rows .. n_rows + m, with all threads."""
+    def add(self, vectors: Float32Array) -> Float32Array:
+        """Append float32 [m, d] as rows n_rows .. n_rows + m, with all threads; how far each lies from its list's
+        centroid, squared: float32 [m].
+        """
         if not len(vectors):
-            return
-        faiss.omp_set_num_threads(self._threads)
+            return np.zeros(0, np.float32)
         padded = self._padded(vectors)
-        # Where a vector is so long that its distances are beyond float32, faiss names no list: any is as near.
-        numbers = np.maximum(self._index.quantizer.search(padded, 1)[1][:, 0].astype(np.int64), 0)
-        codes = self._index.pq.compute_codes(padded if self._is_l2 else padded - self._centroids[numbers])
+        numbers, residuals = self._assigned(padded)
+        codes = self._index.pq.compute_codes(padded if self._is_l2 else residuals)
         rows = np.arange(self.n_rows, self.n_rows + len(padded), dtype=np.int64)
         self._lists.append(numbers, codes, rows, self._terms(codes))
+        return _squares(residuals)
+
+    def distances(self, vectors: Float32Array) -> Float32Array:
+        """What ``add`` would return for float32 [m, d], none of which is added."""
+        return _squares(self._assigned(self._padded(vectors))[1])
+
+    def _assigned(self, padded: Float32Array) -> tuple[Int64Array, Float32Array]:
+        """The list of each vector, int64 [m], and what it differs by from the centroid, float32 [m, padded d]."""
+        faiss.omp_set_num_threads(self._threads)
+        # Where a vector is so long that its distances are beyond float32, faiss names no list: any is as near.
+        numbers = np.maximum(self._index.quantizer.search(padded, 1)[1][:, 0].astype(np.int64), 0)
+        with np.errstate(over="ignore"):
+            return numbers, padded - self._centroids[numbers]
 
     def renumber(self, numbers: Int64Array) -> None:
         """Row r becomes row ``numbers[r]``, those of -1 leave; the others keep their order and are rows 0 .. m."""
@@ -225,6 +238,11 @@ class CpuIvfPq:
         padded = np.zeros((n, self._index.d), np.float32)
         padded[:, :d] = vectors
         return padded
+
+
+def _squares(residuals: Float32Array) -> Float32Array:
+    squares: Float32Array = np.einsum("md,md->m", residuals, residuals)
+    return squares
 
 
 def _fault(index: Any, dimension: int | None, metric: Metric | None) -> str | None:

@@ -82,16 +82,16 @@ class CudaIvfPq:
     def drop_lists(self) -> None:
         self._copy = None
 
-    def add(self, vectors: Float32Array) -> None:
-        """Append float32 [m, d] as rows n_rows .. n_rows + m: encoded on the CPU, then copied."""
+    def add(self, vectors: Float32Array) -> Float32Array:
+        """As ``IvfPqIndex.add``: encoded on the CPU, then copied."""
         if self._backend.is_lost:
-            self._cpu.add(vectors)
-            return
+            return self._cpu.add(vectors)
         with self._backend.on_device():
-            self._cpu.add(vectors)
+            distances = self._cpu.add(vectors)
             self._is_behind = True
             if self._copy is not None:
                 self.copy_lists()
+        return distances
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
         """As ``IvfPqIndex.scales``."""

@@ -94,8 +94,10 @@ class IvfPqIndex(Protocol):
     @property
     def memory_bytes(self) -> int: ...
 
-    def add(self, vectors: Float32Array) -> None:
-        """Append float32 [m, d] as rows n_rows .. n_rows + m."""
+    def add(self, vectors: Float32Array) -> Float32Array:
+        """Append float32 [m, d] as rows n_rows .. n_rows + m; how far each lies from its list's centroid, squared:
+        float32 [m].
+        """
         ...
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:

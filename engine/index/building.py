@@ -20,6 +20,7 @@ from engine.files import file_sha256
 from engine.index.build import BuildJob
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs_on
+from engine.index.drift import Drift
 from engine.index.ivfpq import IvfPqImage, code_sizes, index_path, read_image, sample_rows, write_image
 from engine.index.measuring import Subject, take, tune
 from engine.index.query_log import ENOUGH
@@ -99,6 +100,7 @@ def build(job: BuildJob, report: Report) -> IvfPqImage:
     shape = _choose(work, trainer)
     report("training", 0.0)
     index = trainer.make(shape.nlist, shape.code_bytes)
+    unseen = index.distances(take(work.vectors, work.query_rows))
     _add_all(work.vectors, index, report)
     path = index_path(job.folder, job.id)
     index.save(path)
@@ -117,6 +119,7 @@ def build(job: BuildJob, report: Report) -> IvfPqImage:
         index_sha256=file_sha256(path),
         build_seconds=time.perf_counter() - began,
         tuning=tuning,
+        drift=Drift.from_unseen(unseen, live_rows=len(work.live_rows)),
     )
     write_image(job.folder, image)
     return image
@@ -150,10 +153,11 @@ def renumber(job: BuildJob, report: Report) -> IvfPqImage:
     index = CpuIvfPq.load(index_path(job.of, image.id), threads=job.threads)
     report("renumbering", 0.0)
     index.renumber(np.load(job.numbers_path, allow_pickle=False))
-    _add_all(map_vectors(job), index, report)
+    drift = _add_all(map_vectors(job), index, report, image.drift)
     path = index_path(job.folder, job.id)
     index.save(path)
-    renumbered = replace(image, id=job.id, n_rows=job.n_rows, sequence=job.sequence, index_sha256=file_sha256(path))
+    digest = file_sha256(path)
+    renumbered = replace(image, id=job.id, n_rows=job.n_rows, sequence=job.sequence, index_sha256=digest, drift=drift)
     write_image(job.folder, renumbered)
     return renumbered
 
@@ -214,12 +218,16 @@ def _choose(work: Work, trainer: Trainer) -> Shape:
     return Shape(scaled(shape.nlist, len(pilot.rows), len(work.live_rows)), shape.code_bytes)
 
 
-def _add_all(vectors: Vectors, index: IvfPqIndex, report: Report) -> None:
-    """The rows it lacks, in order, dead ones too, for row r of the index must be row r of the version."""
+def _add_all(vectors: Vectors, index: IvfPqIndex, report: Report, drift: Drift | None = None) -> Drift | None:
+    """The rows it lacks, in order, dead ones too, for row r of the index must be row r of the version; the drift, where
+    one is given, with them.
+    """
     n_rows = vectors.n_rows
     for first in range(index.n_rows, n_rows, _ADD_ROWS):
-        index.add(take(vectors, np.arange(first, min(first + _ADD_ROWS, n_rows))))
+        distances = index.add(take(vectors, np.arange(first, min(first + _ADD_ROWS, n_rows))))
+        drift = drift.after(distances) if drift else None
         report("adding", min(first + _ADD_ROWS, n_rows) / n_rows)
+    return drift
 
 
 def _tune(work: Work, index: IvfPqIndex) -> Tuning:

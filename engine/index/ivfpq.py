@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CorruptData
 from engine.files import file_sha256, write_synced
+from engine.index.drift import Drift
 from engine.index.tuning import Costs, Tuning
 from engine.types import Metric
 
@@ -103,6 +104,7 @@ class IvfPqImage:
     """A tuned index as it lies on disk: ``ivfpq-<id>.faiss`` and, written last, ``ivfpq-<id>.json`` with all of this.
 
     ``n_rows`` rows are in its lists, of which ``live_rows`` were alive; ``sequence`` is what they were read at.
+    ``drift``: with the rows that were added since training, or None: images did not always tell.
     """
 
     id: str
@@ -118,10 +120,12 @@ class IvfPqImage:
     index_sha256: str
     build_seconds: float
     tuning: Tuning
+    drift: Drift | None = None
 
     def to_json(self) -> dict[str, Any]:
-        fields = {name: getattr(self, name) for name in self.__slots__ if name != "tuning"}
-        return {"format": FORMAT, **fields, "tuning": self.tuning.to_json()}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name not in ("tuning", "drift")}
+        drift = {"drift": asdict(self.drift)} if self.drift else {}
+        return {"format": FORMAT, **fields, **drift, "tuning": self.tuning.to_json()}
 
     @classmethod
     def from_json(cls, stored: Any) -> IvfPqImage:
@@ -133,9 +137,10 @@ class IvfPqImage:
         if not isinstance(stored, dict) or stored.get("format") != FORMAT:
             told = stored.get("format") if isinstance(stored, dict) else type(stored).__name__
             raise CorruptData(f"index image format: {told!r} where {FORMAT} is known")
-        fields = {name: one for name, one in stored.items() if name not in ("format", "tuning")}
+        fields = {name: one for name, one in stored.items() if name not in ("format", "tuning", "drift")}
+        drift = Drift.from_json(stored["drift"]) if "drift" in stored else None
         try:
-            image = cls(**fields, tuning=Tuning.from_json(stored["tuning"]))
+            image = cls(**fields, tuning=Tuning.from_json(stored["tuning"]), drift=drift)
         except (KeyError, TypeError) as error:
             raise CorruptData(f"not an index image: {error!r}") from error
         counts = (image.nlist, image.code_bytes, image.n_rows, image.live_rows, image.sequence, image.dimension)

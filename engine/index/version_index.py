@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from engine.index.changes import Change, LiveRow
 from engine.index.coarse import Coarse
 from engine.index.columns import Columns
 from engine.index.costs import Costs
+from engine.index.drift import Drift
 from engine.index.features import FeatureSpec, FeatureTable, FeatureTables
 from engine.index.ivfpq import min_rows_to_train
 from engine.index.lexical import AnalysedTexts, LexicalIndex
@@ -47,13 +48,15 @@ class Segments(Protocol):
 class Lists:
     """Inverted lists and what was measured of them, switched in as one; they were built over ``live_rows``.
 
-    ``image_id``: of the image on disk that they came from.
+    ``image_id``: of the image on disk that they came from. ``drift``: the image's with all rows folded since, which a
+    start folds again; None where the image tells none.
     """
 
     ivfpq: IvfPqIndex
     tuning: Tuning
     live_rows: int
     image_id: str
+    drift: Drift | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +307,9 @@ class VersionIndex:
         first = self.indexed_rows
         end = min(first + self._fold_rows, self.rows.n_rows)
         began = time.perf_counter()
-        self.lists.ivfpq.add(self.read(first, end))
+        distances = self.lists.ivfpq.add(self.read(first, end))
+        if self.lists.drift is not None:
+            self.lists = replace(self.lists, drift=self.lists.drift.after(distances))
         seconds = max(time.perf_counter() - began, 1e-6)
         self._fold_rows = max(1, min(4 * self._fold_rows, int((end - first) * FOLD_SECONDS / seconds)))
         return end < self.rows.n_rows

@@ -200,7 +200,7 @@ async def _renumbered(
     await in_thread(lambda told: _write_numbers(job, moment), report)
     image = await follow(start_renumbering(job), report)
     ivfpq = await asyncio.to_thread(backend.load_ivfpq, index_path(folder, image.id))
-    return replace(lists, ivfpq=ivfpq, image_id=image.id)
+    return replace(lists, ivfpq=ivfpq, image_id=image.id, drift=image.drift)
 
 
 def _write_numbers(job: BuildJob, moment: _Moment) -> None:

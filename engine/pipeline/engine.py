@@ -239,6 +239,11 @@ class Engine:
         coarse = [collection.index.coarse for collection in tuple(self.collections.values())]
         return sum(one.asked for one in coarse), sum(one.unproven for one in coarse)
 
+    def drifts(self) -> dict[str, float]:
+        """How far rows have drifted from those that lists were trained among, by collection, where that is known."""
+        lists = {name: collection.index.lists for name, collection in tuple(self.collections.items())}
+        return {name: one.drift.excess for name, one in lists.items() if one is not None and one.drift is not None}
+
     async def close(self) -> None:
         """Finish what waits in the lanes, then close the stores."""
         await asyncio.gather(*self._changes, return_exceptions=True)

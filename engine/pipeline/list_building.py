@@ -57,7 +57,7 @@ async def build(
     job = await collection.lanes.search.call(lambda: _job(collection, settings, backend.device))
     image = await _in_child(collection, job, report)
     ivfpq = await asyncio.to_thread(backend.load_ivfpq, index_path(job.folder, image.id))
-    await _switch(collection, _lists(image, ivfpq), switched)
+    await _switch(collection, lambda before: _lists(image, ivfpq), switched)
     await asyncio.to_thread(_remove_others, job.folder, image.id)
     logger.info(
         "collection %s: %d lists of %d-byte codes for %d rows, trained in %.1f s",
@@ -79,7 +79,8 @@ async def tune(collection: Collection, settings: Settings, *, switched: Switched
     assert lists is not None
     job = await collection.lanes.search.call(lambda: _job(collection, settings))
     image = await _in_child(collection, replace(job, image=lists.image_id), report)
-    await _switch(collection, replace(lists, tuning=image.tuning), switched)
+    # Rows were folded meanwhile, and are part of the drift.
+    await _switch(collection, lambda before: replace(before or lists, tuning=image.tuning), switched)
     logger.info("collection %s: tuned again with %d live queries", collection.name, image.tuning.logged_queries)
 
 
@@ -89,11 +90,11 @@ async def _in_child(collection: Collection, job: BuildJob, report: Report) -> Iv
     return await follow(start(job, alive, logged if len(logged) >= ENOUGH else None), report)
 
 
-async def _switch(collection: Collection, lists: Lists, switched: Switched) -> None:
+async def _switch(collection: Collection, changed: Callable[[Lists | None], Lists], switched: Switched) -> None:
     """Between two batches; what was found of the recall before no longer counts."""
 
     def act() -> None:
-        collection.index.switch_lists(lists)
+        collection.index.switch_lists(changed(collection.index.lists))
         switched(collection.name)
 
     await collection.lanes.search.call(act)
@@ -121,7 +122,7 @@ def _job(collection: Collection, settings: Settings, device: Literal["cpu", "cud
 
 
 def _lists(image: IvfPqImage, ivfpq: IvfPqIndex) -> Lists:
-    return Lists(ivfpq, image.tuning, image.live_rows, image.id)
+    return Lists(ivfpq, image.tuning, image.live_rows, image.id, image.drift)
 
 
 def _remove_others(folder: Path, kept: str) -> None:

@@ -16,8 +16,10 @@ _LEAST_DEAD_ROWS = 10_000
 
 
 def needs_training(index: VersionIndex, settings: Settings) -> bool:
-    if index.lists is not None:
-        return index.rows.n_alive >= _GROWTH_TO_RETRAIN * index.lists.live_rows
+    lists = index.lists
+    if lists is not None:
+        has_grown = index.rows.n_alive >= _GROWTH_TO_RETRAIN * lists.live_rows
+        return has_grown or (lists.drift is not None and lists.drift.wants_training)
     least = settings.min_rows_to_train
     if least is None:
         least = index.least_rows_to_train

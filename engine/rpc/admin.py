@@ -269,6 +269,7 @@ def _version(collection: Collection, version: VersionInfo, upkeep: str) -> admin
                 nprobe=round(setting.lists) if setting else 0,
                 rescore_depth=round(setting.rescored) if setting else 0,
                 expected_recall=setting.expected_recall if setting else 0.0,
+                drift=index.lists.drift.excess if index.lists.drift else 0.0,
             )
         )
     return message

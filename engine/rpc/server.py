@@ -119,6 +119,9 @@ class Server:
         self.metrics.gauge_by_collection(
             "ebr_upkeep_paused", "1 while upkeep of the collection begins nothing", self.engine.upkeep.paused
         )
+        self.metrics.gauge_by_collection(
+            "ebr_drift", "Share of late rows that are unexpectedly far from their lists", self.engine.drifts
+        )
         masks = self.engine.masks.counters
         self.metrics.gauge("ebr_mask_cache_hits", "Mask segments served from the cache so far", lambda: masks.hits)
         self.metrics.gauge("ebr_mask_cache_misses", "Mask segments evaluated so far", lambda: masks.misses)

@@ -162,20 +162,22 @@ class MemoryUse(_message.Message):
     def __init__(self, vectors: _Optional[int] = ..., codes: _Optional[int] = ..., attributes: _Optional[int] = ..., rows: _Optional[int] = ..., row_count: _Optional[int] = ..., coarse_codes: _Optional[int] = ..., lexical: _Optional[int] = ...) -> None: ...
 
 class IvfPq(_message.Message):
-    __slots__ = ("nlist", "code_bytes", "rows", "nprobe", "rescore_depth", "expected_recall")
+    __slots__ = ("nlist", "code_bytes", "rows", "nprobe", "rescore_depth", "expected_recall", "drift")
     NLIST_FIELD_NUMBER: _ClassVar[int]
     CODE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     NPROBE_FIELD_NUMBER: _ClassVar[int]
     RESCORE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_RECALL_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
     nlist: int
     code_bytes: int
     rows: int
     nprobe: int
     rescore_depth: int
     expected_recall: float
-    def __init__(self, nlist: _Optional[int] = ..., code_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., expected_recall: _Optional[float] = ...) -> None: ...
+    drift: float
+    def __init__(self, nlist: _Optional[int] = ..., code_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., expected_recall: _Optional[float] = ..., drift: _Optional[float] = ...) -> None: ...
 
 class Collection(_message.Message):
     __slots__ = ("schema", "versions", "items", "sequence", "searchable_sequence", "truncated_items", "upkeep_paused")
@@ -538,7 +540,7 @@ class GetServerRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("k", "batch_queries", "filter_depth", "filter_conditions", "exclude_ids", "text_bytes", "item_bytes", "upsert_items", "page_size", "message_bytes", "reply_hits", "dimension", "attributes", "chunk")
+    __slots__ = ("k", "batch_queries", "filter_depth", "filter_conditions", "exclude_ids", "text_bytes", "item_bytes", "upsert_items", "page_size", "message_bytes", "reply_hits", "dimension", "attributes", "chunk", "scoring_terms", "overlap_values", "profiles")
     K_FIELD_NUMBER: _ClassVar[int]
     BATCH_QUERIES_FIELD_NUMBER: _ClassVar[int]
     FILTER_DEPTH_FIELD_NUMBER: _ClassVar[int]
@@ -553,6 +555,9 @@ class Limits(_message.Message):
     DIMENSION_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SCORING_TERMS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_VALUES_FIELD_NUMBER: _ClassVar[int]
+    PROFILES_FIELD_NUMBER: _ClassVar[int]
     k: int
     batch_queries: int
     filter_depth: int
@@ -567,7 +572,10 @@ class Limits(_message.Message):
     dimension: int
     attributes: int
     chunk: int
-    def __init__(self, k: _Optional[int] = ..., batch_queries: _Optional[int] = ..., filter_depth: _Optional[int] = ..., filter_conditions: _Optional[int] = ..., exclude_ids: _Optional[int] = ..., text_bytes: _Optional[int] = ..., item_bytes: _Optional[int] = ..., upsert_items: _Optional[int] = ..., page_size: _Optional[int] = ..., message_bytes: _Optional[int] = ..., reply_hits: _Optional[int] = ..., dimension: _Optional[int] = ..., attributes: _Optional[int] = ..., chunk: _Optional[int] = ...) -> None: ...
+    scoring_terms: int
+    overlap_values: int
+    profiles: int
+    def __init__(self, k: _Optional[int] = ..., batch_queries: _Optional[int] = ..., filter_depth: _Optional[int] = ..., filter_conditions: _Optional[int] = ..., exclude_ids: _Optional[int] = ..., text_bytes: _Optional[int] = ..., item_bytes: _Optional[int] = ..., upsert_items: _Optional[int] = ..., page_size: _Optional[int] = ..., message_bytes: _Optional[int] = ..., reply_hits: _Optional[int] = ..., dimension: _Optional[int] = ..., attributes: _Optional[int] = ..., chunk: _Optional[int] = ..., scoring_terms: _Optional[int] = ..., overlap_values: _Optional[int] = ..., profiles: _Optional[int] = ...) -> None: ...
 
 class Library(_message.Message):
     __slots__ = ("name", "version")

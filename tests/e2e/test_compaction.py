@@ -155,7 +155,7 @@ def test_writes_and_searches_beside_a_compaction_lose_nothing(tmp_path: Path) ->
 
 
 def test_a_collection_with_many_dead_rows_is_compacted_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.pipeline.upkeep._LEAST_DEAD_ROWS", 100)
+    monkeypatch.setattr("engine.pipeline.needs._LEAST_DEAD_ROWS", 100)
     with serving(tmp_path, min_rows_to_train=10**9) as running, a_client(running) as client:
         client.create_collection(vector_schema(dimension=D))
         load(client, VECTORS[:200])

@@ -16,7 +16,7 @@ from pathlib import Path
 from engine.config import Settings
 from engine.errors import CorruptData
 from engine.limits import Limits
-from engine.pipeline import upkeep
+from engine.pipeline import needs
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
 from engine.pipeline.operations import Operation
@@ -44,9 +44,9 @@ class Order:
 async def serve(order: Order) -> None:
     activity = ACTIVITIES[order.activity]
     if activity.trains:
-        upkeep._GROWTH_TO_RETRAIN = 0.0
+        needs._GROWTH_TO_RETRAIN = 0.0
     if activity.images:
-        upkeep._CHANGED_SHARE = 0.0
+        needs._CHANGED_SHARE = 0.0
     settings = Settings(
         data_dir=order.data_dir,
         costs_file=order.costs_file,

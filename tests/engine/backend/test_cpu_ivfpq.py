@@ -128,10 +128,27 @@ def test_a_reach_and_a_slack_mean_the_same_for_a_query_of_any_length_and_place(m
 
 def test_vectors_whose_distances_are_beyond_float32_are_listed_and_saved_all_the_same(tmp_path: Path) -> None:
     index = build(17, "l2")
-    index.add(np.full((3, 17), 1e19, np.float32))
+    assert not np.isfinite(index.add(np.full((3, 17), 1e19, np.float32))).any()
     index.save(tmp_path / "ivfpq.faiss")
     opened = CpuIvfPq.load(tmp_path / "ivfpq.faiss", threads=1)
     assert opened.n_rows == index.n_rows == N + 3
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+def test_adding_tells_how_far_each_row_lies_from_the_centroid_of_its_list(metric: Metric) -> None:
+    index = build(17, metric)
+    rows = clustered(17, seed=9)[:40]
+    foreseen = index.distances(rows)
+    assert index.n_rows == N
+    told = index.add(rows)
+    expected = np.zeros(len(rows), np.float32)
+    for number in range(index.nlist):
+        mine = index.lists.listed(number)[1]
+        mine = mine[mine >= N] - N
+        expected[mine] = ((rows[mine] - index.lists.centroids[number, :17]) ** 2).sum(axis=1)
+    np.testing.assert_allclose(told, expected, rtol=1e-4)
+    np.testing.assert_array_equal(told, foreseen)
+    assert index.add(rows[:0]).shape == (0,)
 
 
 def test_more_probes_than_lists_and_more_depth_than_rows_only_pad(index: CpuIvfPq) -> None:

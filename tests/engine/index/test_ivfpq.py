@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import CorruptData
+from engine.index.drift import Drift
 from engine.index.ivfpq import (
     IvfPqImage,
     climb,
@@ -157,3 +159,16 @@ def test_missing_lists_are_corrupt_data(tmp_path: Path) -> None:
     index_path(tmp_path, "a").unlink()
     with pytest.raises(CorruptData):
         read_image(tmp_path, "a")
+
+
+def test_an_image_tells_the_drift_and_one_written_before_any_was_measured_tells_none(tmp_path: Path) -> None:
+    plain = image("a", tmp_path)
+    assert "drift" not in plain.to_json()
+    drifted = replace(plain, drift=Drift(2.5, 4900, rows=10, far=3.0))
+    write_image(tmp_path, drifted)
+    assert read_image(tmp_path, "a").drift == drifted.drift
+    write_image(tmp_path, plain)
+    assert read_image(tmp_path, "a").drift is None
+    damaged = {**drifted.to_json(), "drift": 7}
+    with pytest.raises(CorruptData, match="no drift"):
+        IvfPqImage.from_json(damaged)

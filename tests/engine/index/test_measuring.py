@@ -63,7 +63,7 @@ class Listed:
     def __init__(self, rows: Int64Array) -> None:
         self._rows = rows
 
-    def add(self, vectors: Float32Array) -> None:
+    def add(self, vectors: Float32Array) -> Float32Array:
         raise AssertionError("nothing is added")
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
