@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from bench.harness import SEED
 from bench.predicates import VARIANTS, Predicate
+from engine.scoring import Scoring
 from engine.types import Explanation, Float32Array, Int64Array, SearchParams, Strategy
 
 if TYPE_CHECKING:
@@ -47,17 +48,23 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Queries float32 [B, d] with a filter each, of one k and recall target; for ``everywhere`` see Predicate."""
+    """Queries float32 [B, d] with a filter each, of one k and recall target; for ``everywhere`` see Predicate.
+
+    ``scoring`` and ``strategy``: of all, as SearchParams has them.
+    """
 
     queries: Float32Array
     predicates: Sequence[Predicate]
     k: int
     recall_target: float | None
     everywhere: str
+    scoring: Scoring | None = None
+    strategy: Strategy | None = None
 
     def params(self, places: range, *, variant: int = 0) -> list[SearchParams]:
         varied = (self.predicates[place].varied(variant, everywhere=self.everywhere) for place in places)
-        return [SearchParams(k=self.k, filter=one.filter(), recall_target=self.recall_target) for one in varied]
+        params = SearchParams(k=self.k, recall_target=self.recall_target, scoring=self.scoring, strategy=self.strategy)
+        return [replace(params, filter=one.filter()) for one in varied]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +237,13 @@ def _collected(jobs: Iterable[SearchJob], n_queries: int, k: int) -> Answers:
 
 def _job_of(collection: str, asked: Asked, places: range, params: list[SearchParams], *, explain: bool) -> SearchJob:
     from engine.index.filters import compile_filter
+    from engine.limits import Limits
+    from engine.pipeline.scoring import compile_scoring
     from engine.pipeline.search import CompiledParams, SearchJob
 
     served = _engine.collection(collection)
-    compiled = [CompiledParams(one, compile_filter(one.filter, served.schema)) for one in params]
+    scoring = compile_scoring(asked.scoring, served.schema, Limits(), "scoring")
+    compiled = [CompiledParams(one, compile_filter(one.filter, served.schema), scoring=scoring) for one in params]
     same = len(set(asked.predicates[places.start : places.stop])) == 1 and asked.predicates[0].is_empty
     vectors = asked.queries[places.start : places.stop]
     return SearchJob(served.index, compiled[:1] if same else compiled, vectors=vectors, explain=explain)

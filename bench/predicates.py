@@ -6,14 +6,15 @@ Half-open ranges of ints and any-of over keywords, all of which must hold: what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.types import AttributeSpec, AttributeType, AttributeValue, Filter, Int64Array, Match, Range
+from engine.item_columns import ValueColumn, value_column
+from engine.types import AttributeSpec, AttributeType, Filter, Int64Array, Match, Range
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -69,6 +70,7 @@ class Attributes:
 
     ints: Mapping[str, Int64Array]
     keywords: Mapping[str, Keywords]
+    floats: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -76,7 +78,7 @@ class Attributes:
 
     def columns(self) -> list[npt.NDArray[Any]]:
         """All that the attributes consist of but for their names, for a hash."""
-        arrays: list[npt.NDArray[Any]] = list(self.ints.values())
+        arrays: list[npt.NDArray[Any]] = [*self.ints.values(), *self.floats.values()]
         for one in self.keywords.values():
             arrays += [one.codes, one.starts, np.array([len(one.values)])]
         return arrays
@@ -86,20 +88,21 @@ class Attributes:
         ints = [AttributeSpec(name, AttributeType.INT, stored=False) for name in self.ints]
         kinds = {False: AttributeType.KEYWORD, True: AttributeType.KEYWORD_LIST}
         keywords = [AttributeSpec(name, kinds[one.is_list], stored=False) for name, one in self.keywords.items()]
-        return (*ints, *keywords)
+        floats = [AttributeSpec(name, AttributeType.FLOAT, stored=False) for name in self.floats]
+        return (*ints, *keywords, *floats)
 
-    def of_rows(self, first: int, end: int) -> list[dict[str, AttributeValue]]:
-        """What an item of each row carries."""
-        rows: list[dict[str, AttributeValue]] = [{} for _ in range(first, end)]
-        for name, column in self.ints.items():
-            for row, value in zip(rows, column[first:end].tolist(), strict=True):
-                row[name] = value
+    def of_rows(self, first: int, end: int) -> dict[str, ValueColumn]:
+        """What items of rows [first, end) carry, as columns."""
+        columns = {
+            name: value_column(values[first:end], name) for name, values in (*self.ints.items(), *self.floats.items())
+        }
         for name, keywords in self.keywords.items():
-            for place, row in enumerate(rows, first):
-                codes = keywords.codes[keywords.starts[place] : keywords.starts[place + 1]].tolist()
-                values = tuple(keywords.values[code] for code in codes)
-                row[name] = values if keywords.is_list else values[0]
-        return rows
+            lists = [
+                tuple(keywords.values[code] for code in keywords.codes[start:stop].tolist())
+                for start, stop in zip(keywords.starts[first:end], keywords.starts[first + 1 : end + 1], strict=True)
+            ]
+            columns[name] = value_column(lists if keywords.is_list else [one[0] for one in lists], name)
+        return columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from bench.cache import cache_folder
 from bench.harness import progress
 from bench.machine import ROOT
 from bench.predicates import Attributes
-from engine.client import CollectionInfo, RetrievalClient
+from engine.client import CollectionInfo, RetrievalClient, UpsertResult
+from engine.item_columns import ItemColumns
 from engine.types import Float32Array, Item, Metric, Schema
 
 SERVE = ("-m", "engine.cli", "serve")
@@ -139,13 +140,13 @@ def load_vectors(
     client.create_collection(schema)
     portion = max(1, min(10_000, _BATCH_BYTES // vectors[0].nbytes))
     ends = ((first, min(first + portion, len(vectors))) for first in range(0, len(vectors), portion))
-    return load_batches(client, schema.name, (_items_of(vectors, attributes, *one) for one in ends))
+    batches = (_columns_of(vectors, attributes, *one) for one in ends)
+    return _searchable(client, schema.name, client.upsert_columns(schema.name, batches))
 
 
-def _items_of(vectors: Float32Array, attributes: Attributes | None, first: int, end: int) -> list[Item]:
-    columns = [{}] * (end - first) if attributes is None else attributes.of_rows(first, end)
-    rows = range(first, end)
-    return [Item(row, attributes=own, vector=vectors[row]) for row, own in zip(rows, columns, strict=True)]
+def _columns_of(vectors: Float32Array, attributes: Attributes | None, first: int, end: int) -> ItemColumns:
+    own = {} if attributes is None else attributes.of_rows(first, end)
+    return ItemColumns(np.arange(first, end, dtype=np.uint64), np.asarray(vectors[first:end], np.float32), own)
 
 
 def load_items(client: RetrievalClient, schema: Schema, items: Sequence[Item]) -> CollectionInfo:
@@ -155,8 +156,12 @@ def load_items(client: RetrievalClient, schema: Schema, items: Sequence[Item]) -
 
 
 def load_batches(client: RetrievalClient, collection: str, batches: Iterable[Sequence[Item]]) -> CollectionInfo:
+    return _searchable(client, collection, client.upsert_stream(collection, batches, bulk=True))
+
+
+def _searchable(client: RetrievalClient, collection: str, results: Iterable[UpsertResult]) -> CollectionInfo:
     sequence = 0
-    for result in client.upsert_stream(collection, batches, bulk=True):
+    for result in results:
         if result.errors:
             raise RuntimeError(f"item {result.errors[0].id!r} was refused: {result.errors[0].error}")
         sequence = max(sequence, result.sequence)

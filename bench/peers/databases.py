@@ -44,9 +44,10 @@ class _Database:
 
     def _columns(self, first: int, end: int) -> list[dict[str, Any]]:
         """Attributes of rows as both libraries take them, lists as lists."""
+        columns = {name: one.as_values() for name, one in self._rows.attributes.of_rows(first, end).items()}
         return [
-            {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
-            for row in self._rows.attributes.of_rows(first, end)
+            {name: list(value) if isinstance(value, tuple) else value for name, value in zip(columns, row, strict=True)}
+            for row in zip(*columns.values(), strict=True)
         ]
 
 
