@@ -11,7 +11,8 @@ import pytest
 
 from engine.client import RetrievalClient
 from engine.errors import InvalidArgument, UnknownAttribute
-from engine.index.lexical import LexicalIndex
+from engine.index.lexical import LexicalIndex, Merge
+from engine.index.lexical.merging import Segment
 from engine.types import Contains, Filter, Item, ItemId, ItemUpdate, SearchParams, TextField, Visibility
 from tests.e2e.conftest import THINGS
 from tests.e2e.serving import Serving, a_client, serving, text_schema, vector_schema, wait_for
@@ -111,6 +112,15 @@ def test_postings_are_there_after_a_restart_with_and_without_an_image(tmp_path: 
         assert running.server.engine.collections["things"].index.image_sequence > 0
 
 
+def test_a_snapshot_has_the_postings_of_its_moment(own_client: RetrievalClient, own_server: Serving) -> None:
+    taken = own_client.wait_for_operation(own_client.create_snapshot("things")).snapshot
+    assert taken is not None
+    own_client.delete("things", ["apple"], visibility=Visibility.SEARCHABLE)
+    own_client.wait_for_operation(own_client.restore_snapshot("things", taken.id, into="again"))
+    assert ids(own_client, RED) == ["cherry"]
+    assert ids(own_client, RED, collection="again") == ["apple", "cherry"]
+
+
 def test_postings_are_merged_beside_writes(own_server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.index.lexical.lexical_index.AT_ONCE", 0)
     fields = (TextField("title", analyser="plain"),)
@@ -122,6 +132,31 @@ def test_postings_are_merged_beside_writes(own_server: Serving, monkeypatch: pyt
         wait_for(lambda: len(lexical(own_server, "points").segments) <= 6)
         wait_for(lambda: not lexical(own_server, "points").wants_merge)
         assert ids(client, Contains("title", "thing 3"), collection="points") == list(range(3, 40, 4))
+
+
+def test_a_merge_that_fails_is_told_and_begun_again(
+    own_server: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("engine.index.lexical.lexical_index.AT_ONCE", 0)
+    run, failing = Merge.run, [True]
+
+    def run_or_fail(merge: Merge) -> Segment:
+        if failing:
+            raise MemoryError("no room")
+        return run(merge)
+
+    monkeypatch.setattr(Merge, "run", run_or_fail)
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema(text_fields=(TextField("title", analyser="plain"),)))
+        for n in range(6):
+            if n == 4:
+                wait_for(lambda: "postings of points could not be merged" in caplog.text)
+                failing.clear()
+            item = Item(n, {"title": "red"}, vector=np.full(4, n, np.float32))
+            client.upsert("points", [item], visibility=Visibility.SEARCHABLE)
+            assert client.count("points", Filter(must=(Contains("title", "red"),))) == n + 1
+        wait_for(lambda: len(lexical(own_server, "points").segments) <= 3)
+        assert client.count("points", Filter(must=(Contains("title", "red"),))) == 6
 
 
 def test_an_item_of_several_rows_passes_with_all_of_them(own_server: Serving) -> None:

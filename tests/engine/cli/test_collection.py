@@ -21,6 +21,19 @@ def test_a_collection_is_created_listed_shown_and_deleted(run: Run, server: Fake
     assert "things" not in server.schemas
 
 
+def test_texts_that_are_searched_by_terms_are_shown_as_such(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    schema = tmp_path / "s.toml"
+    lines = ['name = "things"', "dimension = 2", "bm25_b = 0.75", "[[text]]", 'name = "title"', 'analyser = "english"']
+    schema.write_text("\n".join([*lines, "lexical_weight = 2", "[[text]]", 'name = "sku"']), "utf-8")
+
+    assert run("collection", "create", schema).exit_code == 0
+    told = run("collection", "get", "things").stdout
+    assert "BM25 with k1 0.9, b 0.75" in told
+    assert "terms english, lexical weight 2" in told
+    assert "terms and postings" in told
+    assert "BM25" not in run("collection", "get", "jobs").stdout
+
+
 def test_the_memory_of_a_row_is_shown_by_part(run: Run, server: FakeServer) -> None:
     lines = run("collection", "get", "jobs").stdout.splitlines()
 
