@@ -20,7 +20,18 @@ from engine.store import Manifest, list_snapshots
 from engine.types import VersionInfo
 from engine.v1 import admin_pb2, common_pb2
 
-_LIBRARIES = ("numpy", "torch", "faiss-cpu", "numba", "grpcio", "protobuf", "tokenizers", "pyroaring", "pyarrow")
+_LIBRARIES = (
+    "numpy",
+    "torch",
+    "faiss-cpu",
+    "numba",
+    "grpcio",
+    "protobuf",
+    "tokenizers",
+    "pyroaring",
+    "pyarrow",
+    "tantivy",
+)
 
 
 class AdminServicer:
