@@ -266,9 +266,8 @@ def _take_lists(
             counts.lists[query] += 1
             counts.rows[query] += probing.sizes[number]
             tally[WORK] += ROW_WORK * probing.sizes[number]
-            base = (np.float32(0) if probing.is_l2 else score) + offset
-            if probing.is_l2 and fused.is_on:
-                base += probing.bounds[query, number]
+            bias = np.float32(0) if probing.is_l2 else score
+            base = (probing.bases[query, number] if fused.is_on else bias) + offset
             scan_list(probing, fused, scratch, reservoirs, tally, worker, query, number, following, base, step, square)
 
 

@@ -21,8 +21,9 @@ class Probing(NamedTuple):
 
     ``codebook`` float32 [M, d / M, 16]; ``chunks``: addresses; ``masks`` [B]: addresses of ``mask_bytes`` each, 0 where
     every row passes; ``centroid_scores`` float32 [B or more, nlist to whole groups]. Where features are fused, in
-    units of similarity, the scores of centroids have their ``bounds`` [B, nlist] added, the largest of which are
-    ``most_bounds`` [B], zeros else.
+    units of similarity, the scores of centroids have the gains that their lists expect added; ``bases`` [B, nlist] are
+    what rows of a list score at most but for their codes, ``bounds`` what of it features add at most, ``most_bounds``
+    [B] the largest of these, zeros where nothing is fused.
     """
 
     codebook: Float32Array
@@ -47,6 +48,7 @@ class Probing(NamedTuple):
     depths: Int64Array
     slacks: Float32Array
     budgets: Int64Array
+    bases: Float32Array
     bounds: Float32Array
     most_bounds: Float32Array
 

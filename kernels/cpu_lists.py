@@ -21,7 +21,7 @@ from kernels._cpu_reservoir import Reservoirs, new_reservoirs
 from kernels._cpu_threads import all_threads, claim_threads
 from kernels._cpu_topk import Heaps
 from kernels.arrays import Float32Array, Int32Array, Metric, Selection, StoredArray, Uint8Array
-from kernels.fusion import Fusion, ListExtremes, no_extremes
+from kernels.fusion import Fusion, ListExtremes, expected_gains, no_extremes
 from kernels.packed_lists import CENTROIDS, PANEL_LISTS, PackedLists, Probed, ProbeLimits, fixed_limits, table_levels
 
 _USUAL_PROBES = 32
@@ -109,13 +109,13 @@ def widen_extremes(
     end_row: int,
 ) -> None:
     """Take rows [first_row, end_row) whose bit is set in ``alive`` into the extremes of their lists, ``numbers``
-    int32 [>= end_row]; ``features`` as a ``Fusion`` has them.
+    int32 [>= end_row]; ``features`` as a ``Fusion`` has them. A row taken twice counts twice in the means.
     """
     assert len(numbers) >= end_row
     if extremes.lows.shape[1] and end_row > first_row:
         words = whole_words(alive, end_row)
         addresses = segment_addresses(features, end_row)
-        widen(numbers, addresses, mask_address(words), first_row, end_row, extremes.lows, extremes.highs)
+        widen(numbers, addresses, mask_address(words), first_row, end_row, *extremes)
 
 
 def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
@@ -178,7 +178,7 @@ def _probing(
     words = [None if mask is None else whole_words(mask, lists.end_row) for mask in masks]
     asked = np.array(queries, np.float32, order="C")
     coarse = _centroid_scores(lists, asked)
-    in_similarity, bounds = _bounded(lists, coarse, fusion, extremes)
+    in_similarity, bases, bounds = _bounded(lists, asked, coarse, limits, fusion, extremes)
     probing = Probing(
         lists.codebook_by_part,
         table_levels(len(lists.codebook)),
@@ -202,6 +202,7 @@ def _probing(
         np.array(limits.depths, np.int64),
         np.array(limits.slacks, np.float32),
         np.array(limits.budgets, np.int64),
+        bases,
         bounds,
         bounds.max(axis=1, initial=-np.inf) if bounds.size else np.zeros(len(queries), np.float32),
     )
@@ -210,17 +211,27 @@ def _probing(
 
 
 def _bounded(
-    lists: PackedLists, coarse: Float32Array, fusion: Fusion | None, extremes: ListExtremes | None
-) -> tuple[Fusion | None, Float32Array]:
-    """The fusion in units of similarity, and the bounds that are added to the scores of centroids, [B, nlist]."""
+    lists: PackedLists,
+    queries: Float32Array,
+    coarse: Float32Array,
+    limits: ProbeLimits,
+    fusion: Fusion | None,
+    extremes: ListExtremes | None,
+) -> tuple[Fusion | None, Float32Array, Float32Array]:
+    """The fusion in units of similarity; what rows of each list score at most but for their codes, and what of it
+    features add at most: [B, nlist] both. The gains that lists expect are added to ``coarse``.
+    """
     if fusion is None or not fusion.weights.shape[1]:
-        return None, np.zeros((0, 0), np.float32)
+        return None, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
     assert extremes is not None
     assert all(extra is None for extra in fusion.extras), "lists bound no extras"
     weights = fusion.in_similarity
     bounds = extremes.bounds(weights)
-    coarse[: len(bounds), : lists.nlist] += bounds
-    return fusion._replace(weights=weights, scales=np.ones_like(fusion.scales)), bounds
+    own = coarse[: len(bounds), : lists.nlist]
+    bases = bounds if lists.is_l2 else own + bounds
+    ranges = limits.reaches * query_scales(lists, queries, own.max(axis=1))
+    own += expected_gains(bounds, extremes.means(weights), ranges)
+    return fusion._replace(weights=weights, scales=np.ones_like(fusion.scales)), bases, bounds
 
 
 def _threads_to_probe(lists: PackedLists, limits: ProbeLimits) -> int:

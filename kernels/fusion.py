@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.arrays import Float32Array
+from kernels.arrays import Float32Array, Float64Array, Int64Array
 
 
 class Fusion(NamedTuple):
@@ -34,21 +34,44 @@ class Fusion(NamedTuple):
 
 
 class ListExtremes(NamedTuple):
-    """The least and the largest value of each feature among the rows of each inverted list: float32 [nlist, F] each,
-    inf and -inf where a list has none.
+    """Of each feature among the rows of each inverted list the least and the largest value, float32 [nlist, F], inf and
+    -inf where a list has none; and the ``sums`` of the values, float64 [nlist, F], of ``counts`` rows, int64 [nlist].
     """
 
     lows: Float32Array
     highs: Float32Array
+    sums: Float64Array
+    counts: Int64Array
 
     def bounds(self, weights: Float32Array) -> Float32Array:
         """What features weighted so add to a score at most, list by list: float32 [B, nlist]; 0 for empty lists."""
-        has_rows = self.lows <= self.highs
+        has_rows = self.counts[:, None] > 0
         lows, highs = np.where(has_rows, self.lows, 0), np.where(has_rows, self.highs, 0)
         return np.asarray(np.maximum(weights, 0) @ highs.T + np.minimum(weights, 0) @ lows.T, np.float32)
+
+    def means(self, weights: Float32Array) -> Float32Array:
+        """What they add on average: float32 [B, nlist]."""
+        own = (self.sums / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
+        return np.asarray(weights @ own.T, np.float32)
 
 
 def no_extremes(nlist: int, n_features: int) -> ListExtremes:
     """Those of lists without rows."""
     shape = (nlist, n_features)
-    return ListExtremes(np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32))
+    lows, highs = np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32)
+    return ListExtremes(lows, highs, np.zeros(shape, np.float64), np.zeros(nlist, np.int64))
+
+
+def expected_gains(bounds: Float32Array, means: Float32Array, ranges: Float32Array) -> Float32Array:
+    """By how much features are expected to lift the best row of each list: float32 [B, nlist].
+
+    A list is taken to hold rows that score up to ``ranges`` [B] above its centroid by similarity, and up to ``bounds``
+    above the mean by features; seldom both at once. Two such parts that know nothing of each other reach as far as the
+    root of the sum of their squares, beyond the mean of the features. Where a range is infinite it is the bound.
+    """
+    spread = np.maximum(bounds - means, 0)
+    own = ranges[:, None]
+    is_ended = np.isfinite(own)
+    reach = np.where(is_ended, np.maximum(own, 0), 0)
+    gains = means + (np.sqrt(reach * reach + spread * spread) - reach)
+    return np.asarray(np.where(is_ended, gains, bounds), np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kernels.arrays import Float32Array, Int32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
-from kernels.fusion import Fusion, ListExtremes
+from kernels.fusion import Fusion, ListExtremes, expected_gains
 from kernels.packed_lists import (
     BLOCK_ROWS,
     FEWEST_DOUBLINGS,
@@ -43,8 +43,9 @@ def scan_lists(
     finite finds nothing, nor is a row found whose score is not a number.
 
     With a fusion, which has no extras, scores are in units of similarity: a row's is that of its code and what its
-    features add. A list counts as if all its rows had the most of each feature that any has, by ``extremes``: so are
-    its centroid's score and the limit that a row must reach before its own features are looked at.
+    features add. To a centroid's score is added what its list is expected to gain by features, with the range that the
+    reach gives at the nearest centroid; a row's own features are looked at once it would reach the limit with the most
+    of each that any row of the list has, by ``extremes``.
 
     Returns:
         Rows and scores [B, c] for the largest depth c, best first, and what each query did.
@@ -124,7 +125,7 @@ def widen_extremes(
     end_row: int,
 ) -> None:
     """Take rows [first_row, end_row) whose bit is set in ``alive`` into the extremes of their lists, ``numbers``
-    int32 [>= end_row]; ``features`` as a ``Fusion`` has them.
+    int32 [>= end_row]; ``features`` as a ``Fusion`` has them. A row taken twice counts twice in the means.
     """
     rows = rows_of_mask(alive, end_row=end_row)
     for row in rows[rows >= first_row].tolist():
@@ -132,6 +133,8 @@ def widen_extremes(
             own = take(features, np.array([row]))[0]
             extremes.lows[numbers[row]] = np.minimum(extremes.lows[numbers[row]], own)
             extremes.highs[numbers[row]] = np.maximum(extremes.highs[numbers[row]], own)
+            extremes.sums[numbers[row]] += own
+        extremes.counts[numbers[row]] += 1
 
 
 def centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
@@ -167,9 +170,13 @@ class _Scan:
         self.lists, self.query = lists, query
         self.features: Sequence[Float32Array] = () if fusion is None else fusion.features
         self.weights = np.zeros(0, np.float32) if fusion is None else fusion.in_similarity[0]
-        self.bounds = np.zeros(lists.nlist, np.float32)
+        self.bounds = self.gains = np.zeros(lists.nlist, np.float32)
         if extremes is not None and len(self.weights):
-            self.bounds = extremes.bounds(self.weights[None])[0]
+            own = self.weights[None]
+            self.bounds = extremes.bounds(own)[0]
+            nearest = centroid_scores(lists, query[None]).max(axis=1)
+            ranges = limits.reaches * query_scales(lists, query[None], nearest)
+            self.gains = expected_gains(self.bounds[None], extremes.means(own), ranges)[0]
         self.visible = (
             None if mask is None else np.isin(np.arange(lists.end_row), rows_of_mask(mask, end_row=lists.end_row))
         )
@@ -193,7 +200,8 @@ class _Scan:
         square = np.sum(np.square(self.query), dtype=np.float32)
         if not (np.isfinite(tables[1]) and np.isfinite(square)) or self.depth == 0:
             return self
-        coarse = centroid_scores(self.lists, self.query[None])[0] + self.bounds
+        similarity = centroid_scores(self.lists, self.query[None])[0]
+        coarse = similarity + self.gains
         for wave in self._waves(np.lexsort((np.arange(len(coarse)), -coarse))[: self.nprobe]):
             if self._is_too_far(coarse[wave[0]]):
                 break
@@ -205,7 +213,7 @@ class _Scan:
                 self.n_lists += 1
                 self.n_rows += int(self.lists.sizes[number])
                 bound = self.bounds[number]
-                bias = bound if self.lists.is_l2 else coarse[number]
+                bias = bound if self.lists.is_l2 else similarity[number] + bound
                 scores = quantised_scores(self.lists, number, tables, bias)
                 self._take_list(*self.lists.listed(number)[1:2], scores, bound)
         self.candidates = self._best_candidates()

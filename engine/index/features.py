@@ -104,7 +104,7 @@ class FeatureTable:
 
     @property
     def memory_bytes(self) -> int:
-        extremes = 0 if self._extremes is None else 2 * self._extremes.lows.nbytes
+        extremes = 0 if self._extremes is None else sum(part.nbytes for part in self._extremes)
         return sum(segment.nbytes for segment in self.segments) + extremes
 
     def follow(self, columns: Columns, now: int) -> None:

@@ -330,18 +330,18 @@ def _empty(n_queries: int) -> TopK:
 
 
 def _choose(batch: Batch, cohort: Cohort, found: _Found) -> _Chosen:
-    """The k best items, by the sum of their legs where scores are fused; those that score too little are left out."""
+    """The k best items; those that score too little are left out. Where their legs are told, by the sum of these."""
     params, best, legs = cohort.compiled.params, _best_rows(batch.index, cohort, found), None
-    if cohort.fusing is None and params.min_score is None and batch.index.schema.chunk == 1:
-        return _Chosen(best)
-    if cohort.fusing is not None:
-        legs = legs_of(batch.backend, batch.index, cohort.vectors, best.rows, cohort.fusing)
-        best, legs = reordered(best, legs)
+    if params.legs and cohort.fusing is not None:
+        told = legs_of(batch.backend, batch.index, cohort.vectors, best.rows, cohort.fusing)
+        best, legs = reordered(best, told)
+    if params.min_score is None and batch.index.schema.chunk == 1:
+        return _Chosen(best, legs)
     rows, is_hit = best.rows.copy(), best.rows >= 0
     if params.min_score is not None:
         is_hit &= best.scores >= params.min_score
     rows[is_hit], rows[~is_hit] = batch.index.rows.first_rows[best.rows[is_hit]], -1
-    return _Chosen(TopK(rows, best.scores), legs if params.legs else None)
+    return _Chosen(TopK(rows, best.scores), legs)
 
 
 def _best_rows(index: VersionIndex, cohort: Cohort, found: _Found) -> TopK:
