@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.scoring import Mode, Scoring, ScoringProfile
+from engine.selection import GroupBy
 
 ItemId: TypeAlias = int | str
 """An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
@@ -323,6 +324,8 @@ class SearchParams:
     """Tell what each hit's score is made of."""
     min_score: float | None = None
     """Hits that score less are left out."""
+    group_by: GroupBy | None = None
+    """At most so many hits of each group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +364,8 @@ class Explanation:
     expected_recall_provisional: bool = False
     profile: str = ""
     """Scoring profile and revision, as name@revision."""
+    group_rounds: int = 0
+    """Searches that grouping took; 0 where hits are not grouped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,29 +33,49 @@ from engine.scorings import LEXICAL
 from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 from kernels.cpu_filters import set_rows
 
+_GROUPED_WIDTH = 2
+"""Items searched for at first, for each that is wanted of groups."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledParams:
     """A query's parameters with its filter compiled; shared by the queries of a call that has one for all.
 
-    ``default_recall_target`` holds where the parameters name none.
+    ``default_recall_target`` holds where the parameters name none; ``is_narrowed``: masks leave out rows that pass the
+    filter.
     """
 
     params: SearchParams
     program: FilterProgram
     default_recall_target: float | None = None
     scoring: CompiledScoring | None = None
+    is_narrowed: bool = False
 
     @property
     def is_filtered(self) -> bool:
-        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0
+        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0 or self.is_narrowed
+
+    @property
+    def n_candidates(self) -> int:
+        """Items among which the hits are chosen."""
+        return self.params.k
+
+    @property
+    def n_searched(self) -> int:
+        """Items that a search is to find at first."""
+        return self.n_candidates * (1 if self.params.group_by is None else _GROUPED_WIDTH)
+
+    @property
+    def tells_the_best(self) -> bool:
+        """Whether the hits are the k best items and nothing else."""
+        return self.params.min_score is None and self.params.group_by is None
 
     @property
     def asked(self) -> tuple[object, ...]:
         """What a plan follows from, but for the filter."""
         params = self.params
         return (
-            params.k,
+            self.n_searched,
             params.exact,
             recall_target_of(self),
             params.nprobe,
@@ -64,6 +84,13 @@ class CompiledParams:
             self.is_filtered,
             None if self.scoring is None else self.scoring.kind,
         )
+
+    @property
+    def chosen_by(self) -> tuple[object, ...]:
+        """What the hits of a cohort are chosen and told by."""
+        params = self.params
+        names = self.scoring.names if params.legs and self.scoring is not None else ()
+        return params.k, params.min_score, params.legs, params.group_by, names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,7 +249,7 @@ def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[
             continue
         kind = None if compiled.scoring is None else compiled.scoring.kind
         wanted = _rows_wanted(batch.index, compiled, mask)
-        alike = found.setdefault((id(plan_), wanted, kind), _Alike(compiled, plan_, wanted))
+        alike = found.setdefault((id(plan_), wanted, kind, compiled.chosen_by), _Alike(compiled, plan_, wanted))
         alike.add(place, mask, fusing)
     return [alike.cohort(number, vectors) for alike in found.values()]
 
@@ -366,8 +393,25 @@ def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
     )
 
 
+def narrowed(batch: Batch, cohort: Cohort, query: int, mask: Mask, *, k: int) -> Cohort:
+    """One query of a cohort as a cohort of its own, for the k best items of a mask with fewer rows."""
+    params = replace(cohort.compiled.params, k=k, group_by=None)
+    compiled = replace(cohort.compiled, params=params, is_narrowed=True)
+    fusing = None if cohort.fusing is None else cohort.fusing.of(query).among(mask.bits)
+    return replace(
+        cohort,
+        places=[cohort.places[query]],
+        vectors=cohort.vectors[query : query + 1],
+        compiled=compiled,
+        masks=[mask],
+        plan=_plan_of(batch, compiled, mask, None if fusing is None else fusing.extras[0]),
+        rows_wanted=_rows_wanted(batch.index, compiled, mask),
+        fusing=fusing,
+    )
+
+
 def _rows_wanted(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> int:
-    return max(1, min(compiled.params.k * index.schema.chunk, mask.survivors))
+    return max(1, min(compiled.n_searched * index.schema.chunk, mask.survivors))
 
 
 def recall_target_of(compiled: CompiledParams) -> float:
@@ -381,7 +425,7 @@ def recall_target_of(compiled: CompiledParams) -> float:
 def _request(index: VersionIndex, compiled: CompiledParams, survivors: int, extra_rows: int) -> PlanRequest:
     params, scoring = compiled.params, compiled.scoring
     return PlanRequest(
-        k=params.k * index.schema.chunk,
+        k=compiled.n_searched * index.schema.chunk,
         survivors=survivors,
         is_filtered=compiled.is_filtered,
         exact=params.exact,

@@ -7,7 +7,7 @@ their sum is the score to the last bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -57,6 +57,12 @@ class Extra:
         spread[self.rows] = total
         return spread
 
+    def among(self, mask: Uint8Array) -> Extra:
+        """Of the rows that the mask has."""
+        kept = has_rows(mask, self.rows)
+        legs = [replace(leg, raw=leg.raw[kept], normalised=leg.normalised[kept]) for leg in self.legs]
+        return Extra(self.rows[kept], legs)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fusing:
@@ -70,6 +76,10 @@ class Fusing:
     def of(self, query: int) -> Fusing:
         """That of one query."""
         return Fusing([self.scorings[query]], self.table, [self.extras[query]], self.spread)
+
+    def among(self, mask: Uint8Array) -> Fusing:
+        """For fewer rows."""
+        return Fusing(self.scorings, self.table, [None if one is None else one.among(mask) for one in self.extras])
 
     def extra_rows(self, query: int) -> Int64Array:
         extra = self.extras[query]

@@ -30,6 +30,7 @@ from engine.pipeline.calls import (
 )
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
+from engine.selections import check_group
 from engine.types import (
     Explanation,
     Float32Array,
@@ -158,6 +159,8 @@ class Searcher:
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
+        if params.group_by is not None:
+            check_group(params.group_by, self._schema, self._limits, f"{field}.group_by")
         scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65ngine/v1/retrieval.proto\x12\tengine.v1\x1a\x16\x65ngine/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\xc8\x03\n\x0cSearchParams\x12\x0e\n\x01k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\'\n\x0b\x65xclude_ids\x18\x03 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x14\n\x0c\x65xclude_list\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x1a\n\rrecall_target\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06nprobe\x18\x07 \x01(\rH\x02\x88\x01\x01\x12\x1a\n\rrescore_depth\x18\x08 \x01(\rH\x03\x88\x01\x01\x12%\n\x08strategy\x18\t \x01(\x0e\x32\x13.engine.v1.Strategy\x12#\n\x07scoring\x18\n \x01(\x0b\x32\x12.engine.v1.Scoring\x12\x0c\n\x04legs\x18\x0b \x01(\x08\x12\x16\n\tmin_score\x18\x0c \x01(\x01H\x04\x88\x01\x01\x12\r\n\x05terms\x18\r \x01(\t\x12&\n\x04mode\x18\x0e \x01(\x0e\x32\x18.engine.v1.RetrievalModeB\x04\n\x02_kB\x10\n\x0e_recall_targetB\t\n\x07_nprobeB\x10\n\x0e_rescore_depthB\x0c\n\n_min_score\"j\n\x05Query\x12#\n\x06vector\x18\x01 \x01(\x0b\x32\x11.engine.v1.VectorH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12$\n\x07item_id\x18\x03 \x01(\x0b\x32\x11.engine.v1.ItemIdH\x00\x42\x06\n\x04kind\"H\n\x0cReturnFields\x12\x12\n\nattributes\x18\x01 \x03(\t\x12\x13\n\x0btext_fields\x18\x02 \x03(\t\x12\x0f\n\x07vectors\x18\x03 \x01(\x08\"\xb5\x02\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1f\n\x05query\x18\x03 \x01(\x0b\x32\x10.engine.v1.Query\x12\'\n\x06params\x18\x04 \x01(\x0b\x32\x17.engine.v1.SearchParams\x12.\n\rreturn_fields\x18\x05 \x01(\x0b\x32\x17.engine.v1.ReturnFields\x12\x19\n\x0cmin_sequence\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12%\n\x08priority\x18\x07 \x01(\x0e\x32\x13.engine.v1.Priority\x12\x32\n\x0fmax_queue_delay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_min_sequence\"I\n\x08LegScore\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x02\x12\x12\n\nnormalised\x18\x03 \x01(\x02\x12\x0e\n\x06weight\x18\x04 \x01(\x02\"\xc8\x02\n\x03Hit\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x32\n\nattributes\x18\x03 \x03(\x0b\x32\x1e.engine.v1.Hit.AttributesEntry\x12&\n\x04text\x18\x04 \x03(\x0b\x32\x18.engine.v1.Hit.TextEntry\x12\"\n\x07vectors\x18\x05 \x01(\x0b\x32\x11.engine.v1.Tensor\x12!\n\x04legs\x18\x06 \x03(\x0b\x32\x13.engine.v1.LegScore\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x1a+\n\tTextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe0\x01\n\nStageTimes\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06search\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04\x66use\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf5\x03\n\x0b\x45xplanation\x12%\n\x08strategy\x18\x01 \x01(\x0e\x32\x13.engine.v1.Strategy\x12\x15\n\rindex_version\x18\x02 \x01(\t\x12\x17\n\x0f\x65ncoder_version\x18\x03 \x01(\t\x12\x13\n\x0bselectivity\x18\x04 \x01(\x01\x12\x19\n\x11selectivity_exact\x18\x05 \x01(\x08\x12\x0e\n\x06nprobe\x18\x06 \x01(\r\x12\x15\n\rlists_scanned\x18\x07 \x01(\x04\x12\x14\n\x0crows_scanned\x18\x08 \x01(\x04\x12\x10\n\x08rescored\x18\t \x01(\x04\x12\x17\n\x0f\x65xpected_recall\x18\n \x01(\x01\x12\x13\n\x0bsecond_pass\x18\x0b \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12%\n\x0bscore_dtype\x18\r \x01(\x0e\x32\x10.engine.v1.Dtype\x12\x12\n\nbatch_size\x18\x0e \x01(\r\x12\x0f\n\x07partial\x18\x0f \x01(\x08\x12\x18\n\x10truncated_tokens\x18\x10 \x01(\r\x12\x10\n\x08sequence\x18\x11 \x01(\x04\x12$\n\x05times\x18\x12 \x01(\x0b\x32\x15.engine.v1.StageTimes\x12#\n\x1b\x65xpected_recall_provisional\x18\x13 \x01(\x08\x12\x0f\n\x07profile\x18\x14 \x01(\t\"[\n\x0eSearchResponse\x12\x1c\n\x04hits\x18\x01 \x03(\x0b\x32\x0e.engine.v1.Hit\x12+\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x16.engine.v1.Explanation\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xf6\x02\n\x12SearchBatchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12$\n\x07vectors\x18\x03 \x01(\x0b\x32\x11.engine.v1.TensorH\x00\x12!\n\x05texts\x18\x04 \x01(\x0b\x32\x10.engine.v1.TextsH\x00\x12&\n\x08item_ids\x18\x05 \x01(\x0b\x32\x12.engine.v1.ItemIdsH\x00\x12\'\n\x06params\x18\x06 \x03(\x0b\x32\x17.engine.v1.SearchParams\x12\x19\n\x0cmin_sequence\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12%\n\x08priority\x18\x08 \x01(\x0e\x32\x13.engine.v1.Priority\x12\x32\n\x0fmax_queue_delay\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x65xplain\x18\n \x01(\x08\x42\t\n\x07queriesB\x0f\n\r_min_sequence\"\x90\x02\n\x13SearchBatchResponse\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12$\n\x08statuses\x18\x04 \x03(\x0b\x32\x12.google.rpc.Status\x12,\n\x0c\x65xplanations\x18\x05 \x03(\x0b\x32\x16.engine.v1.Explanation\x12\"\n\x04legs\x18\x06 \x03(\x0b\x32\x14.engine.v1.LegColumn\x12\x15\n\rindex_version\x18\x07 \x01(\t\x12\x17\n\x0f\x65ncoder_version\x18\x08 \x01(\t\x12\x10\n\x08sequence\x18\t \x01(\x04\"K\n\tLegColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\x12\x12\n\nnormalised\x18\x03 \x01(\x0c\x12\x0f\n\x07weights\x18\x04 \x01(\x0c\"P\n\x13SearchStreamRequest\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12,\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1d.engine.v1.SearchBatchRequest\"v\n\x14SearchStreamResponse\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12-\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1e.engine.v1.SearchBatchResponse\"j\n\rEncodeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12%\n\x08priority\x18\x04 \x01(\x0e\x32\x13.engine.v1.Priority\"g\n\x0e\x45ncodeResponse\x12\"\n\x07vectors\x18\x01 \x01(\x0b\x32\x11.engine.v1.Tensor\x12\x18\n\x10truncated_tokens\x18\x02 \x03(\r\x12\x17\n\x0f\x65ncoder_version\x18\x03 \x01(\t*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*\xca\x01\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_NONE\x10\x01\x12\x17\n\x13STRATEGY_EXACT_SCAN\x10\x02\x12\x18\n\x14STRATEGY_MASKED_SCAN\x10\x03\x12\x13\n\x0fSTRATEGY_GATHER\x10\x04\x12\x12\n\x0eSTRATEGY_IVFPQ\x10\x05\x12\x1b\n\x17STRATEGY_FILTERED_IVFPQ\x10\x06\x12\x18\n\x14STRATEGY_COARSE_SCAN\x10\x07*\x80\x01\n\rRetrievalMode\x12\x1e\n\x1aRETRIEVAL_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14RETRIEVAL_MODE_DENSE\x10\x01\x12\x1a\n\x16RETRIEVAL_MODE_LEXICAL\x10\x02\x12\x19\n\x15RETRIEVAL_MODE_HYBRID\x10\x03\x32\xb3\x02\n\x10RetrievalService\x12=\n\x06Search\x12\x18.engine.v1.SearchRequest\x1a\x19.engine.v1.SearchResponse\x12L\n\x0bSearchBatch\x12\x1d.engine.v1.SearchBatchRequest\x1a\x1e.engine.v1.SearchBatchResponse\x12S\n\x0cSearchStream\x12\x1e.engine.v1.SearchStreamRequest\x1a\x1f.engine.v1.SearchStreamResponse(\x01\x30\x01\x12=\n\x06\x45ncode\x12\x18.engine.v1.EncodeRequest\x1a\x19.engine.v1.EncodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65ngine/v1/retrieval.proto\x12\tengine.v1\x1a\x16\x65ngine/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\xee\x03\n\x0cSearchParams\x12\x0e\n\x01k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12!\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x11.engine.v1.Filter\x12\'\n\x0b\x65xclude_ids\x18\x03 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x14\n\x0c\x65xclude_list\x18\x04 \x01(\t\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x1a\n\rrecall_target\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06nprobe\x18\x07 \x01(\rH\x02\x88\x01\x01\x12\x1a\n\rrescore_depth\x18\x08 \x01(\rH\x03\x88\x01\x01\x12%\n\x08strategy\x18\t \x01(\x0e\x32\x13.engine.v1.Strategy\x12#\n\x07scoring\x18\n \x01(\x0b\x32\x12.engine.v1.Scoring\x12\x0c\n\x04legs\x18\x0b \x01(\x08\x12\x16\n\tmin_score\x18\x0c \x01(\x01H\x04\x88\x01\x01\x12\r\n\x05terms\x18\r \x01(\t\x12&\n\x04mode\x18\x0e \x01(\x0e\x32\x18.engine.v1.RetrievalMode\x12$\n\x08group_by\x18\x0f \x01(\x0b\x32\x12.engine.v1.GroupByB\x04\n\x02_kB\x10\n\x0e_recall_targetB\t\n\x07_nprobeB\x10\n\x0e_rescore_depthB\x0c\n\n_min_score\"B\n\x07GroupBy\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x16\n\tper_group\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0c\n\n_per_group\"j\n\x05Query\x12#\n\x06vector\x18\x01 \x01(\x0b\x32\x11.engine.v1.VectorH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12$\n\x07item_id\x18\x03 \x01(\x0b\x32\x11.engine.v1.ItemIdH\x00\x42\x06\n\x04kind\"H\n\x0cReturnFields\x12\x12\n\nattributes\x18\x01 \x03(\t\x12\x13\n\x0btext_fields\x18\x02 \x03(\t\x12\x0f\n\x07vectors\x18\x03 \x01(\x08\"\xb5\x02\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1f\n\x05query\x18\x03 \x01(\x0b\x32\x10.engine.v1.Query\x12\'\n\x06params\x18\x04 \x01(\x0b\x32\x17.engine.v1.SearchParams\x12.\n\rreturn_fields\x18\x05 \x01(\x0b\x32\x17.engine.v1.ReturnFields\x12\x19\n\x0cmin_sequence\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12%\n\x08priority\x18\x07 \x01(\x0e\x32\x13.engine.v1.Priority\x12\x32\n\x0fmax_queue_delay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_min_sequence\"I\n\x08LegScore\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x02\x12\x12\n\nnormalised\x18\x03 \x01(\x02\x12\x0e\n\x06weight\x18\x04 \x01(\x02\"\xc8\x02\n\x03Hit\x12\x1d\n\x02id\x18\x01 \x01(\x0b\x32\x11.engine.v1.ItemId\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x32\n\nattributes\x18\x03 \x03(\x0b\x32\x1e.engine.v1.Hit.AttributesEntry\x12&\n\x04text\x18\x04 \x03(\x0b\x32\x18.engine.v1.Hit.TextEntry\x12\"\n\x07vectors\x18\x05 \x01(\x0b\x32\x11.engine.v1.Tensor\x12!\n\x04legs\x18\x06 \x03(\x0b\x32\x13.engine.v1.LegScore\x1a\x43\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.engine.v1.Value:\x02\x38\x01\x1a+\n\tTextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe0\x01\n\nStageTimes\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06search\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04\x66use\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8b\x04\n\x0b\x45xplanation\x12%\n\x08strategy\x18\x01 \x01(\x0e\x32\x13.engine.v1.Strategy\x12\x15\n\rindex_version\x18\x02 \x01(\t\x12\x17\n\x0f\x65ncoder_version\x18\x03 \x01(\t\x12\x13\n\x0bselectivity\x18\x04 \x01(\x01\x12\x19\n\x11selectivity_exact\x18\x05 \x01(\x08\x12\x0e\n\x06nprobe\x18\x06 \x01(\r\x12\x15\n\rlists_scanned\x18\x07 \x01(\x04\x12\x14\n\x0crows_scanned\x18\x08 \x01(\x04\x12\x10\n\x08rescored\x18\t \x01(\x04\x12\x17\n\x0f\x65xpected_recall\x18\n \x01(\x01\x12\x13\n\x0bsecond_pass\x18\x0b \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12%\n\x0bscore_dtype\x18\r \x01(\x0e\x32\x10.engine.v1.Dtype\x12\x12\n\nbatch_size\x18\x0e \x01(\r\x12\x0f\n\x07partial\x18\x0f \x01(\x08\x12\x18\n\x10truncated_tokens\x18\x10 \x01(\r\x12\x10\n\x08sequence\x18\x11 \x01(\x04\x12$\n\x05times\x18\x12 \x01(\x0b\x32\x15.engine.v1.StageTimes\x12#\n\x1b\x65xpected_recall_provisional\x18\x13 \x01(\x08\x12\x0f\n\x07profile\x18\x14 \x01(\t\x12\x14\n\x0cgroup_rounds\x18\x15 \x01(\r\"[\n\x0eSearchResponse\x12\x1c\n\x04hits\x18\x01 \x03(\x0b\x32\x0e.engine.v1.Hit\x12+\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x16.engine.v1.Explanation\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xf6\x02\n\x12SearchBatchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12$\n\x07vectors\x18\x03 \x01(\x0b\x32\x11.engine.v1.TensorH\x00\x12!\n\x05texts\x18\x04 \x01(\x0b\x32\x10.engine.v1.TextsH\x00\x12&\n\x08item_ids\x18\x05 \x01(\x0b\x32\x12.engine.v1.ItemIdsH\x00\x12\'\n\x06params\x18\x06 \x03(\x0b\x32\x17.engine.v1.SearchParams\x12\x19\n\x0cmin_sequence\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12%\n\x08priority\x18\x08 \x01(\x0e\x32\x13.engine.v1.Priority\x12\x32\n\x0fmax_queue_delay\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x65xplain\x18\n \x01(\x08\x42\t\n\x07queriesB\x0f\n\r_min_sequence\"\x90\x02\n\x13SearchBatchResponse\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\r\x12\x1f\n\x03ids\x18\x02 \x01(\x0b\x32\x12.engine.v1.ItemIds\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12$\n\x08statuses\x18\x04 \x03(\x0b\x32\x12.google.rpc.Status\x12,\n\x0c\x65xplanations\x18\x05 \x03(\x0b\x32\x16.engine.v1.Explanation\x12\"\n\x04legs\x18\x06 \x03(\x0b\x32\x14.engine.v1.LegColumn\x12\x15\n\rindex_version\x18\x07 \x01(\t\x12\x17\n\x0f\x65ncoder_version\x18\x08 \x01(\t\x12\x10\n\x08sequence\x18\t \x01(\x04\"K\n\tLegColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\x12\x12\n\nnormalised\x18\x03 \x01(\x0c\x12\x0f\n\x07weights\x18\x04 \x01(\x0c\"P\n\x13SearchStreamRequest\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12,\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1d.engine.v1.SearchBatchRequest\"v\n\x14SearchStreamResponse\x12\x0b\n\x03tag\x18\x01 \x01(\x04\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12-\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1e.engine.v1.SearchBatchResponse\"j\n\rEncodeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12%\n\x08priority\x18\x04 \x01(\x0e\x32\x13.engine.v1.Priority\"g\n\x0e\x45ncodeResponse\x12\"\n\x07vectors\x18\x01 \x01(\x0b\x32\x11.engine.v1.Tensor\x12\x18\n\x10truncated_tokens\x18\x02 \x03(\r\x12\x17\n\x0f\x65ncoder_version\x18\x03 \x01(\t*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*\xca\x01\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x11\n\rSTRATEGY_NONE\x10\x01\x12\x17\n\x13STRATEGY_EXACT_SCAN\x10\x02\x12\x18\n\x14STRATEGY_MASKED_SCAN\x10\x03\x12\x13\n\x0fSTRATEGY_GATHER\x10\x04\x12\x12\n\x0eSTRATEGY_IVFPQ\x10\x05\x12\x1b\n\x17STRATEGY_FILTERED_IVFPQ\x10\x06\x12\x18\n\x14STRATEGY_COARSE_SCAN\x10\x07*\x80\x01\n\rRetrievalMode\x12\x1e\n\x1aRETRIEVAL_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14RETRIEVAL_MODE_DENSE\x10\x01\x12\x1a\n\x16RETRIEVAL_MODE_LEXICAL\x10\x02\x12\x19\n\x15RETRIEVAL_MODE_HYBRID\x10\x03\x32\xb3\x02\n\x10RetrievalService\x12=\n\x06Search\x12\x18.engine.v1.SearchRequest\x1a\x19.engine.v1.SearchResponse\x12L\n\x0bSearchBatch\x12\x1d.engine.v1.SearchBatchRequest\x1a\x1e.engine.v1.SearchBatchResponse\x12S\n\x0cSearchStream\x12\x1e.engine.v1.SearchStreamRequest\x1a\x1f.engine.v1.SearchStreamResponse(\x01\x30\x01\x12=\n\x06\x45ncode\x12\x18.engine.v1.EncodeRequest\x1a\x19.engine.v1.EncodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,50 +38,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HIT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_HIT_TEXTENTRY']._loaded_options = None
   _globals['_HIT_TEXTENTRY']._serialized_options = b'8\001'
-  _globals['_PRIORITY']._serialized_start=3473
-  _globals['_PRIORITY']._serialized_end=3554
-  _globals['_STRATEGY']._serialized_start=3557
-  _globals['_STRATEGY']._serialized_end=3759
-  _globals['_RETRIEVALMODE']._serialized_start=3762
-  _globals['_RETRIEVALMODE']._serialized_end=3890
+  _globals['_PRIORITY']._serialized_start=3601
+  _globals['_PRIORITY']._serialized_end=3682
+  _globals['_STRATEGY']._serialized_start=3685
+  _globals['_STRATEGY']._serialized_end=3887
+  _globals['_RETRIEVALMODE']._serialized_start=3890
+  _globals['_RETRIEVALMODE']._serialized_end=4018
   _globals['_SEARCHPARAMS']._serialized_start=122
-  _globals['_SEARCHPARAMS']._serialized_end=578
-  _globals['_QUERY']._serialized_start=580
-  _globals['_QUERY']._serialized_end=686
-  _globals['_RETURNFIELDS']._serialized_start=688
-  _globals['_RETURNFIELDS']._serialized_end=760
-  _globals['_SEARCHREQUEST']._serialized_start=763
-  _globals['_SEARCHREQUEST']._serialized_end=1072
-  _globals['_LEGSCORE']._serialized_start=1074
-  _globals['_LEGSCORE']._serialized_end=1147
-  _globals['_HIT']._serialized_start=1150
-  _globals['_HIT']._serialized_end=1478
-  _globals['_HIT_ATTRIBUTESENTRY']._serialized_start=1366
-  _globals['_HIT_ATTRIBUTESENTRY']._serialized_end=1433
-  _globals['_HIT_TEXTENTRY']._serialized_start=1435
-  _globals['_HIT_TEXTENTRY']._serialized_end=1478
-  _globals['_STAGETIMES']._serialized_start=1481
-  _globals['_STAGETIMES']._serialized_end=1705
-  _globals['_EXPLANATION']._serialized_start=1708
-  _globals['_EXPLANATION']._serialized_end=2209
-  _globals['_SEARCHRESPONSE']._serialized_start=2211
-  _globals['_SEARCHRESPONSE']._serialized_end=2302
-  _globals['_TEXTS']._serialized_start=2304
-  _globals['_TEXTS']._serialized_end=2327
-  _globals['_SEARCHBATCHREQUEST']._serialized_start=2330
-  _globals['_SEARCHBATCHREQUEST']._serialized_end=2704
-  _globals['_SEARCHBATCHRESPONSE']._serialized_start=2707
-  _globals['_SEARCHBATCHRESPONSE']._serialized_end=2979
-  _globals['_LEGCOLUMN']._serialized_start=2981
-  _globals['_LEGCOLUMN']._serialized_end=3056
-  _globals['_SEARCHSTREAMREQUEST']._serialized_start=3058
-  _globals['_SEARCHSTREAMREQUEST']._serialized_end=3138
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=3140
-  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=3258
-  _globals['_ENCODEREQUEST']._serialized_start=3260
-  _globals['_ENCODEREQUEST']._serialized_end=3366
-  _globals['_ENCODERESPONSE']._serialized_start=3368
-  _globals['_ENCODERESPONSE']._serialized_end=3471
-  _globals['_RETRIEVALSERVICE']._serialized_start=3893
-  _globals['_RETRIEVALSERVICE']._serialized_end=4200
+  _globals['_SEARCHPARAMS']._serialized_end=616
+  _globals['_GROUPBY']._serialized_start=618
+  _globals['_GROUPBY']._serialized_end=684
+  _globals['_QUERY']._serialized_start=686
+  _globals['_QUERY']._serialized_end=792
+  _globals['_RETURNFIELDS']._serialized_start=794
+  _globals['_RETURNFIELDS']._serialized_end=866
+  _globals['_SEARCHREQUEST']._serialized_start=869
+  _globals['_SEARCHREQUEST']._serialized_end=1178
+  _globals['_LEGSCORE']._serialized_start=1180
+  _globals['_LEGSCORE']._serialized_end=1253
+  _globals['_HIT']._serialized_start=1256
+  _globals['_HIT']._serialized_end=1584
+  _globals['_HIT_ATTRIBUTESENTRY']._serialized_start=1472
+  _globals['_HIT_ATTRIBUTESENTRY']._serialized_end=1539
+  _globals['_HIT_TEXTENTRY']._serialized_start=1541
+  _globals['_HIT_TEXTENTRY']._serialized_end=1584
+  _globals['_STAGETIMES']._serialized_start=1587
+  _globals['_STAGETIMES']._serialized_end=1811
+  _globals['_EXPLANATION']._serialized_start=1814
+  _globals['_EXPLANATION']._serialized_end=2337
+  _globals['_SEARCHRESPONSE']._serialized_start=2339
+  _globals['_SEARCHRESPONSE']._serialized_end=2430
+  _globals['_TEXTS']._serialized_start=2432
+  _globals['_TEXTS']._serialized_end=2455
+  _globals['_SEARCHBATCHREQUEST']._serialized_start=2458
+  _globals['_SEARCHBATCHREQUEST']._serialized_end=2832
+  _globals['_SEARCHBATCHRESPONSE']._serialized_start=2835
+  _globals['_SEARCHBATCHRESPONSE']._serialized_end=3107
+  _globals['_LEGCOLUMN']._serialized_start=3109
+  _globals['_LEGCOLUMN']._serialized_end=3184
+  _globals['_SEARCHSTREAMREQUEST']._serialized_start=3186
+  _globals['_SEARCHSTREAMREQUEST']._serialized_end=3266
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_start=3268
+  _globals['_SEARCHSTREAMRESPONSE']._serialized_end=3386
+  _globals['_ENCODEREQUEST']._serialized_start=3388
+  _globals['_ENCODEREQUEST']._serialized_end=3494
+  _globals['_ENCODERESPONSE']._serialized_start=3496
+  _globals['_ENCODERESPONSE']._serialized_end=3599
+  _globals['_RETRIEVALSERVICE']._serialized_start=4021
+  _globals['_RETRIEVALSERVICE']._serialized_end=4328
 # @@protoc_insertion_point(module_scope)

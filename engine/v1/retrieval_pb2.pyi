@@ -52,7 +52,7 @@ RETRIEVAL_MODE_LEXICAL: RetrievalMode
 RETRIEVAL_MODE_HYBRID: RetrievalMode
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by")
     K_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class SearchParams(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
     k: int
     filter: _common_pb2.Filter
     exclude_ids: _common_pb2.ItemIds
@@ -81,7 +82,16 @@ class SearchParams(_message.Message):
     min_score: float
     terms: str
     mode: RetrievalMode
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ...) -> None: ...
+    group_by: GroupBy
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ...) -> None: ...
+
+class GroupBy(_message.Message):
+    __slots__ = ("attribute", "per_group")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    PER_GROUP_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    per_group: int
+    def __init__(self, attribute: _Optional[str] = ..., per_group: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
     __slots__ = ("vector", "text", "item_id")
@@ -180,7 +190,7 @@ class StageTimes(_message.Message):
     def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fuse: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional", "profile")
+    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional", "profile", "group_rounds")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     INDEX_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +211,7 @@ class Explanation(_message.Message):
     TIMES_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_RECALL_PROVISIONAL_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_ROUNDS_FIELD_NUMBER: _ClassVar[int]
     strategy: Strategy
     index_version: str
     encoder_version: str
@@ -221,7 +232,8 @@ class Explanation(_message.Message):
     times: StageTimes
     expected_recall_provisional: bool
     profile: str
-    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ...) -> None: ...
+    group_rounds: int
+    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ..., group_rounds: _Optional[int] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("hits", "explanation")

@@ -1,0 +1,47 @@
+"""How hits are chosen and told, over a real channel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.client import RetrievalClient
+from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
+from engine.selection import GroupBy
+from engine.types import Item, SearchParams
+
+ZERO = np.zeros(4, np.float32)
+
+
+def test_hits_are_grouped_in_single_searches_and_in_batches_each_by_its_own(client: RetrievalClient) -> None:
+    by_colour = SearchParams(k=5, group_by=GroupBy("colour"))
+    result = client.search("things", "red fruit", params=by_colour)
+    assert {hit.id for hit in result.hits} - {"apple", "cherry"} == {"sky", "nothing"}
+    assert len(result.hits) == 3
+    assert result.explanation.group_rounds == 1
+    batch = client.search_batch(
+        "things",
+        ["red fruit"] * 3,
+        params=[by_colour, SearchParams(k=5), SearchParams(k=5, group_by=GroupBy("remote"))],
+    )
+    assert batch.counts.tolist() == [3, 5, 5]
+
+
+def test_a_grouping_that_cannot_be_fails_its_query_alone(client: RetrievalClient) -> None:
+    params = [SearchParams(group_by=GroupBy(name)) for name in ("rank", "void", "rank")]
+    params[2] = SearchParams(group_by=GroupBy("rank", 200_000))
+    batch = client.search_batch("points", np.zeros((3, 4), np.float32), params=params)
+    assert [type(one) for one in batch.errors] == [type(None), UnknownAttribute, LimitExceeded]
+    with pytest.raises(InvalidArgument, match=r"params.group_by.attribute: 'tags' is a keyword_list") as caught:
+        client.search("things", "red", params=SearchParams(group_by=GroupBy("tags")))
+    assert caught.value.field == "params.group_by.attribute"
+
+
+def test_ints_written_after_the_first_grouping_are_grouped_too(client: RetrievalClient) -> None:
+    params = SearchParams(k=3, group_by=GroupBy("rank"))
+    assert [hit.id for hit in client.search("points", ZERO, params=params).hits] == [0, 1, 2]
+    client.upsert("points", [Item(100, {}, {"rank": 1}, ZERO)])
+    client.upsert("points", [Item(101, {}, {"rank": 7}, ZERO)])
+    last = client.upsert("points", [Item(102, {}, {}, ZERO)]).sequence
+    found = client.search("points", ZERO, params=params, min_sequence=last).hits
+    assert [hit.id for hit in found] == [0, 100, 101]
