@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.scoring import Mode, Scoring, ScoringProfile
-from engine.selection import GroupBy
+from engine.selection import Diversity, GroupBy
 
 ItemId: TypeAlias = int | str
 """An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
@@ -326,6 +326,8 @@ class SearchParams:
     """Hits that score less are left out."""
     group_by: GroupBy | None = None
     """At most so many hits of each group."""
+    diversity: Diversity | None = None
+    """Hits that resemble one another less; of grouped items where there are groups too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.selection import GroupBy
+from engine.selection import Diversity, GroupBy
 from engine.v1 import retrieval_pb2
 
 
@@ -12,3 +12,11 @@ def group_by_from(message: retrieval_pb2.GroupBy) -> GroupBy:
 
 def group_by_to(group_by: GroupBy) -> retrieval_pb2.GroupBy:
     return retrieval_pb2.GroupBy(attribute=group_by.attribute, per_group=group_by.per_group)
+
+
+def diversity_from(message: retrieval_pb2.Diversity) -> Diversity:
+    return Diversity(message.relevance, message.candidates if message.HasField("candidates") else None)
+
+
+def diversity_to(diversity: Diversity) -> retrieval_pb2.Diversity:
+    return retrieval_pb2.Diversity(relevance=diversity.relevance, candidates=diversity.candidates)

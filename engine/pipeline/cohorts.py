@@ -58,7 +58,8 @@ class CompiledParams:
     @property
     def n_candidates(self) -> int:
         """Items among which the hits are chosen."""
-        return self.params.k
+        diversity = self.params.diversity
+        return self.params.k if diversity is None or diversity.candidates is None else diversity.candidates
 
     @property
     def n_searched(self) -> int:
@@ -68,7 +69,8 @@ class CompiledParams:
     @property
     def tells_the_best(self) -> bool:
         """Whether the hits are the k best items and nothing else."""
-        return self.params.min_score is None and self.params.group_by is None
+        params = self.params
+        return params.min_score is None and params.group_by is None and params.diversity is None
 
     @property
     def asked(self) -> tuple[object, ...]:
@@ -90,7 +92,7 @@ class CompiledParams:
         """What the hits of a cohort are chosen and told by."""
         params = self.params
         names = self.scoring.names if params.legs and self.scoring is not None else ()
-        return params.k, params.min_score, params.legs, params.group_by, names
+        return params.k, params.min_score, params.legs, params.group_by, params.diversity, names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -395,7 +397,7 @@ def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
 
 def narrowed(batch: Batch, cohort: Cohort, query: int, mask: Mask, *, k: int) -> Cohort:
     """One query of a cohort as a cohort of its own, for the k best items of a mask with fewer rows."""
-    params = replace(cohort.compiled.params, k=k, group_by=None)
+    params = replace(cohort.compiled.params, k=k, group_by=None, diversity=None)
     compiled = replace(cohort.compiled, params=params, is_narrowed=True)
     fusing = None if cohort.fusing is None else cohort.fusing.of(query).among(mask.bits)
     return replace(

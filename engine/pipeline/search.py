@@ -25,6 +25,7 @@ from engine.pipeline.cohorts import (
     mask_of,
     recall_target_of,
 )
+from engine.pipeline.diversity import diversify
 from engine.pipeline.finding import Found, find
 from engine.pipeline.fusing import fusion_of
 from engine.pipeline.grouping import group
@@ -49,7 +50,7 @@ def search_jobs(
     found = find(batch, cohorts)
     searched = time.perf_counter()
     ranked = [rank(batch, cohort, one) for cohort, one in zip(cohorts, found, strict=True)]
-    ranked = group(batch, cohorts, found, ranked)
+    ranked = diversify(batch, cohorts, group(batch, cohorts, found, ranked))
     chosen = [choose(batch, cohort, one) for cohort, one in zip(cohorts, ranked, strict=True)]
     times = StageTimes(filter=filtered - began, search=searched - filtered, fuse=time.perf_counter() - searched)
     if monitor is not None:

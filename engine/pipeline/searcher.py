@@ -30,7 +30,7 @@ from engine.pipeline.calls import (
 )
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
-from engine.selections import check_group
+from engine.selections import check_group, resolve_diversity
 from engine.types import (
     Explanation,
     Float32Array,
@@ -161,6 +161,9 @@ class Searcher:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
         if params.group_by is not None:
             check_group(params.group_by, self._schema, self._limits, f"{field}.group_by")
+        if params.diversity is not None:
+            diversity = resolve_diversity(params.diversity, params.k, self._limits, f"{field}.diversity")
+            params = replace(params, diversity=diversity)
         scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE

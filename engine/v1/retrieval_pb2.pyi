@@ -52,7 +52,7 @@ RETRIEVAL_MODE_LEXICAL: RetrievalMode
 RETRIEVAL_MODE_HYBRID: RetrievalMode
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity")
     K_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class SearchParams(_message.Message):
     TERMS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     k: int
     filter: _common_pb2.Filter
     exclude_ids: _common_pb2.ItemIds
@@ -83,7 +84,16 @@ class SearchParams(_message.Message):
     terms: str
     mode: RetrievalMode
     group_by: GroupBy
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ...) -> None: ...
+    diversity: Diversity
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ...) -> None: ...
+
+class Diversity(_message.Message):
+    __slots__ = ("relevance", "candidates")
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    relevance: float
+    candidates: int
+    def __init__(self, relevance: _Optional[float] = ..., candidates: _Optional[int] = ...) -> None: ...
 
 class GroupBy(_message.Message):
     __slots__ = ("attribute", "per_group")

@@ -7,8 +7,8 @@ import pytest
 
 from engine.client import RetrievalClient
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
-from engine.selection import GroupBy
-from engine.types import Item, SearchParams
+from engine.selection import Diversity, GroupBy
+from engine.types import Filter, Item, Range, SearchParams
 
 ZERO = np.zeros(4, np.float32)
 
@@ -45,3 +45,22 @@ def test_ints_written_after_the_first_grouping_are_grouped_too(client: Retrieval
     last = client.upsert("points", [Item(102, {}, {}, ZERO)]).sequence
     found = client.search("points", ZERO, params=params, min_sequence=last).hits
     assert [hit.id for hit in found] == [0, 100, 101]
+
+
+def test_hits_that_resemble_one_another_less_are_picked_in_single_searches_and_in_batches(
+    client: RetrievalClient,
+) -> None:
+    vectors = np.array([[4, 0, 0, 0], [4, 0.1, 0, 0], [3, 3, 0, 0], [2, 0, 3, 0]], np.float32)
+    query = np.array([1, 0, 0, 0], np.float32)
+    only = Filter(must=(Range("rank", gte=1000),))
+    items = [Item(200 + n, {}, {"rank": 1000}, vector) for n, vector in enumerate(vectors)]
+    last = client.upsert("points", items).sequence
+    params = [SearchParams(k=2, filter=only, diversity=Diversity(one, 4)) for one in (1.0, 0.5)]
+    found = client.search("points", query, params=params[1], min_sequence=last).hits
+    batch = client.search_batch("points", np.stack([query, query]), params=params)
+    assert [batch.rows(n)[0].tolist() for n in range(2)] == [[200, 201], [hit.id for hit in found]]
+    assert found[0].id == 200
+    assert found[1].id != 201
+    with pytest.raises(LimitExceeded, match=r"params.diversity.candidates"):
+        client.search("points", query, params=SearchParams(diversity=Diversity(0.5, 100_000)))
+    assert client.server().limits.diversity_candidates == 1000
