@@ -330,6 +330,30 @@ class SearchParams:
     """Hits that resemble one another less; of grouped items where there are groups too."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """A query made of several examples: items by id and vectors float32 [n, d], at least one of them ``like``.
+
+    It is for the mean of those like what is wanted, and where there are any unlike it, for that mean plus its
+    difference from theirs. With cosine every example counts as a vector of length 1, an item by the mean of its
+    embeddings. The items themselves are left out.
+    """
+
+    like: tuple[ItemId, ...] = ()
+    unlike: tuple[ItemId, ...] = ()
+    like_vectors: Float32Array | None = None
+    unlike_vectors: Float32Array | None = None
+
+    @property
+    def ids(self) -> tuple[ItemId, ...]:
+        return (*self.like, *self.unlike)
+
+    @property
+    def vectors(self) -> list[Float32Array]:
+        """Those there are, of either kind."""
+        return [one for one in (self.like_vectors, self.unlike_vectors) if one is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class StageTimes:
     """Wall time in seconds that one query spent in each stage (its batch's time, for stages done as a batch)."""

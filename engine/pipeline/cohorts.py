@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend
-from engine.errors import EngineError, ItemNotFound, UnknownAttribute
+from engine.errors import EngineError, UnknownAttribute
 from engine.index.filters import FilterProgram
 from engine.index.masks import RowMask
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
+from engine.pipeline.examples import vector_of_examples, vector_of_item
 from engine.pipeline.fusing import Extra, Fusing, find_extra, joined
 from engine.pipeline.planner import (
     DEFAULT_RECALL_TARGET,
@@ -30,7 +31,7 @@ from engine.pipeline.planner import (
 )
 from engine.pipeline.scoring import CompiledScoring
 from engine.scorings import LEXICAL
-from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
+from engine.types import Examples, Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 from kernels.cpu_filters import set_rows
 
 _GROUPED_WIDTH = 2
@@ -97,7 +98,7 @@ class CompiledParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchJob:
-    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted.
+    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted, or examples.
 
     ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
     job has all of the call's. ``terms``: the text of each query that is searched by terms, empty where none is.
@@ -107,13 +108,14 @@ class SearchJob:
     compiled: Sequence[CompiledParams]
     vectors: Float32Array | None = None
     item_ids: Sequence[ItemId] = ()
+    examples: Sequence[Examples] = ()
     explain: bool = False
     fields: Sequence[str] = ()
     terms: Sequence[str] = ()
 
     @property
     def n_queries(self) -> int:
-        return len(self.item_ids) if self.vectors is None else len(self.vectors)
+        return len(self.item_ids) or len(self.examples) if self.vectors is None else len(self.vectors)
 
     def field(self, place: int) -> str:
         return self.fields[place] if self.fields else field_of("query", place, self.n_queries)
@@ -166,8 +168,8 @@ class Cohort:
         return np.array([mask.survivors for mask in self.masks], np.int64)
 
 
-_Asked: TypeAlias = tuple[int, CompiledParams, ItemId | None]
-"""A query's place, its parameters, and the item that it is left out for."""
+_Asked: TypeAlias = tuple[int, CompiledParams, Sequence[ItemId]]
+"""A query's place, its parameters, and the items that it is made of, which are left out."""
 
 
 @dataclass(eq=False, slots=True)
@@ -200,7 +202,7 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
         batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
     sound = np.flatnonzero(is_sound).tolist()
     if len(job.compiled) > 1 or job.terms:
-        own = [(place, job.compiled[place if len(job.compiled) > 1 else 0], None) for place in sound]
+        own = [(place, job.compiled[place if len(job.compiled) > 1 else 0], ()) for place in sound]
         return _gathered(batch, number, vectors, own)
     try:
         mask = _shared_mask(batch, job.compiled[0])
@@ -218,13 +220,13 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
 
 
 def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
-    """An item is left out of its own answer, and so each has a mask of its own."""
+    """Items are left out of their own answer, and so each query has a mask of its own."""
     job = batch.jobs[number]
     vectors = np.zeros((job.n_queries, batch.index.version.dimension), np.float32)
     asked: list[_Asked] = []
-    for place, own in enumerate(job.item_ids):
+    for place in range(job.n_queries):
         try:
-            vectors[place] = _vector_of(batch, own)
+            vectors[place], own = _of_items(batch, job, place)
         except EngineError as error:
             batch.errors[number, place] = error
         else:
@@ -239,8 +241,8 @@ def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[
     for place, compiled, own in asked:
         try:
             mask = _shared_mask(batch, compiled)
-            if own is not None:
-                mask = _without(batch.index, mask, [own])
+            if own:
+                mask = _without(batch.index, mask, own)
             extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
             if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
                 mask = _only(batch.index, extra.matching(LEXICAL))
@@ -359,12 +361,14 @@ def _only(index: VersionIndex, rows: Int64Array) -> Mask:
     return Mask(RowMask(bits, len(rows)), passes_all=False)
 
 
-def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:
-    vector = batch.index.vector_of(item_id)
-    if vector is None:
-        raise ItemNotFound(item_id)
-    # The mean of several unit vectors is shorter than one, and a score by it would be no cosine.
-    return batch.backend.unit_queries(vector[None, :], metric=batch.index.version.metric)[0]
+def _of_items(batch: Batch, job: SearchJob, place: int) -> tuple[Float32Array, Sequence[ItemId]]:
+    """A query's vector and the items that it is made of."""
+    if job.item_ids:
+        own = job.item_ids[place]
+        return vector_of_item(batch.backend, batch.index, own), [own]
+    examples = job.examples[place]
+    vector = vector_of_examples(batch.backend, batch.index, examples, f"{job.field(place)}.examples")
+    return vector, examples.ids
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> Plan:

@@ -104,14 +104,34 @@ class GroupBy(_message.Message):
     def __init__(self, attribute: _Optional[str] = ..., per_group: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("vector", "text", "item_id")
+    __slots__ = ("vector", "text", "item_id", "examples")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     vector: _common_pb2.Vector
     text: str
     item_id: _common_pb2.ItemId
-    def __init__(self, vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ..., text: _Optional[str] = ..., item_id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ...) -> None: ...
+    examples: Examples
+    def __init__(self, vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ..., text: _Optional[str] = ..., item_id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., examples: _Optional[_Union[Examples, _Mapping]] = ...) -> None: ...
+
+class Examples(_message.Message):
+    __slots__ = ("like", "unlike", "like_vectors", "unlike_vectors")
+    LIKE_FIELD_NUMBER: _ClassVar[int]
+    UNLIKE_FIELD_NUMBER: _ClassVar[int]
+    LIKE_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    UNLIKE_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    like: _common_pb2.ItemIds
+    unlike: _common_pb2.ItemIds
+    like_vectors: _common_pb2.Tensor
+    unlike_vectors: _common_pb2.Tensor
+    def __init__(self, like: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., unlike: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., like_vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., unlike_vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class ExampleQueries(_message.Message):
+    __slots__ = ("queries",)
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    queries: _containers.RepeatedCompositeFieldContainer[Examples]
+    def __init__(self, queries: _Optional[_Iterable[_Union[Examples, _Mapping]]] = ...) -> None: ...
 
 class ReturnFields(_message.Message):
     __slots__ = ("attributes", "text_fields", "vectors")
@@ -260,12 +280,13 @@ class Texts(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
-    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "params", "min_sequence", "priority", "max_queue_delay", "explain")
+    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "examples", "params", "min_sequence", "priority", "max_queue_delay", "explain")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     MIN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -276,12 +297,13 @@ class SearchBatchRequest(_message.Message):
     vectors: _common_pb2.Tensor
     texts: Texts
     item_ids: _common_pb2.ItemIds
+    examples: ExampleQueries
     params: _containers.RepeatedCompositeFieldContainer[SearchParams]
     min_sequence: int
     priority: Priority
     max_queue_delay: _duration_pb2.Duration
     explain: bool
-    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
 
 class SearchBatchResponse(_message.Message):
     __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engine.client import RetrievalClient
-from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
+from engine.errors import InvalidArgument, ItemNotFound, LimitExceeded, UnknownAttribute
 from engine.selection import Diversity, GroupBy
-from engine.types import Filter, Item, Range, SearchParams
+from engine.types import Examples, Filter, Item, Range, SearchParams
 
 ZERO = np.zeros(4, np.float32)
 
@@ -64,3 +64,21 @@ def test_hits_that_resemble_one_another_less_are_picked_in_single_searches_and_i
     with pytest.raises(LimitExceeded, match=r"params.diversity.candidates"):
         client.search("points", query, params=SearchParams(diversity=Diversity(0.5, 100_000)))
     assert client.server().limits.diversity_candidates == 1000
+
+
+def test_examples_are_searched_for_in_single_searches_and_in_batches(client: RetrievalClient) -> None:
+    found = client.search("things", Examples(("apple",), ("sky",)), params=SearchParams(k=4)).hits
+    assert found[0].id == "cherry"
+    assert {hit.id for hit in found} == {"cherry", "engine", "nothing"}
+    only = SearchParams(k=3, filter=Filter(must=(Range("rank", gte=0, lte=19), Range("rank", lt=100))))
+    vector = np.array([[3, 0, 0, 0]], np.float32)
+    examples = [Examples((5, 7)), Examples((5, 777)), Examples(like_vectors=vector, unlike=(1,)), Examples()]
+    batch = client.search_batch("points", examples, params=only)
+    assert [type(one) for one in batch.errors] == [type(None), ItemNotFound, type(None), InvalidArgument]
+    assert not {5, 7} & set(batch.rows(0)[0])
+    alone = client.search("points", examples[2], params=only).hits
+    assert batch.rows(2)[0].tolist() == [hit.id for hit in alone]
+    with pytest.raises(InvalidArgument, match=r"query\[3\].examples.like: is empty"):
+        batch.rows(3)
+    with pytest.raises(ItemNotFound):
+        client.search("things", Examples(("gone",)))
