@@ -17,6 +17,7 @@ class Limits:
     ``page_size``: items a page. ``message_bytes``: one request. ``reply_hits``: k x queries of one call. ``dimension``:
     of a vector. ``attributes``: of a schema. ``chunk``: embeddings an item. ``scoring_terms``: of one query's score.
     ``overlap_values``: keywords of one term. ``profiles``: of a schema.
+    ``diversity_candidates``: items among which a query's hits are picked. ``examples``: of one query.
     """
 
     k: int = 100_000
@@ -36,3 +37,5 @@ class Limits:
     scoring_terms: int = 64
     overlap_values: int = 1024
     profiles: int = 64
+    diversity_candidates: int = 1000
+    examples: int = 1024

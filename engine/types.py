@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.scoring import Mode, Scoring, ScoringProfile
+from engine.selection import Diversity, GroupBy
 
 ItemId: TypeAlias = int | str
 """An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
@@ -323,6 +324,34 @@ class SearchParams:
     """Tell what each hit's score is made of."""
     min_score: float | None = None
     """Hits that score less are left out."""
+    group_by: GroupBy | None = None
+    """At most so many hits of each group."""
+    diversity: Diversity | None = None
+    """Hits that resemble one another less; of grouped items where there are groups too."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """A query made of several examples: items by id and vectors float32 [n, d], at least one of them ``like``.
+
+    It is for the mean of those like what is wanted, and where there are any unlike it, for that mean plus its
+    difference from theirs. With cosine every example counts as a vector of length 1, an item by the mean of its
+    embeddings. The items themselves are left out.
+    """
+
+    like: tuple[ItemId, ...] = ()
+    unlike: tuple[ItemId, ...] = ()
+    like_vectors: Float32Array | None = None
+    unlike_vectors: Float32Array | None = None
+
+    @property
+    def ids(self) -> tuple[ItemId, ...]:
+        return (*self.like, *self.unlike)
+
+    @property
+    def vectors(self) -> list[Float32Array]:
+        """Those there are, of either kind."""
+        return [one for one in (self.like_vectors, self.unlike_vectors) if one is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +390,8 @@ class Explanation:
     expected_recall_provisional: bool = False
     profile: str = ""
     """Scoring profile and revision, as name@revision."""
+    group_rounds: int = 0
+    """Searches that grouping took; 0 where hits are not grouped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -11,10 +12,10 @@ from engine import convert
 from engine.client.connection import Connection
 from engine.client.results import BatchResult, batch_result, status_error
 from engine.errors import EngineError
-from engine.types import Float32Array, ItemId, Priority, SearchParams, SearchResult
+from engine.types import Examples, Float32Array, ItemId, Priority, SearchParams, SearchResult
 from engine.v1 import common_pb2, retrieval_pb2
 
-Queries = Float32Array | Sequence[str]
+Queries = Float32Array | Sequence[str] | Sequence[Examples]
 
 _PRIORITIES = {
     Priority.INTERACTIVE: retrieval_pb2.PRIORITY_INTERACTIVE,
@@ -36,7 +37,7 @@ class RetrievalCalls(Connection):
     def search(
         self,
         collection: str,
-        query: str | Float32Array | SimilarTo,
+        query: str | Float32Array | SimilarTo | Examples,
         *,
         params: SearchParams = SearchParams(),
         attributes: Sequence[str] = ("*",),
@@ -47,7 +48,7 @@ class RetrievalCalls(Connection):
         priority: Priority = Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> SearchResult:
-        """The best items for a text, a vector float32 [d] or an item, with the attributes and texts asked for."""
+        """The best items for a text, a vector float32 [d], an item or examples, with what is to be returned of each."""
         request = retrieval_pb2.SearchRequest(
             collection=collection,
             version=version,
@@ -72,7 +73,9 @@ class RetrievalCalls(Connection):
         priority: Priority = Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> BatchResult:
-        """The best items for each of many vectors float32 [B, d] or texts; one set of parameters, or one for each."""
+        """The best items for each of many vectors float32 [B, d], texts or examples, all of one kind; one set of
+        parameters, or one for each.
+        """
         request = _batch_request(collection, queries, params, explain, version, min_sequence, priority)
         return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s))
 
@@ -116,11 +119,13 @@ class RetrievalCalls(Connection):
         return convert.tensor_to_array(reply.vectors, "vectors")
 
 
-def _query(query: str | Float32Array | SimilarTo) -> retrieval_pb2.Query:
+def _query(query: str | Float32Array | SimilarTo | Examples) -> retrieval_pb2.Query:
     if isinstance(query, str):
         return retrieval_pb2.Query(text=query)
     if isinstance(query, SimilarTo):
         return retrieval_pb2.Query(item_id=convert.item_id_to(query.id))
+    if isinstance(query, Examples):
+        return retrieval_pb2.Query(examples=convert.examples_to(query))
     content = np.ascontiguousarray(query, np.dtype("<f4")).tobytes()
     encoded = common_pb2.VectorBytes(content=content, dtype=common_pb2.DTYPE_FLOAT32)
     return retrieval_pb2.Query(vector=common_pb2.Vector(encoded=encoded))
@@ -146,6 +151,8 @@ def _batch_request(
     )
     if isinstance(queries, np.ndarray):
         request.vectors.CopyFrom(convert.array_to_tensor(queries))
+    elif queries is not None and len(queries) and isinstance(queries[0], Examples):
+        request.examples.queries.extend(map(convert.examples_to, cast("Sequence[Examples]", queries)))
     elif queries is not None:
-        request.texts.values.extend(queries)
+        request.texts.values.extend(cast("Sequence[str]", queries))
     return request

@@ -5,6 +5,7 @@ Raises ``InvalidArgument`` naming the field for what a well-formed message can s
 
 from __future__ import annotations
 
+from engine.convert.examples import examples_from, examples_to
 from engine.convert.filters import filter_from, filter_to
 from engine.convert.ids import item_id_from, item_id_to, item_ids_from, item_ids_to, uint64_ids_from
 from engine.convert.items import item_from, item_to, stored_item_from, update_from, update_to, value_from, value_to
@@ -35,6 +36,8 @@ __all__ = [
     "attribute_from",
     "attribute_to",
     "duration",
+    "examples_from",
+    "examples_to",
     "explanation_from",
     "explanation_to",
     "explanations_to",

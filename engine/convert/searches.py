@@ -13,6 +13,7 @@ from engine.convert.filters import filter_from, filter_to
 from engine.convert.ids import item_id_from, item_id_to, item_ids_to, uint64_ids_from
 from engine.convert.items import value_from, value_to
 from engine.convert.scoring import scoring_from, scoring_to
+from engine.convert.selection import diversity_from, diversity_to, group_by_from, group_by_to
 from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES, array_to_tensor, tensor_to_array
 from engine.convert.times import duration, seconds
 from engine.errors import InvalidArgument
@@ -52,6 +53,8 @@ def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.Search
         terms=message.terms,
         legs=message.legs,
         min_score=message.min_score if message.HasField("min_score") else None,
+        group_by=group_by_from(message.group_by) if message.HasField("group_by") else None,
+        diversity=diversity_from(message.diversity) if message.HasField("diversity") else None,
     )
 
 
@@ -81,6 +84,8 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         terms=params.terms,
         legs=params.legs,
         min_score=params.min_score,
+        group_by=None if params.group_by is None else group_by_to(params.group_by),
+        diversity=None if params.diversity is None else diversity_to(params.diversity),
     )
     if not params.filter.is_empty():
         message.filter.CopyFrom(filter_to(params.filter))
@@ -111,6 +116,7 @@ def explanation_to(explanation: types.Explanation) -> retrieval_pb2.Explanation:
         sequence=explanation.sequence,
         expected_recall_provisional=explanation.expected_recall_provisional,
         profile=explanation.profile,
+        group_rounds=explanation.group_rounds,
         times=retrieval_pb2.StageTimes(
             queue=duration(times.queue),
             encode=duration(times.encode),
@@ -150,6 +156,7 @@ def explanation_from(message: retrieval_pb2.Explanation) -> types.Explanation:
         ),
         expected_recall_provisional=message.expected_recall_provisional,
         profile=message.profile,
+        group_rounds=message.group_rounds,
     )
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from engine.index.growing import GrowingArray, GrowingMask, empty_mask
+from engine.index.growing import GrowingArray, GrowingMask, empty_mask, has_rows
+from engine.index.keyword_codes import KeywordCodes
 from engine.index.postings import Postings
 from engine.index.regions import Region, union
 from engine.item_columns import ValueColumn
-from engine.types import AttributeType, AttributeValue, GeoPoint, Timestamp
+from engine.types import AttributeType, AttributeValue, GeoPoint, Int64Array, Timestamp
 from kernels.filters import AtLeast, FloatBetween, HasBit, IntAmong, IntBetween, IntSet, Inverse, Near, RowTest
 
 EARTH_RADIUS_M = 6_371_008.8
@@ -95,6 +96,7 @@ class KeywordColumn:
     def __init__(self) -> None:
         self.present = GrowingMask()
         self._postings = Postings()
+        self._codes: KeywordCodes | None = None
 
     @property
     def parts(self) -> Mapping[str, Part]:
@@ -102,7 +104,15 @@ class KeywordColumn:
 
     @property
     def memory_bytes(self) -> int:
-        return self.present.nbytes + self._postings.memory_bytes
+        codes = 0 if self._codes is None else self._codes.memory_bytes
+        return self.present.nbytes + self._postings.memory_bytes + codes
+
+    @property
+    def codes(self) -> KeywordCodes:
+        """Of a column whose rows have one keyword at most; made when first asked for, kept up from then on."""
+        if self._codes is None:
+            self._codes = KeywordCodes(self._postings, self.present.n_rows)
+        return self._codes
 
     def append(self, values: Sequence[Value]) -> None:
         keywords = [_keywords(value) for value in values]
@@ -113,12 +123,24 @@ class KeywordColumn:
         for word, rows in rows_of.items():
             self._postings.add(word, rows)
         self.present.append([bool(words) for words in keywords])
+        if self._codes is not None:
+            self._codes.append([words[0] if words else None for words in keywords])
 
     def append_column(self, column: ValueColumn) -> None:
         self.append(column.as_values())
 
     def append_nulls(self, count: int) -> None:
         self.present.append_unset(count)
+        if self._codes is not None:
+            self._codes.append_nulls(count)
+
+    def keys_at(self, rows: Int64Array) -> Int64Array:
+        """A number for the keyword of each of ``rows`` [n], -1 where there is none."""
+        return self.codes.values[rows].astype(np.int64)
+
+    def values_of_keys(self, keys: Int64Array) -> tuple[str, ...]:
+        """The keywords of such numbers."""
+        return tuple(self.codes.keywords[key] for key in keys.tolist())
 
     def rows(self, values: Sequence[str | bool | int]) -> BitMap:
         """Rows that have any of the keywords; not to be written to."""
@@ -165,6 +187,10 @@ class BoolColumn:
     def append_nulls(self, count: int) -> None:
         self.true.append_unset(count)
         self.present.append_unset(count)
+
+    def keys_at(self, rows: Int64Array) -> Int64Array:
+        """0 or 1 for each of ``rows`` [n]."""
+        return has_rows(self.true.room, rows).astype(np.int64)
 
     def matching(self, values: Sequence[str | bool | int], region: Region) -> RowTest:
         """Rows whose value is among the values."""
@@ -215,6 +241,12 @@ class NumberColumn:
             self.present.unset(first_row, n_rows)
         else:
             self.present.set(first_row, n_rows)
+
+    def keys_at(self, rows: Int64Array) -> Int64Array:
+        """The int of each of ``rows`` [n]."""
+        assert self._holds_ints
+        keys: Int64Array = self.values[rows]
+        return keys
 
     def matching(self, members: IntSet, region: Region) -> RowTest:
         """Rows whose int is a member."""

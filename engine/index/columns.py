@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import UnknownAttribute
-from engine.index.column_types import BoolColumn, Column, NumberColumn, new_column
+from engine.index.column_types import BoolColumn, Column, KeywordColumn, NumberColumn, new_column
 from engine.index.growing import flags_of, has_rows
 from engine.index.lexical import LexicalIndex
 from engine.index.regions import SEGMENT_ROWS, Listed, Region, Span, segments_of
@@ -134,6 +134,21 @@ class Columns:
         if isinstance(column, BoolColumn):
             return has_rows(column.true.room, rows).astype(np.float64), present
         return column.values[rows].astype(np.float64), present
+
+    def keys_at(self, attribute: str, rows: Int64Array) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
+        """A number for the value of each of ``rows`` [n], equal where values are, and which rows have a value; of a
+        filterable keyword, int or bool.
+        """
+        column = self.column(attribute)
+        assert isinstance(column, KeywordColumn | BoolColumn | NumberColumn)
+        return column.keys_at(rows), has_rows(column.present.room, rows)
+
+    def values_of_keys(self, attribute: str, keys: Int64Array) -> tuple[str | bool | int, ...]:
+        """The values that keys stand for."""
+        column = self.column(attribute)
+        if isinstance(column, KeywordColumn):
+            return column.values_of_keys(keys)
+        return tuple(map(bool, keys.tolist())) if isinstance(column, BoolColumn) else tuple(keys.tolist())
 
     def column(self, attribute: str) -> Column:
         """The column of a filterable attribute.

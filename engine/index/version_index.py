@@ -300,6 +300,16 @@ class VersionIndex:
             first_row += stop - offset
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
+    def vectors_at(self, rows: Int64Array) -> Float32Array:
+        """float32 [n, d] of rows [n], in whatever order."""
+        vectors = self.vectors
+        found = np.empty((len(rows), vectors.dimension), np.float32)
+        segments, offsets = np.divmod(rows, len(vectors.segments[0]))
+        for segment in np.unique(segments).tolist():
+            here = segments == segment
+            found[here] = to_float32(vectors.segments[segment][offsets[here]], vectors.dtype)
+        return found
+
     def fold(self) -> bool:
         """Move a slice of the tail into the lists, sized to take about ``FOLD_SECONDS``; True while there is more."""
         if self.lists is None or self.indexed_rows >= self.rows.n_rows:

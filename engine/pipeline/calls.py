@@ -13,6 +13,7 @@ import numpy.typing as npt
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
 from engine.types import (
+    Examples,
     Explanation,
     Float32Array,
     ItemId,
@@ -27,9 +28,10 @@ from engine.types import (
 
 @dataclass(frozen=True, slots=True)
 class SearchCall:
-    """What one call asks: exactly one of ``vectors`` float32 [B, d], ``texts`` and ``item_ids``.
+    """What one call asks: exactly one of ``vectors`` float32 [B, d], ``texts``, ``item_ids`` and ``examples``.
 
-    ``params`` holds one for all queries or one for each; an error in place of one fails that query alone.
+    ``params`` holds one for all queries or one for each; an error in place of one, or of an example, fails that query
+    alone.
     ``deadline`` is on the clock of ``time.monotonic``, ``max_queue_delay`` in seconds.
     """
 
@@ -37,6 +39,7 @@ class SearchCall:
     vectors: Float32Array | None = None
     texts: Sequence[str] = ()
     item_ids: Sequence[ItemId] = ()
+    examples: Sequence[Examples | EngineError] = ()
     version: str = ""
     explain: bool = False
     min_sequence: int | None = None
@@ -46,7 +49,14 @@ class SearchCall:
 
     @property
     def n_queries(self) -> int:
-        return len(self.vectors) if self.vectors is not None else len(self.texts) or len(self.item_ids)
+        if self.vectors is not None:
+            return len(self.vectors)
+        return len(self.texts) or len(self.item_ids) or len(self.examples)
+
+    @property
+    def names_items(self) -> bool:
+        """Whether vectors are to be found for its queries where the items are."""
+        return self.vectors is None and not self.texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +118,14 @@ def check_params(params: SearchParams, limits: Limits, field: str) -> None:
 
 def check_vectors(vectors: Float32Array, version: VersionInfo) -> None:
     """The dimension is the version's."""
+    check_dimension(vectors, version, "query.vector")
+
+
+def check_dimension(vectors: Float32Array, version: VersionInfo, field: str) -> None:
+    """Raises InvalidArgument where the vectors [n, d] are not of the version's dimension."""
     if vectors.shape[1] != version.dimension:
         raise InvalidArgument(
-            "query.vector",
+            field,
             f"has {vectors.shape[1]} dimensions, version {version.id!r} has {version.dimension}",
             value=vectors.shape[1],
             limit=version.dimension,

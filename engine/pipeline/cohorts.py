@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend
-from engine.errors import EngineError, ItemNotFound, UnknownAttribute
+from engine.errors import EngineError, UnknownAttribute
+from engine.index.features import FeatureSpec, FeatureTable
 from engine.index.filters import FilterProgram
 from engine.index.masks import RowMask
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
-from engine.pipeline.fusing import Extra, Fusing, find_extra, joined
+from engine.pipeline.examples import vector_of_examples, vector_of_item
+from engine.pipeline.fusing import Extra, Fusing, find_extra
 from engine.pipeline.planner import (
     DEFAULT_RECALL_TARGET,
     IndexState,
@@ -30,32 +32,54 @@ from engine.pipeline.planner import (
 )
 from engine.pipeline.scoring import CompiledScoring
 from engine.scorings import LEXICAL
-from engine.types import Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
+from engine.types import Examples, Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 from kernels.cpu_filters import set_rows
+
+_GROUPED_WIDTH = 2
+"""Items searched for at first, for each that is wanted of groups."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledParams:
     """A query's parameters with its filter compiled; shared by the queries of a call that has one for all.
 
-    ``default_recall_target`` holds where the parameters name none.
+    ``default_recall_target`` holds where the parameters name none; ``is_narrowed``: masks leave out rows that pass the
+    filter.
     """
 
     params: SearchParams
     program: FilterProgram
     default_recall_target: float | None = None
     scoring: CompiledScoring | None = None
+    is_narrowed: bool = False
 
     @property
     def is_filtered(self) -> bool:
-        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0
+        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0 or self.is_narrowed
+
+    @property
+    def n_candidates(self) -> int:
+        """Items among which the hits are chosen."""
+        diversity = self.params.diversity
+        return self.params.k if diversity is None or diversity.candidates is None else diversity.candidates
+
+    @property
+    def n_searched(self) -> int:
+        """Items that a search is to find at first."""
+        return self.n_candidates * (1 if self.params.group_by is None else _GROUPED_WIDTH)
+
+    @property
+    def tells_the_best(self) -> bool:
+        """Whether the hits are the k best items and nothing else."""
+        params = self.params
+        return params.min_score is None and params.group_by is None and params.diversity is None
 
     @property
     def asked(self) -> tuple[object, ...]:
         """What a plan follows from, but for the filter."""
         params = self.params
         return (
-            params.k,
+            self.n_searched,
             params.exact,
             recall_target_of(self),
             params.nprobe,
@@ -65,10 +89,17 @@ class CompiledParams:
             None if self.scoring is None else self.scoring.kind,
         )
 
+    @property
+    def chosen_by(self) -> tuple[object, ...]:
+        """What the hits of a cohort are chosen and told by."""
+        params = self.params
+        names = self.scoring.names if params.legs and self.scoring is not None else ()
+        return params.k, params.min_score, params.legs, params.group_by, params.diversity, names
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchJob:
-    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted.
+    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted, or examples.
 
     ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
     job has all of the call's. ``terms``: the text of each query that is searched by terms, empty where none is.
@@ -78,13 +109,14 @@ class SearchJob:
     compiled: Sequence[CompiledParams]
     vectors: Float32Array | None = None
     item_ids: Sequence[ItemId] = ()
+    examples: Sequence[Examples] = ()
     explain: bool = False
     fields: Sequence[str] = ()
     terms: Sequence[str] = ()
 
     @property
     def n_queries(self) -> int:
-        return len(self.item_ids) if self.vectors is None else len(self.vectors)
+        return len(self.item_ids) or len(self.examples) if self.vectors is None else len(self.vectors)
 
     def field(self, place: int) -> str:
         return self.fields[place] if self.fields else field_of("query", place, self.n_queries)
@@ -137,8 +169,8 @@ class Cohort:
         return np.array([mask.survivors for mask in self.masks], np.int64)
 
 
-_Asked: TypeAlias = tuple[int, CompiledParams, ItemId | None]
-"""A query's place, its parameters, and the item that it is left out for."""
+_Asked: TypeAlias = tuple[int, CompiledParams, Sequence[ItemId]]
+"""A query's place, its parameters, and the items that it is made of, which are left out."""
 
 
 @dataclass(eq=False, slots=True)
@@ -153,6 +185,7 @@ class Batch:
     plans: dict[tuple[tuple[object, ...], int, int], Plan] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
     extras: dict[tuple[int, int, str], Extra] = field(default_factory=dict)
+    tables: dict[tuple[FeatureSpec, ...], FeatureTable] = field(default_factory=dict)
     state: IndexState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -171,13 +204,13 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
         batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
     sound = np.flatnonzero(is_sound).tolist()
     if len(job.compiled) > 1 or job.terms:
-        own = [(place, job.compiled[place if len(job.compiled) > 1 else 0], None) for place in sound]
+        own = [(place, job.compiled[place if len(job.compiled) > 1 else 0], ()) for place in sound]
         return _gathered(batch, number, vectors, own)
     try:
         mask = _shared_mask(batch, job.compiled[0])
         extra = _extra_of(batch, job.compiled[0], mask, "")
         plan_ = _plan_of(batch, job.compiled[0], mask, extra)
-        fusing = _fusing(batch, [job.compiled[0]] * len(sound), [extra] * len(sound))
+        fusing = _fusing(batch, job.compiled[0], extra, len(sound))
     except EngineError as error:
         batch.errors.update({(number, place): error for place in sound})
         return []
@@ -189,13 +222,13 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
 
 
 def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
-    """An item is left out of its own answer, and so each has a mask of its own."""
+    """Items are left out of their own answer, and so each query has a mask of its own."""
     job = batch.jobs[number]
     vectors = np.zeros((job.n_queries, batch.index.version.dimension), np.float32)
     asked: list[_Asked] = []
-    for place, own in enumerate(job.item_ids):
+    for place in range(job.n_queries):
         try:
-            vectors[place] = _vector_of(batch, own)
+            vectors[place], own = _of_items(batch, job, place)
         except EngineError as error:
             batch.errors[number, place] = error
         else:
@@ -210,21 +243,21 @@ def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[
     for place, compiled, own in asked:
         try:
             mask = _shared_mask(batch, compiled)
-            if own is not None:
-                mask = _without(batch.index, mask, [own])
+            if own:
+                mask = _without(batch.index, mask, own)
             extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
             if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
                 mask = _only(batch.index, extra.matching(LEXICAL))
             plan_ = _plan_of(batch, compiled, mask, extra)
-            fusing = _fusing(batch, [compiled], [extra])
+            _table(batch, compiled)
         except EngineError as error:
             batch.errors[number, place] = error
             continue
         kind = None if compiled.scoring is None else compiled.scoring.kind
         wanted = _rows_wanted(batch.index, compiled, mask)
-        alike = found.setdefault((id(plan_), wanted, kind), _Alike(compiled, plan_, wanted))
-        alike.add(place, mask, fusing)
-    return [alike.cohort(number, vectors) for alike in found.values()]
+        alike = found.setdefault((id(plan_), wanted, kind, compiled.chosen_by), _Alike(compiled, plan_, wanted))
+        alike.add(place, mask, compiled.scoring, extra)
+    return [alike.cohort(batch, number, vectors) for alike in found.values()]
 
 
 @dataclass(eq=False, slots=True)
@@ -236,17 +269,23 @@ class _Alike:
     wanted: int
     places: list[int] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
-    fusings: list[Fusing] = field(default_factory=list)
+    scorings: list[CompiledScoring] = field(default_factory=list)
+    extras: list[Extra | None] = field(default_factory=list)
 
-    def add(self, place: int, mask: Mask, fusing: Fusing | None) -> None:
+    def add(self, place: int, mask: Mask, scoring: CompiledScoring | None, extra: Extra | None) -> None:
         self.places.append(place)
         self.masks.append(mask)
-        if fusing is not None:
-            self.fusings.append(fusing)
+        if scoring is not None:
+            self.scorings.append(scoring)
+            self.extras.append(extra)
 
-    def cohort(self, number: int, vectors: Float32Array) -> Cohort:
-        own = joined(self.fusings) if self.fusings else None
-        return Cohort(number, self.places, vectors[self.places], self.compiled, self.masks, self.plan, self.wanted, own)
+    def cohort(self, batch: Batch, number: int, vectors: Float32Array) -> Cohort:
+        fusing = None
+        if self.scorings:
+            fusing = Fusing(self.scorings, _table(batch, self.compiled), self.extras)
+        return Cohort(
+            number, self.places, vectors[self.places], self.compiled, self.masks, self.plan, self.wanted, fusing
+        )
 
 
 def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: str) -> Extra | None:
@@ -260,12 +299,21 @@ def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: str) ->
     return batch.extras[key]
 
 
-def _fusing(batch: Batch, compiled: Sequence[CompiledParams], extras: Sequence[Extra | None]) -> Fusing | None:
-    scorings = [one.scoring for one in compiled if one.scoring is not None]
-    if not scorings:
+def _fusing(batch: Batch, compiled: CompiledParams, extra: Extra | None, n_queries: int) -> Fusing | None:
+    """Of queries that ask the same."""
+    if compiled.scoring is None:
         return None
-    table = batch.index.feature_table(scorings[0].specs) if scorings[0].specs else None
-    return Fusing(scorings, table, extras)
+    return Fusing([compiled.scoring] * n_queries, _table(batch, compiled), [extra] * n_queries)
+
+
+def _table(batch: Batch, compiled: CompiledParams) -> FeatureTable | None:
+    """The features that scores are fused with, brought up to date once a batch."""
+    if compiled.scoring is None or not compiled.scoring.specs:
+        return None
+    specs = compiled.scoring.specs
+    if specs not in batch.tables:
+        batch.tables[specs] = batch.index.feature_table(specs)
+    return batch.tables[specs]
 
 
 def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
@@ -330,12 +378,14 @@ def _only(index: VersionIndex, rows: Int64Array) -> Mask:
     return Mask(RowMask(bits, len(rows)), passes_all=False)
 
 
-def _vector_of(batch: Batch, item_id: ItemId) -> Float32Array:
-    vector = batch.index.vector_of(item_id)
-    if vector is None:
-        raise ItemNotFound(item_id)
-    # The mean of several unit vectors is shorter than one, and a score by it would be no cosine.
-    return batch.backend.unit_queries(vector[None, :], metric=batch.index.version.metric)[0]
+def _of_items(batch: Batch, job: SearchJob, place: int) -> tuple[Float32Array, Sequence[ItemId]]:
+    """A query's vector and the items that it is made of."""
+    if job.item_ids:
+        own = job.item_ids[place]
+        return vector_of_item(batch.backend, batch.index, own), [own]
+    examples = job.examples[place]
+    vector = vector_of_examples(batch.backend, batch.index, examples, f"{job.field(place)}.examples")
+    return vector, examples.ids
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> Plan:
@@ -366,8 +416,25 @@ def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
     )
 
 
+def narrowed(batch: Batch, cohort: Cohort, query: int, mask: Mask, *, k: int) -> Cohort:
+    """One query of a cohort as a cohort of its own, for the k best items of a mask with fewer rows."""
+    params = replace(cohort.compiled.params, k=k, group_by=None, diversity=None)
+    compiled = replace(cohort.compiled, params=params, is_narrowed=True)
+    fusing = None if cohort.fusing is None else cohort.fusing.of(query).among(mask.bits)
+    return replace(
+        cohort,
+        places=[cohort.places[query]],
+        vectors=cohort.vectors[query : query + 1],
+        compiled=compiled,
+        masks=[mask],
+        plan=_plan_of(batch, compiled, mask, None if fusing is None else fusing.extras[0]),
+        rows_wanted=_rows_wanted(batch.index, compiled, mask),
+        fusing=fusing,
+    )
+
+
 def _rows_wanted(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> int:
-    return max(1, min(compiled.params.k * index.schema.chunk, mask.survivors))
+    return max(1, min(compiled.n_searched * index.schema.chunk, mask.survivors))
 
 
 def recall_target_of(compiled: CompiledParams) -> float:
@@ -381,7 +448,7 @@ def recall_target_of(compiled: CompiledParams) -> float:
 def _request(index: VersionIndex, compiled: CompiledParams, survivors: int, extra_rows: int) -> PlanRequest:
     params, scoring = compiled.params, compiled.scoring
     return PlanRequest(
-        k=params.k * index.schema.chunk,
+        k=compiled.n_searched * index.schema.chunk,
         survivors=survivors,
         is_filtered=compiled.is_filtered,
         exact=params.exact,

@@ -7,7 +7,7 @@ their sum is the score to the last bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -57,6 +57,12 @@ class Extra:
         spread[self.rows] = total
         return spread
 
+    def among(self, mask: Uint8Array) -> Extra:
+        """Of the rows that the mask has."""
+        kept = has_rows(mask, self.rows)
+        legs = [replace(leg, raw=leg.raw[kept], normalised=leg.normalised[kept]) for leg in self.legs]
+        return Extra(self.rows[kept], legs)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fusing:
@@ -70,6 +76,10 @@ class Fusing:
     def of(self, query: int) -> Fusing:
         """That of one query."""
         return Fusing([self.scorings[query]], self.table, [self.extras[query]], self.spread)
+
+    def among(self, mask: Uint8Array) -> Fusing:
+        """For fewer rows."""
+        return Fusing(self.scorings, self.table, [None if one is None else one.among(mask) for one in self.extras])
 
     def extra_rows(self, query: int) -> Int64Array:
         extra = self.extras[query]
@@ -93,18 +103,17 @@ def fusion_of(fusings: Sequence[Fusing | None], n_rows: int) -> Fusion | None:
     assert len(own) == len(fusings)
     table = own[0].table
     scorings = [scoring for one in own for scoring in one.scorings]
+    alike = {id(scoring): scoring for scoring in scorings}
+    if len(alike) == 1:  # as of most calls, whose queries share their parameters
+        weights = np.broadcast_to(scorings[0].weights, (len(scorings), len(scorings[0].weights)))
+    else:
+        weights = np.stack([one.weights for one in scorings])
     return Fusion(
         scales=np.array([one.similarity for one in scorings], np.float32),
-        weights=np.array([one.weights for one in scorings], np.float32).reshape(len(scorings), -1),
+        weights=weights,
         features=table.segments if table is not None else (),
         extras=[one.dense(query, n_rows) for one in own for query in range(len(one.scorings))],
     )
-
-
-def joined(fusings: Sequence[Fusing]) -> Fusing:
-    """That of queries which are fused with one table."""
-    scorings = [scoring for one in fusings for scoring in one.scorings]
-    return Fusing(scorings, fusings[0].table, [extra for one in fusings for extra in one.extras])
 
 
 def without_extras(fusion: Fusion) -> Fusion:

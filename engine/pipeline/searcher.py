@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,13 @@ from engine.pipeline.calls import (
     check_vectors,
     field_of,
 )
+from engine.pipeline.examples import check_examples
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
+from engine.selections import check_group, resolve_diversity
 from engine.types import (
     Explanation,
     Float32Array,
-    ItemId,
     LegColumn,
     Priority,
     Schema,
@@ -43,6 +44,7 @@ from engine.types import (
     VersionInfo,
 )
 
+T = TypeVar("T")
 SearchLane = Lane[SearchJob, JobResult]
 
 
@@ -94,8 +96,8 @@ class Searcher:
             await self._visible(call.min_sequence, call.deadline)
         encoded = await self._vectors_of(call, compiled)
         errors = {**errors, **encoded.errors}
-        if call.vectors is None and not call.texts:
-            errors |= self._unsound_ids(call.item_ids)
+        if call.names_items:
+            errors |= self._unsound_items(call)
         places = [place for place in range(call.n_queries) if place not in errors] if errors else None
         if places is not None and not places:
             return self._unanswered(call, errors)
@@ -129,12 +131,19 @@ class Searcher:
         if version and version != self._version.id:
             raise VersionNotFound(self._schema.name, version)
 
-    def _unsound_ids(self, ids: Sequence[ItemId]) -> dict[int, EngineError]:
+    def _unsound_items(self, call: SearchCall) -> dict[int, EngineError]:
+        """What is wrong with queries made of items or of examples."""
         errors: dict[int, EngineError] = {}
-        for place, one in enumerate(ids):
+        for place in range(call.n_queries):
+            field = field_of("query", place, call.n_queries)
             try:
-                validate_id(one, self._schema, f"{field_of('query', place, len(ids))}.item_id")
-            except InvalidArgument as error:
+                if call.item_ids:
+                    validate_id(call.item_ids[place], self._schema, f"{field}.item_id")
+                else:
+                    check_examples(
+                        _sound(call.examples[place]), self._schema, self._version, self._limits, f"{field}.examples"
+                    )
+            except EngineError as error:
                 errors[place] = error
         return errors
 
@@ -152,12 +161,16 @@ class Searcher:
                 errors[place] = error
         return compiled, errors
 
-    def _compile_one(self, params: SearchParams | EngineError, field: str) -> CompiledParams:
-        if isinstance(params, EngineError):
-            raise params
+    def _compile_one(self, asked: SearchParams | EngineError, field: str) -> CompiledParams:
+        params = _sound(asked)
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
+        if params.group_by is not None:
+            check_group(params.group_by, self._schema, self._limits, f"{field}.group_by")
+        if params.diversity is not None:
+            diversity = resolve_diversity(params.diversity, params.k, self._limits, f"{field}.diversity")
+            params = replace(params, diversity=diversity)
         scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE
@@ -241,14 +254,14 @@ class Searcher:
         terms: Sequence[str],
     ) -> SearchJob:
         """The call's sound queries; ``places`` None where all are."""
-        is_by_id = call.vectors is None and not call.texts
         chosen = range(call.n_queries) if places is None else places
         of_each = compiled if len(compiled) == 1 else [compiled[place] for place in chosen]
         return SearchJob(
             self._index,
             [one for one in of_each if one is not None],
-            vectors=None if is_by_id else vectors if places is None else vectors[list(places)],
-            item_ids=[call.item_ids[place] for place in chosen] if is_by_id else (),
+            vectors=None if call.names_items else vectors if places is None else vectors[list(places)],
+            item_ids=[call.item_ids[place] for place in chosen] if call.item_ids else (),
+            examples=[_sound(call.examples[place]) for place in chosen] if call.examples else (),
             explain=call.explain,
             terms=[terms[place] for place in chosen] if terms else (),
             fields=() if places is None else [field_of("query", place, call.n_queries) for place in places],
@@ -333,6 +346,12 @@ class Searcher:
             sequence=self._index.sequence,
             times=StageTimes(),
         )
+
+
+def _sound(given: T | EngineError) -> T:
+    if isinstance(given, EngineError):
+        raise given
+    return given
 
 
 def _spread_weights(legs: Sequence[LegColumn], places: Sequence[int], n_queries: int) -> list[LegColumn]:

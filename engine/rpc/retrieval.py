@@ -10,13 +10,13 @@ import numpy as np
 
 from engine import convert
 from engine.errors import EngineError, InvalidArgument, LimitExceeded, Unimplemented
-from engine.pipeline.calls import SearchAnswer, SearchCall
+from engine.pipeline.calls import SearchAnswer, SearchCall, field_of
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
 from engine.rpc.methods import Call, in_order
 from engine.rpc.status import OK, status_of
 from engine.telemetry.metrics import Metrics
-from engine.types import Hit, ItemId, Priority, SearchParams, StoredItem
+from engine.types import Examples, Hit, ItemId, Priority, SearchParams, StoredItem
 from engine.v1 import retrieval_pb2
 
 _STREAM_AHEAD = 16
@@ -106,12 +106,13 @@ class RetrievalServicer:
 def _unary_call(request: retrieval_pb2.SearchRequest, call: Call) -> SearchCall:
     query, kind = request.query, request.query.WhichOneof("kind")
     if kind is None:
-        raise InvalidArgument("query", "is empty: set vector, text or item_id")
+        raise InvalidArgument("query", "is empty: set vector, text, item_id or examples")
     return SearchCall(
         params=[_params(request.params, "params")],
         vectors=convert.vector_to_array(query.vector, "query.vector")[None, :] if kind == "vector" else None,
         texts=[query.text] if kind == "text" else (),
         item_ids=[convert.item_id_from(query.item_id, "query.item_id")] if kind == "item_id" else (),
+        examples=[convert.examples_from(query.examples, "query.examples")] if kind == "examples" else (),
         version=request.version,
         explain=True,
         min_sequence=request.min_sequence if request.HasField("min_sequence") else None,
@@ -124,12 +125,13 @@ def _unary_call(request: retrieval_pb2.SearchRequest, call: Call) -> SearchCall:
 def _batch_call(request: retrieval_pb2.SearchBatchRequest, call: Call) -> SearchCall:
     kind = request.WhichOneof("queries")
     if kind is None:
-        raise InvalidArgument("queries", "the call has no query: set vectors, texts or item_ids")
+        raise InvalidArgument("queries", "the call has no query: set vectors, texts, item_ids or examples")
     return SearchCall(
         params=_batch_params(request),
         vectors=convert.tensor_to_array(request.vectors, "vectors") if kind == "vectors" else None,
         texts=request.texts.values if kind == "texts" else (),
         item_ids=convert.item_ids_from(request.item_ids, "item_ids") if kind == "item_ids" else (),
+        examples=_batch_examples(request.examples) if kind == "examples" else (),
         version=request.version,
         explain=request.explain,
         min_sequence=request.min_sequence if request.HasField("min_sequence") else None,
@@ -137,6 +139,16 @@ def _batch_call(request: retrieval_pb2.SearchBatchRequest, call: Call) -> Search
         deadline=call.deadline,
         max_queue_delay=_max_queue_delay(request),
     )
+
+
+def _batch_examples(message: retrieval_pb2.ExampleQueries) -> list[Examples | EngineError]:
+    parsed: list[Examples | EngineError] = []
+    for place, one in enumerate(message.queries):
+        try:
+            parsed.append(convert.examples_from(one, f"{field_of('query', place, len(message.queries))}.examples"))
+        except EngineError as error:
+            parsed.append(error)
+    return parsed
 
 
 def _batch_params(request: retrieval_pb2.SearchBatchRequest) -> list[SearchParams | EngineError]:

@@ -52,7 +52,7 @@ RETRIEVAL_MODE_LEXICAL: RetrievalMode
 RETRIEVAL_MODE_HYBRID: RetrievalMode
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity")
     K_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,8 @@ class SearchParams(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     k: int
     filter: _common_pb2.Filter
     exclude_ids: _common_pb2.ItemIds
@@ -81,17 +83,55 @@ class SearchParams(_message.Message):
     min_score: float
     terms: str
     mode: RetrievalMode
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ...) -> None: ...
+    group_by: GroupBy
+    diversity: Diversity
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ...) -> None: ...
+
+class Diversity(_message.Message):
+    __slots__ = ("relevance", "candidates")
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    relevance: float
+    candidates: int
+    def __init__(self, relevance: _Optional[float] = ..., candidates: _Optional[int] = ...) -> None: ...
+
+class GroupBy(_message.Message):
+    __slots__ = ("attribute", "per_group")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    PER_GROUP_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    per_group: int
+    def __init__(self, attribute: _Optional[str] = ..., per_group: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("vector", "text", "item_id")
+    __slots__ = ("vector", "text", "item_id", "examples")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     vector: _common_pb2.Vector
     text: str
     item_id: _common_pb2.ItemId
-    def __init__(self, vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ..., text: _Optional[str] = ..., item_id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ...) -> None: ...
+    examples: Examples
+    def __init__(self, vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ..., text: _Optional[str] = ..., item_id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., examples: _Optional[_Union[Examples, _Mapping]] = ...) -> None: ...
+
+class Examples(_message.Message):
+    __slots__ = ("like", "unlike", "like_vectors", "unlike_vectors")
+    LIKE_FIELD_NUMBER: _ClassVar[int]
+    UNLIKE_FIELD_NUMBER: _ClassVar[int]
+    LIKE_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    UNLIKE_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    like: _common_pb2.ItemIds
+    unlike: _common_pb2.ItemIds
+    like_vectors: _common_pb2.Tensor
+    unlike_vectors: _common_pb2.Tensor
+    def __init__(self, like: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., unlike: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., like_vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., unlike_vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class ExampleQueries(_message.Message):
+    __slots__ = ("queries",)
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    queries: _containers.RepeatedCompositeFieldContainer[Examples]
+    def __init__(self, queries: _Optional[_Iterable[_Union[Examples, _Mapping]]] = ...) -> None: ...
 
 class ReturnFields(_message.Message):
     __slots__ = ("attributes", "text_fields", "vectors")
@@ -180,7 +220,7 @@ class StageTimes(_message.Message):
     def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fuse: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional", "profile")
+    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional", "profile", "group_rounds")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     INDEX_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +241,7 @@ class Explanation(_message.Message):
     TIMES_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_RECALL_PROVISIONAL_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_ROUNDS_FIELD_NUMBER: _ClassVar[int]
     strategy: Strategy
     index_version: str
     encoder_version: str
@@ -221,7 +262,8 @@ class Explanation(_message.Message):
     times: StageTimes
     expected_recall_provisional: bool
     profile: str
-    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ...) -> None: ...
+    group_rounds: int
+    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ..., group_rounds: _Optional[int] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("hits", "explanation")
@@ -238,12 +280,13 @@ class Texts(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
-    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "params", "min_sequence", "priority", "max_queue_delay", "explain")
+    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "examples", "params", "min_sequence", "priority", "max_queue_delay", "explain")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     MIN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -254,12 +297,13 @@ class SearchBatchRequest(_message.Message):
     vectors: _common_pb2.Tensor
     texts: Texts
     item_ids: _common_pb2.ItemIds
+    examples: ExampleQueries
     params: _containers.RepeatedCompositeFieldContainer[SearchParams]
     min_sequence: int
     priority: Priority
     max_queue_delay: _duration_pb2.Duration
     explain: bool
-    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
 
 class SearchBatchResponse(_message.Message):
     __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence")

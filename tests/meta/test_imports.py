@@ -31,6 +31,7 @@ CLIENT_ONLY = {
     "engine.errors",
     "engine.item_columns",
     "engine.scoring",
+    "engine.selection",
     "engine.types",
     "engine.v1",
 }

@@ -1,0 +1,84 @@
+"""Queries made of examples: what is wrong with one, and the vector it is searched by."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend.protocol import Backend
+from engine.errors import InvalidArgument, ItemNotFound, LimitExceeded
+from engine.index.version_index import VersionIndex
+from engine.items import validate_id
+from engine.limits import Limits
+from engine.pipeline.calls import check_dimension
+from engine.types import Examples, Float32Array, ItemId, Schema, VersionInfo
+
+Float64Array = npt.NDArray[np.float64]
+
+
+def check_examples(examples: Examples, schema: Schema, version: VersionInfo, limits: Limits, field: str) -> None:
+    """
+    Raises:
+        InvalidArgument: no example of what is wanted, or one that cannot be of this collection.
+    """
+    n_like = len(examples.like) + (0 if examples.like_vectors is None else len(examples.like_vectors))
+    if n_like == 0:
+        raise InvalidArgument(f"{field}.like", "is empty: give an item or a vector that is like what is wanted")
+    n = len(examples.ids) + sum(map(len, examples.vectors))
+    if n > limits.examples:
+        raise LimitExceeded(field, value=n, limit=limits.examples, unit="examples")
+    for kind in ("like", "unlike"):
+        for place, one in enumerate(getattr(examples, kind)):
+            validate_id(one, schema, f"{field}.{kind}[{place}]")
+        vectors = getattr(examples, f"{kind}_vectors")
+        if vectors is not None:
+            _check_vectors(vectors, version, f"{field}.{kind}_vectors")
+
+
+def vector_of_examples(backend: Backend, index: VersionIndex, examples: Examples, field: str) -> Float32Array:
+    """float32 [d], of length 1 with cosine.
+
+    Raises:
+        ItemNotFound: one of the items does not live.
+        InvalidArgument: the vector is zero, which has no cosine.
+    """
+    vector = _mean(backend, index, examples.like, examples.like_vectors)
+    if examples.unlike or (examples.unlike_vectors is not None and len(examples.unlike_vectors)):
+        vector += vector - _mean(backend, index, examples.unlike, examples.unlike_vectors)
+    unit, is_sound = backend.unit_queries(vector[None].astype(np.float32), metric=index.version.metric)
+    if not is_sound[0]:
+        raise InvalidArgument(field, "make a vector of zero, which has no cosine")
+    found: Float32Array = unit[0]
+    return found
+
+
+def vector_of_item(backend: Backend, index: VersionIndex, item_id: ItemId) -> Float32Array:
+    """float32 [d], of length 1 with cosine.
+
+    Raises:
+        ItemNotFound: the item does not live.
+    """
+    vector = index.vector_of(item_id)
+    if vector is None:
+        raise ItemNotFound(item_id)
+    # The mean of several unit vectors is shorter than one, and a score by it would be no cosine.
+    unit: Float32Array = backend.unit_queries(vector[None, :], metric=index.version.metric)[0][0]
+    return unit
+
+
+def _mean(backend: Backend, index: VersionIndex, ids: tuple[ItemId, ...], vectors: Float32Array | None) -> Float64Array:
+    """Of items and vectors, at least one: float64 [d]."""
+    of_items = [vector_of_item(backend, index, one) for one in ids]
+    if vectors is not None:
+        of_items.extend(backend.unit_queries(vectors, metric=index.version.metric)[0])
+    mean: Float64Array = np.mean(np.array(of_items, np.float64), axis=0)
+    return mean
+
+
+def _check_vectors(vectors: Float32Array, version: VersionInfo, field: str) -> None:
+    check_dimension(vectors, version, field)
+    is_finite = np.isfinite(vectors).all(axis=1)
+    if not is_finite.all():
+        raise InvalidArgument(f"{field}[{int(np.argmin(is_finite))}]", "has a value that is NaN or infinite")
+    if version.metric == "cosine" and not vectors.any(axis=1).all():
+        raise InvalidArgument(f"{field}[{int(np.argmin(vectors.any(axis=1)))}]", "is zero, which has no cosine")

@@ -1,0 +1,30 @@
+"""The nouns of how hits are chosen among the best items. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBy:
+    """At most ``per_group`` hits for each value of a filterable keyword, int or bool; an item without a value stands
+    alone.
+    """
+
+    attribute: str
+    per_group: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Hits that resemble one another less, by maximal marginal relevance: of the best ``candidates`` that one is picked
+    next for which ``relevance`` times its own less (1 - ``relevance``) times its similarity to the most similar hit so
+    far is the greatest; ties go to the better ranked. Hits come in the order in which they are picked.
+
+    Relevance is the score, scaled to 1 for the best of the candidates and 0 for the last; similarity is the cosine of
+    the stored vectors whatever the metric, of items with several embeddings that of the ones which scored.
+    ``candidates``: four times k, and 100 at least, unless given.
+    """
+
+    relevance: float
+    candidates: int | None = None

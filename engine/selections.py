@@ -1,0 +1,58 @@
+"""What makes a choice of hits fit a schema. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
+from engine.limits import Limits
+from engine.selection import Diversity, GroupBy
+from engine.types import AttributeSpec, AttributeType, Schema
+
+_GROUPED = (AttributeType.KEYWORD, AttributeType.INT, AttributeType.BOOL)
+_LEAST_CANDIDATES = 100
+_CANDIDATES_PER_HIT = 4
+
+
+def check_group(group: GroupBy, schema: Schema, limits: Limits, field: str) -> None:
+    """
+    Raises:
+        InvalidArgument: the first thing that is wrong with it.
+        UnknownAttribute: the schema lacks the attribute.
+    """
+    _filterable(group.attribute, _GROUPED, schema, field)
+    if group.per_group < 1:
+        raise InvalidArgument(f"{field}.per_group", f"{group.per_group} is not at least 1")
+    if group.per_group > limits.k:
+        raise LimitExceeded(f"{field}.per_group", value=group.per_group, limit=limits.k, unit="hits")
+
+
+def resolve_diversity(diversity: Diversity, k: int, limits: Limits, field: str) -> Diversity:
+    """With the number of candidates.
+
+    Raises:
+        InvalidArgument: the first thing that is wrong with it.
+    """
+    if not 0 <= diversity.relevance <= 1:
+        raise InvalidArgument(f"{field}.relevance", f"{diversity.relevance} is not in [0, 1]")
+    most = limits.diversity_candidates
+    candidates = diversity.candidates
+    if candidates is None:
+        candidates = max(k, min(most, max(_LEAST_CANDIDATES, _CANDIDATES_PER_HIT * k)))
+    if candidates > most:
+        raise LimitExceeded(f"{field}.candidates", value=candidates, limit=most, unit="candidates")
+    if candidates < k:
+        raise InvalidArgument(f"{field}.candidates", f"{candidates} are fewer than the {k} hits wanted")
+    return replace(diversity, candidates=candidates)
+
+
+def _filterable(name: str, wanted: tuple[AttributeType, ...], schema: Schema, field: str) -> AttributeSpec:
+    spec = schema.attribute(name)
+    if spec is None:
+        raise UnknownAttribute(name)
+    if spec.type not in wanted:
+        kinds = " or ".join(kind.value for kind in wanted)
+        raise InvalidArgument(f"{field}.attribute", f"{name!r} is a {spec.type.value}, not a {kinds}")
+    if not spec.filterable or spec.volatile:
+        raise InvalidArgument(f"{field}.attribute", f"{name!r} is not filterable")
+    return spec
