@@ -29,6 +29,9 @@ DEFAULT_BYTES = 1 << 30
 MICROS = 1_000_000
 AGE_STEPS = 4096
 """Of a half-life: so finely are ages counted, unless that is less than a second."""
+_OFTEN = 3
+"""Batches in which weights are met before their sum is worth a table."""
+_MOST_MET = 1024
 _LARGEST = float(np.finfo(np.float32).max)
 _serials = itertools.count(1)
 
@@ -79,7 +82,22 @@ class DecayFeature:
         return np.where(present, powers, self.missing).astype(np.float32)
 
 
-FeatureSpec: TypeAlias = NumberFeature | DecayFeature
+@dataclass(frozen=True, slots=True)
+class SumFeature:
+    """Features with their weights as one: what scores of the same weights add again and again."""
+
+    parts: tuple[tuple[NumberFeature | DecayFeature, float], ...]
+
+
+FeatureSpec: TypeAlias = NumberFeature | DecayFeature | SumFeature
+
+
+def _parts_of(spec: FeatureSpec) -> list[NumberFeature | DecayFeature]:
+    return [part for part, _ in spec.parts] if isinstance(spec, SumFeature) else [spec]
+
+
+def _moments(spec: FeatureSpec, now: int) -> list[int]:
+    return [part.moment(now) for part in _parts_of(spec) if isinstance(part, DecayFeature)]
 
 
 class FeatureTable:
@@ -143,7 +161,7 @@ class FeatureTable:
     def _follow_time(self, columns: Columns, now: int) -> None:
         """All ages have grown where a step has passed."""
         for place, spec in enumerate(self.specs):
-            if isinstance(spec, DecayFeature) and spec.moment(now) != spec.moment(self.now):
+            if _moments(spec, now) != _moments(spec, self.now):
                 self._fill(columns, 0, self.n_rows, places=[place], now=now)
                 self._extremes = None
         self.now = now
@@ -179,20 +197,54 @@ class FeatureTable:
             first = stop
 
     def _values(self, spec: FeatureSpec, columns: Columns, first: int, end: int, now: int) -> Float32Array:
+        if isinstance(spec, SumFeature):
+            total = np.zeros(end - first, np.float32)
+            for part, weight in spec.parts:
+                total += np.float32(weight) * self._values(part, columns, first, end, now)
+            return total
         values, present = columns.numbers(spec.attribute, first, end)
         return spec.of(values, present, now) if isinstance(spec, DecayFeature) else spec.of(values, present)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighted:
+    """A table, and what its features count: float32 [F]."""
+
+    table: FeatureTable
+    weights: Float32Array
+
+
 class FeatureTables:
-    """The tables of an index by their features, those used last within ``most_bytes``, or one."""
+    """The tables of an index by their features, those used last within ``most_bytes``, or one.
+
+    Weights that are met again and again get a table of their sum: one feature is looked up quicker than many, and what
+    the rows of a list add at most is told closer.
+    """
 
     def __init__(self, most_bytes: int = DEFAULT_BYTES) -> None:
         self.most_bytes = most_bytes
         self._tables: OrderedDict[tuple[FeatureSpec, ...], FeatureTable] = OrderedDict()
+        self._met: OrderedDict[SumFeature, int] = OrderedDict()
 
     @property
     def memory_bytes(self) -> int:
         return sum(table.memory_bytes for table in list(self._tables.values()))
+
+    def weighted(self, specs: tuple[FeatureSpec, ...], weights: Float32Array, columns: Columns, now: int) -> Weighted:
+        """Features of these weights, as of ``now``: one by one, or their sum.
+
+        Raises:
+            UnknownAttribute: the index has no such column.
+        """
+        own = SumFeature(tuple(zip(specs, weights.tolist(), strict=True)))  # type: ignore[arg-type]
+        met = self._met.get(own, 0) + 1
+        self._met[own] = met
+        self._met.move_to_end(own)
+        if len(self._met) > _MOST_MET:
+            self._met.popitem(last=False)
+        if met < _OFTEN or len(specs) == 1:
+            return Weighted(self.table(specs, columns, now), weights)
+        return Weighted(self.table((own,), columns, now), np.ones(1, np.float32))
 
     def table(self, specs: tuple[FeatureSpec, ...], columns: Columns, now: int) -> FeatureTable:
         """The table of these features, as of ``now``.
@@ -202,8 +254,8 @@ class FeatureTables:
         """
         table = self._tables.get(specs)
         if table is None:
-            for spec in specs:
-                columns.require_numbers(spec.attribute)
+            for part in (part for spec in specs for part in _parts_of(spec)):
+                columns.require_numbers(part.attribute)
             table = self._tables[specs] = FeatureTable(specs)
         self._tables.move_to_end(specs)
         table.follow(columns, now)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from engine.backend.protocol import Backend
 from engine.errors import EngineError, UnknownAttribute
-from engine.index.features import FeatureSpec, FeatureTable
+from engine.index.features import FeatureTable, Weighted
 from engine.index.filters import FilterProgram
 from engine.index.masks import RowMask
 from engine.index.version_index import VersionIndex
@@ -169,6 +169,8 @@ class Cohort:
         return np.array([mask.survivors for mask in self.masks], np.int64)
 
 
+_NO_WEIGHTS = np.zeros(0, np.float32)
+
 _Asked: TypeAlias = tuple[int, CompiledParams, Sequence[ItemId]]
 """A query's place, its parameters, and the items that it is made of, which are left out."""
 
@@ -185,7 +187,7 @@ class Batch:
     plans: dict[tuple[tuple[object, ...], int, int], Plan] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
     extras: dict[tuple[int, int, str], Extra] = field(default_factory=dict)
-    tables: dict[tuple[FeatureSpec, ...], FeatureTable] = field(default_factory=dict)
+    weighted: dict[int, Weighted] = field(default_factory=dict)
     state: IndexState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -249,15 +251,19 @@ def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[
             if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
                 mask = _only(batch.index, extra.matching(LEXICAL))
             plan_ = _plan_of(batch, compiled, mask, extra)
-            _table(batch, compiled)
+            weighted = _weighted(batch, compiled)
         except EngineError as error:
             batch.errors[number, place] = error
             continue
-        kind = None if compiled.scoring is None else compiled.scoring.kind
+        kind = (
+            None
+            if compiled.scoring is None
+            else (compiled.scoring.kind, compiled.scoring.names, id(weighted.table) if weighted else 0)
+        )
         wanted = _rows_wanted(batch.index, compiled, mask)
         alike = found.setdefault((id(plan_), wanted, kind, compiled.chosen_by), _Alike(compiled, plan_, wanted))
-        alike.add(place, mask, compiled.scoring, extra)
-    return [alike.cohort(batch, number, vectors) for alike in found.values()]
+        alike.add(place, mask, compiled.scoring, weighted, extra)
+    return [alike.cohort(number, vectors) for alike in found.values()]
 
 
 @dataclass(eq=False, slots=True)
@@ -270,19 +276,23 @@ class _Alike:
     places: list[int] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
     scorings: list[CompiledScoring] = field(default_factory=list)
+    table: FeatureTable | None = None
+    weights: list[Float32Array] = field(default_factory=list)
     extras: list[Extra | None] = field(default_factory=list)
 
-    def add(self, place: int, mask: Mask, scoring: CompiledScoring | None, extra: Extra | None) -> None:
+    def add(
+        self, place: int, mask: Mask, scoring: CompiledScoring | None, weighted: Weighted | None, extra: Extra | None
+    ) -> None:
         self.places.append(place)
         self.masks.append(mask)
         if scoring is not None:
             self.scorings.append(scoring)
             self.extras.append(extra)
+            self.weights.append(_NO_WEIGHTS if weighted is None else weighted.weights)
+            self.table = None if weighted is None else weighted.table
 
-    def cohort(self, batch: Batch, number: int, vectors: Float32Array) -> Cohort:
-        fusing = None
-        if self.scorings:
-            fusing = Fusing(self.scorings, _table(batch, self.compiled), self.extras)
+    def cohort(self, number: int, vectors: Float32Array) -> Cohort:
+        fusing = Fusing(self.scorings, self.table, self.weights, self.extras) if self.scorings else None
         return Cohort(
             number, self.places, vectors[self.places], self.compiled, self.masks, self.plan, self.wanted, fusing
         )
@@ -303,17 +313,20 @@ def _fusing(batch: Batch, compiled: CompiledParams, extra: Extra | None, n_queri
     """Of queries that ask the same."""
     if compiled.scoring is None:
         return None
-    return Fusing([compiled.scoring] * n_queries, _table(batch, compiled), [extra] * n_queries)
+    weighted = _weighted(batch, compiled)
+    table, weights = (None, _NO_WEIGHTS) if weighted is None else (weighted.table, weighted.weights)
+    return Fusing([compiled.scoring] * n_queries, table, [weights] * n_queries, [extra] * n_queries)
 
 
-def _table(batch: Batch, compiled: CompiledParams) -> FeatureTable | None:
-    """The features that scores are fused with, brought up to date once a batch."""
-    if compiled.scoring is None or not compiled.scoring.specs:
+def _weighted(batch: Batch, compiled: CompiledParams) -> Weighted | None:
+    """The features that scores are fused with and their weights, found once a batch for those who ask the same."""
+    scoring = compiled.scoring
+    if scoring is None or not scoring.specs:
         return None
-    specs = compiled.scoring.specs
-    if specs not in batch.tables:
-        batch.tables[specs] = batch.index.feature_table(specs)
-    return batch.tables[specs]
+    found = batch.weighted.get(id(scoring))
+    if found is None:
+        found = batch.weighted[id(scoring)] = batch.index.weighted_features(scoring.specs, scoring.weights)
+    return found
 
 
 def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:

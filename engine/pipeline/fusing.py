@@ -16,7 +16,7 @@ import numpy.typing as npt
 from engine.backend.protocol import Backend, TopK
 from engine.errors import NoAnalyser
 from engine.index.column_types import KeywordColumn
-from engine.index.features import DecayFeature, FeatureSpec, FeatureTable
+from engine.index.features import DecayFeature, FeatureSpec, FeatureTable, SumFeature
 from engine.index.growing import has_rows
 from engine.index.version_index import VersionIndex
 from engine.pipeline.scoring import CompiledScoring
@@ -66,20 +66,24 @@ class Extra:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fusing:
-    """How the queries of a cohort are scored, one scoring and one extra for each; ``table``: None without features."""
+    """How the queries of a cohort are scored, one scoring, one array of weights and one extra for each; ``table``: of
+    the features that are weighted so, None without any.
+    """
 
     scorings: Sequence[CompiledScoring]
     table: FeatureTable | None
+    weights: Sequence[Float32Array]
     extras: Sequence[Extra | None]
     spread: dict[int, Float32Array] = field(default_factory=dict)
 
     def of(self, query: int) -> Fusing:
         """That of one query."""
-        return Fusing([self.scorings[query]], self.table, [self.extras[query]], self.spread)
+        return Fusing([self.scorings[query]], self.table, [self.weights[query]], [self.extras[query]], self.spread)
 
     def among(self, mask: Uint8Array) -> Fusing:
         """For fewer rows."""
-        return Fusing(self.scorings, self.table, [None if one is None else one.among(mask) for one in self.extras])
+        extras = [None if one is None else one.among(mask) for one in self.extras]
+        return Fusing(self.scorings, self.table, self.weights, extras)
 
     def extra_rows(self, query: int) -> Int64Array:
         extra = self.extras[query]
@@ -103,14 +107,11 @@ def fusion_of(fusings: Sequence[Fusing | None], n_rows: int) -> Fusion | None:
     assert len(own) == len(fusings)
     table = own[0].table
     scorings = [scoring for one in own for scoring in one.scorings]
-    alike = {id(scoring): scoring for scoring in scorings}
-    if len(alike) == 1:  # as of most calls, whose queries share their parameters
-        weights = np.broadcast_to(scorings[0].weights, (len(scorings), len(scorings[0].weights)))
-    else:
-        weights = np.stack([one.weights for one in scorings])
+    each = [weights for one in own for weights in one.weights]
+    is_shared = all(weights is each[0] for weights in each)  # as of most calls, whose queries share their parameters
     return Fusion(
         scales=np.array([one.similarity for one in scorings], np.float32),
-        weights=weights,
+        weights=np.broadcast_to(each[0], (len(each), len(each[0]))) if is_shared else np.stack(each),
         features=table.segments if table is not None else (),
         extras=[one.dense(query, n_rows) for one in own for query in range(len(one.scorings))],
     )
@@ -214,13 +215,14 @@ def legs_of(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: 
         similarities = _similarities(backend, index, vectors, rows)
         names, raw, normalised, weights = [SIMILARITY], [similarities], [similarities], [_similarity_weights(fusing)]
     if fusing.table is not None:
+        table = index.feature_table(fusing.scorings[0].specs)
         is_hit = rows >= 0
-        features = np.zeros((*rows.shape, fusing.table.n_features), np.float32)
-        features[is_hit] = fusing.table.rows(rows[is_hit])
-        for place, spec in enumerate(fusing.table.specs):
+        features = np.zeros((*rows.shape, table.n_features), np.float32)
+        features[is_hit] = table.rows(rows[is_hit])
+        for place, spec in enumerate(table.specs):
             names.append(fusing.scorings[0].names[place])
             own = np.zeros(rows.shape, np.float32)
-            own[is_hit] = _raw(index, spec, rows[is_hit], fusing.table.now)
+            own[is_hit] = _raw(index, spec, rows[is_hit], table.now)
             raw.append(own)
             normalised.append(features[:, :, place])
             weights.append(np.array([one.weights[place] for one in fusing.scorings], np.float32))
@@ -264,6 +266,7 @@ def _similarities(backend: Backend, index: VersionIndex, vectors: Float32Array, 
 
 def _raw(index: VersionIndex, spec: FeatureSpec, rows: Int64Array, now: int) -> Float32Array:
     """What the attribute has, ages in seconds, as float32; NaN where an item has none."""
+    assert not isinstance(spec, SumFeature)
     values, present = index.columns.numbers_at(spec.attribute, rows)
     if isinstance(spec, DecayFeature):
         values = spec.ages(values, now)

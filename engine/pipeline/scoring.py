@@ -33,8 +33,8 @@ class CompiledScoring:
 
     @property
     def kind(self) -> Hashable:
-        """What queries must have in common to be planned and run as one: weights may differ."""
-        return self.specs, self.similarity > 0, self.has_extras, self.is_lexical
+        """What queries must have in common to be planned alike."""
+        return self.similarity > 0, self.has_extras, self.is_lexical
 
     @property
     def has_extras(self) -> bool:
