@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -29,6 +29,7 @@ DEFAULT_BYTES = 1 << 30
 MICROS = 1_000_000
 AGE_STEPS = 4096
 """Of a half-life: so finely are ages counted, unless that is less than a second."""
+_ONE = np.ones(1, np.float32)
 _OFTEN = 3
 """Batches in which weights are met before their sum is worth a table."""
 _MOST_MET = 1024
@@ -84,9 +85,24 @@ class DecayFeature:
 
 @dataclass(frozen=True, slots=True)
 class SumFeature:
-    """Features with their weights as one: what scores of the same weights add again and again."""
+    """Features with their weights as one: what scores of the same weights add again and again. Hashed once."""
 
     parts: tuple[tuple[NumberFeature | DecayFeature, float], ...]
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.parts))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def features(self) -> tuple[NumberFeature | DecayFeature, ...]:
+        return tuple(part for part, _ in self.parts)
+
+    @property
+    def weights(self) -> Float32Array:
+        return np.array([weight for _, weight in self.parts], np.float32)
 
 
 FeatureSpec: TypeAlias = NumberFeature | DecayFeature | SumFeature
@@ -109,6 +125,7 @@ class FeatureTable:
         self.segments: list[Float32Array] = []
         self.n_rows = 0
         self.now = 0
+        self._has_ages = any(_moments(spec, 0) for spec in specs)
         self._columns_serial = -1
         self._n_changes = 0
         self._extremes: ListExtremes | None = None
@@ -125,15 +142,20 @@ class FeatureTable:
         extremes = 0 if self._extremes is None else sum(part.nbytes for part in self._extremes)
         return sum(segment.nbytes for segment in self.segments) + extremes
 
-    def follow(self, columns: Columns, now: int) -> None:
-        """Be what the columns say at ``now``, microseconds since 1970."""
+    def follow(self, columns: Columns, now: int) -> bool:
+        """Be what the columns say at ``now``, microseconds since 1970; whether it has grown."""
         if self._columns_serial != columns.serial:
             self.segments, self.n_rows, self._columns_serial = [], 0, columns.serial
             self._n_changes, self.now, self._extremes = columns.n_changes, now, None
-        self._follow_time(columns, now)
-        self._follow_changes(columns)
+        if self._has_ages:
+            self._follow_time(columns, now)
+        if self._n_changes != columns.n_changes:
+            self._follow_changes(columns)
+        if self.n_rows == columns.n_rows:
+            return False
         self._fill(columns, self.n_rows, columns.n_rows)
         self.n_rows = columns.n_rows
+        return True
 
     def extremes(self, lists: IvfPqIndex, alive: Uint8Array) -> ListExtremes:
         """Of the rows listed, at least of those that are ``alive``."""
@@ -230,21 +252,20 @@ class FeatureTables:
     def memory_bytes(self) -> int:
         return sum(table.memory_bytes for table in list(self._tables.values()))
 
-    def weighted(self, specs: tuple[FeatureSpec, ...], weights: Float32Array, columns: Columns, now: int) -> Weighted:
-        """Features of these weights, as of ``now``: one by one, or their sum.
+    def weighted(self, total: SumFeature, columns: Columns, now: int) -> Weighted:
+        """Features and weights, as of ``now``: one by one, or their sum.
 
         Raises:
             UnknownAttribute: the index has no such column.
         """
-        own = SumFeature(tuple(zip(specs, weights.tolist(), strict=True)))  # type: ignore[arg-type]
-        met = self._met.get(own, 0) + 1
-        self._met[own] = met
-        self._met.move_to_end(own)
+        met = self._met.get(total, 0) + 1
+        self._met[total] = met
+        self._met.move_to_end(total)
         if len(self._met) > _MOST_MET:
             self._met.popitem(last=False)
-        if met < _OFTEN or len(specs) == 1:
-            return Weighted(self.table(specs, columns, now), weights)
-        return Weighted(self.table((own,), columns, now), np.ones(1, np.float32))
+        if met < _OFTEN or len(total.parts) == 1:
+            return Weighted(self.table(total.features, columns, now), total.weights)
+        return Weighted(self.table((total,), columns, now), _ONE)
 
     def table(self, specs: tuple[FeatureSpec, ...], columns: Columns, now: int) -> FeatureTable:
         """The table of these features, as of ``now``.
@@ -258,7 +279,7 @@ class FeatureTables:
                 columns.require_numbers(part.attribute)
             table = self._tables[specs] = FeatureTable(specs)
         self._tables.move_to_end(specs)
-        table.follow(columns, now)
-        while len(self._tables) > 1 and self.memory_bytes > self.most_bytes:
-            self._tables.popitem(last=False)
+        if table.follow(columns, now):
+            while len(self._tables) > 1 and self.memory_bytes > self.most_bytes:
+                self._tables.popitem(last=False)
         return table

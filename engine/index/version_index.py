@@ -20,7 +20,7 @@ from engine.index.coarse import Coarse
 from engine.index.columns import Columns
 from engine.index.costs import Costs
 from engine.index.drift import Drift
-from engine.index.features import FeatureSpec, FeatureTable, FeatureTables, Weighted
+from engine.index.features import FeatureSpec, FeatureTable, FeatureTables, SumFeature, Weighted
 from engine.index.ivfpq import min_rows_to_train
 from engine.index.lexical import AnalysedTexts, LexicalIndex
 from engine.index.masks import MaskCache
@@ -272,13 +272,13 @@ class VersionIndex:
         """One that has the same fields and attributes."""
         self.schema = schema
 
-    def weighted_features(self, specs: tuple[FeatureSpec, ...], weights: Float32Array) -> Weighted:
-        """Features of all rows and their weights, or the sum of them, as they are now.
+    def weighted_features(self, total: SumFeature) -> Weighted:
+        """Features of all rows and their weights, or their sum, as they are now.
 
         Raises:
             UnknownAttribute: the index has no column for one.
         """
-        return self.features.weighted(specs, weights, self.columns, self.clock())
+        return self.features.weighted(total, self.columns, self.clock())
 
     def feature_table(self, specs: tuple[FeatureSpec, ...]) -> FeatureTable:
         """The features of all rows, as they are now.

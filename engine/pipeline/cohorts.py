@@ -321,11 +321,11 @@ def _fusing(batch: Batch, compiled: CompiledParams, extra: Extra | None, n_queri
 def _weighted(batch: Batch, compiled: CompiledParams) -> Weighted | None:
     """The features that scores are fused with and their weights, found once a batch for those who ask the same."""
     scoring = compiled.scoring
-    if scoring is None or not scoring.specs:
+    if scoring is None or not scoring.total.parts:
         return None
     found = batch.weighted.get(id(scoring))
     if found is None:
-        found = batch.weighted[id(scoring)] = batch.index.weighted_features(scoring.specs, scoring.weights)
+        found = batch.weighted[id(scoring)] = batch.index.weighted_features(scoring.total)
     return found
 
 

@@ -215,7 +215,7 @@ def legs_of(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: 
         similarities = _similarities(backend, index, vectors, rows)
         names, raw, normalised, weights = [SIMILARITY], [similarities], [similarities], [_similarity_weights(fusing)]
     if fusing.table is not None:
-        table = index.feature_table(fusing.scorings[0].specs)
+        table = index.feature_table(fusing.scorings[0].total.features)
         is_hit = rows >= 0
         features = np.zeros((*rows.shape, table.n_features), np.float32)
         features[is_hit] = table.rows(rows[is_hit])
@@ -225,7 +225,7 @@ def legs_of(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: 
             own[is_hit] = _raw(index, spec, rows[is_hit], table.now)
             raw.append(own)
             normalised.append(features[:, :, place])
-            weights.append(np.array([one.weights[place] for one in fusing.scorings], np.float32))
+            weights.append(np.array([one.total.parts[place][1] for one in fusing.scorings], np.float32))
     for name in dict.fromkeys(leg.name for extra in fusing.extras if extra is not None for leg in extra.legs):
         told = [_extra_values(fusing.extras[query], name, rows[query]) for query in range(len(rows))]
         names.append(name)

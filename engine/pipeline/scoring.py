@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from engine.errors import NoAnalyser
-from engine.index.features import DecayFeature, FeatureSpec, NumberFeature
+from engine.index.features import DecayFeature, NumberFeature, SumFeature
 from engine.limits import Limits
 from engine.scoring import HYBRID_LEXICAL, Decay, Feature, Mode, Overlap, Scoring, ScoringProfile
 from engine.scorings import leg_of, resolve_scoring
-from engine.types import Float32Array, Schema
+from engine.types import Schema
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledScoring:
-    """``similarity`` and ``lexical``: weights of these legs; ``weights`` float32 [F] of the features ``specs``, whose
-    legs are called ``names``. ``profile``: by which profile and revision, empty where there is none. ``is_lexical``:
+    """``similarity`` and ``lexical``: weights of these legs; ``total``: the features with their weights, whose legs are
+    called ``names``. ``profile``: by which profile and revision, empty where there is none. ``is_lexical``:
     items without a term of the query are not found.
     """
 
     similarity: float
     lexical: float
-    specs: tuple[FeatureSpec, ...]
-    weights: Float32Array
+    total: SumFeature
     names: tuple[str, ...]
     overlaps: tuple[Overlap, ...]
     profile: str = ""
@@ -42,7 +39,7 @@ class CompiledScoring:
         return bool(self.overlaps) or self.lexical > 0
 
 
-SIMILARITY_ALONE = CompiledScoring(1.0, 0.0, (), np.zeros(0, np.float32), (), ())
+SIMILARITY_ALONE = CompiledScoring(1.0, 0.0, SumFeature(()), (), ())
 """For whom wants its legs told."""
 
 
@@ -68,8 +65,7 @@ def compile_scoring(
     return CompiledScoring(
         similarity=resolved.similarity,
         lexical=resolved.lexical,
-        specs=tuple(_spec(term) for term in features),
-        weights=np.array([term.weight for term in features], np.float32),
+        total=SumFeature(tuple((_spec(term), float(term.weight)) for term in features)),
         names=tuple(leg_of(term) for term in features),
         overlaps=tuple(replace(term, name=leg_of(term)) for term in resolved.terms if isinstance(term, Overlap)),
         profile=f"{resolved.name}@{resolved.revision}" if resolved.name else "",
@@ -88,7 +84,7 @@ def _in_mode(resolved: ScoringProfile, given: Scoring, mode: Mode | None) -> Sco
     return resolved
 
 
-def _spec(term: Feature | Decay) -> FeatureSpec:
+def _spec(term: Feature | Decay) -> NumberFeature | DecayFeature:
     if isinstance(term, Decay):
         return DecayFeature(term.attribute, float(term.half_life_s), float(term.missing))
     return NumberFeature(term.attribute, term.scale, term.low, term.high, float(term.missing))

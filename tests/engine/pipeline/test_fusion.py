@@ -51,7 +51,8 @@ class FusedWorld(World):
         super().__post_init__()
         self.schema = replace(self.schema, attributes=ATTRIBUTES)
         self.index = VersionIndex(self.schema, self.index.version, self, COSTS)
-        self.index.clock = lambda: NOW
+        self.now = NOW
+        self.index.clock = lambda: self.now
 
     def set_rank(self, name: str, rank: float) -> None:
         """In place."""
@@ -68,7 +69,7 @@ class FusedWorld(World):
             vectors, attributes, first = self.items[name]
             scores = [self.score(query, vector) for vector in vectors]
             similarity = 1.0 if scoring.similarity is None else scoring.similarity
-            total = similarity * max(scores) + sum(leg(term, attributes) for term in scoring.terms)
+            total = similarity * max(scores) + sum(leg(term, attributes, self.now) for term in scoring.terms)
             scored.append((-total, first + scores.index(max(scores)), name))
         return [(name, -negative) for negative, _, name in sorted(scored)[:k]]
 
@@ -84,7 +85,7 @@ class _InPlace:
         self.text: dict[str, str] = {}
 
 
-def leg(term: Term, attributes: dict[str, Any]) -> float:
+def leg(term: Term, attributes: dict[str, Any], now: int = NOW) -> float:
     """What the term adds, by its own words."""
     value = attributes.get(term.attribute)
     if isinstance(term, Overlap):
@@ -93,7 +94,7 @@ def leg(term: Term, attributes: dict[str, Any]) -> float:
     if isinstance(term, Decay):
         if value is None:
             return term.weight * term.missing
-        return float(term.weight * 2.0 ** (-max(0, NOW - value.micros) / HOUR / (term.half_life_s / 3600)))
+        return float(term.weight * 2.0 ** (-max(0, now - value.micros) / HOUR / (term.half_life_s / 3600)))
     number = float(term.missing if value is None else value)
     if term.low is not None:
         number = max(number, term.low)
@@ -248,6 +249,21 @@ def test_what_changes_in_place_or_is_folded_shows_in_the_bounds_of_lists() -> No
     assert hits(ask(world, [query], [asked]))[0][0][0] == late
 
 
+def test_weights_met_again_and_again_are_summed_once_and_follow_what_changes() -> None:
+    world = a_large_world()
+    with_lists(world, 1000, reach=float("inf"), slack=float("inf"))
+    query, everyone = np.ones(D, np.float32), set(world.items)
+    asked = SearchParams(k=10, scoring=STRONG, strategy=Strategy.IVFPQ, nprobe=8, rescore_depth=1200)
+    for turn in range(6):
+        assert hits(ask(world, [query], [asked]))[0] == world.fused(STRONG, query, everyone, 10)
+        world.set_rank(f"n{turn}", 64.0 + turn)
+        world.put(f"late{turn}", np.full((1, D), 2.0), {"rank": 70.0})
+        everyone.add(f"late{turn}")
+        world.now = NOW + (turn // 2) * HOUR
+    sums = [table for table in world.index.features._tables.values() if table.n_features == 1]
+    assert len(sums) == 1
+
+
 def test_without_similarity_an_answer_is_exact() -> None:
     world = a_large_world()
     with_lists(world, 1000)
@@ -294,7 +310,11 @@ def test_a_profile_gives_what_a_query_leaves_open() -> None:
     compiled = compile_scoring(given, SCHEMA, Limits(), "scoring")
     assert compiled is not None
     assert (compiled.similarity, compiled.lexical, compiled.profile) == (0.5, 0.25, "fresh@3")
-    assert dict(zip(compiled.names, compiled.weights.tolist(), strict=True)) == {"age": 7.0, "rank": 2.0, "size": 1.0}
+    assert dict(zip(compiled.names, compiled.total.weights.tolist(), strict=True)) == {
+        "age": 7.0,
+        "rank": 2.0,
+        "size": 1.0,
+    }
 
 
 def test_the_default_profile_is_for_queries_that_give_no_scoring() -> None:
