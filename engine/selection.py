@@ -28,3 +28,21 @@ class Diversity:
 
     relevance: float
     candidates: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """How many items have each value of a filterable keyword, keyword list, bool or int: the ``limit`` most frequent
+    values are told.
+    """
+
+    attribute: str
+    limit: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCounts:
+    """Values of an attribute with how many items have each, largest first, equal ones by value."""
+
+    attribute: str
+    counts: tuple[tuple[str | bool | int, int], ...]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.limits import Limits
-from engine.selection import Diversity, GroupBy
+from engine.selection import Diversity, Facet, GroupBy
 from engine.types import AttributeSpec, AttributeType, Schema
 
 _GROUPED = (AttributeType.KEYWORD, AttributeType.INT, AttributeType.BOOL)
+_COUNTED = (AttributeType.KEYWORD, AttributeType.KEYWORD_LIST, AttributeType.BOOL, AttributeType.INT)
 _LEAST_CANDIDATES = 100
 _CANDIDATES_PER_HIT = 4
 
@@ -44,6 +46,23 @@ def resolve_diversity(diversity: Diversity, k: int, limits: Limits, field: str) 
     if candidates < k:
         raise InvalidArgument(f"{field}.candidates", f"{candidates} are fewer than the {k} hits wanted")
     return replace(diversity, candidates=candidates)
+
+
+def check_facets(facets: Sequence[Facet], schema: Schema, limits: Limits, field: str) -> None:
+    """
+    Raises:
+        InvalidArgument: the first thing that is wrong with them.
+        UnknownAttribute: the schema lacks an attribute.
+    """
+    if len(facets) > limits.facets:
+        raise LimitExceeded(field, value=len(facets), limit=limits.facets, unit="facets")
+    for place, facet in enumerate(facets):
+        own = f"{field}[{place}]"
+        _filterable(facet.attribute, _COUNTED, schema, own)
+        if facet.limit < 1:
+            raise InvalidArgument(f"{own}.limit", f"{facet.limit} is not at least 1")
+        if facet.limit > limits.facet_values:
+            raise LimitExceeded(f"{own}.limit", value=facet.limit, limit=limits.facet_values, unit="values")
 
 
 def _filterable(name: str, wanted: tuple[AttributeType, ...], schema: Schema, field: str) -> AttributeSpec:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.scoring import Mode, Scoring, ScoringProfile
-from engine.selection import Diversity, GroupBy
+from engine.selection import Diversity, Facet, FacetCounts, GroupBy
 
 ItemId: TypeAlias = int | str
 """An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
@@ -328,6 +328,8 @@ class SearchParams:
     """At most so many hits of each group."""
     diversity: Diversity | None = None
     """Hits that resemble one another less; of grouped items where there are groups too."""
+    facets: tuple[Facet, ...] = ()
+    """Values to be counted among all items that pass the filter and are not left out by id, hits or not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -428,10 +430,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of one query, best first, and how they were found."""
+    """The hits of one query, best first, how they were found, and the facets asked for, in their order."""
 
     hits: Sequence[Hit]
     explanation: Explanation
+    facets: Sequence[FacetCounts] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from engine import convert
 from engine.errors import EngineError, from_wire
+from engine.selection import FacetCounts
 from engine.types import Explanation, Float32Array, ItemId, LegColumn, Schema
 from engine.v1 import admin_pb2, ingest_pb2, retrieval_pb2
 
@@ -21,7 +22,7 @@ class BatchResult:
 
     ``counts`` uint32 [B]; ``ids`` uint64 [hits] or a list of strings; ``scores`` float32 [hits]; ``errors`` has one
     entry for each query, None where it was answered; ``explanations`` likewise where they were asked for; ``legs``:
-    what scores are made of, where some query asked for it.
+    what scores are made of, where some query asked for it; ``facets``: of each query, where some query asked for any.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -32,6 +33,7 @@ class BatchResult:
     index_version: str
     sequence: int
     legs: Sequence[LegColumn] = ()
+    facets: Sequence[Sequence[FacetCounts]] = ()
 
     def rows(self, query: int) -> tuple[npt.NDArray[np.uint64] | list[str], Float32Array]:
         """The ids and scores of one query.
@@ -151,6 +153,7 @@ def batch_result(reply: retrieval_pb2.SearchBatchResponse) -> BatchResult:
         index_version=reply.index_version,
         sequence=reply.sequence,
         legs=tuple(convert.leg_column_from(one) for one in reply.legs),
+        facets=[tuple(map(convert.facet_counts_from, one.facets)) for one in reply.facets],
     )
 
 

@@ -59,7 +59,11 @@ class RetrievalCalls(Connection):
             priority=_PRIORITIES[priority],
         )
         reply = self._call(self._retrieval.Search, request, timeout_s)
-        return SearchResult([convert.hit_from(hit) for hit in reply.hits], convert.explanation_from(reply.explanation))
+        return SearchResult(
+            [convert.hit_from(hit) for hit in reply.hits],
+            convert.explanation_from(reply.explanation),
+            [convert.facet_counts_from(one) for one in reply.facets],
+        )
 
     def search_batch(
         self,

@@ -24,6 +24,7 @@ from engine.convert.searches import (
     params_from,
     params_to,
 )
+from engine.convert.selection import facet_counts_from, facet_counts_to
 from engine.convert.tensors import DTYPE_VALUES, array_to_tensor, tensor_to_array, vector_to_array
 from engine.convert.times import duration, seconds, timestamp
 
@@ -41,6 +42,8 @@ __all__ = [
     "explanation_from",
     "explanation_to",
     "explanations_to",
+    "facet_counts_from",
+    "facet_counts_to",
     "filter_from",
     "filter_to",
     "hit_from",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from engine.selection import Diversity, GroupBy
+from typing import cast
+
+from engine.convert.items import value_from, value_to
+from engine.selection import Diversity, Facet, FacetCounts, GroupBy
 from engine.v1 import retrieval_pb2
 
 
@@ -20,3 +23,23 @@ def diversity_from(message: retrieval_pb2.Diversity) -> Diversity:
 
 def diversity_to(diversity: Diversity) -> retrieval_pb2.Diversity:
     return retrieval_pb2.Diversity(relevance=diversity.relevance, candidates=diversity.candidates)
+
+
+def facet_from(message: retrieval_pb2.Facet) -> Facet:
+    return Facet(message.attribute, message.limit if message.HasField("limit") else 10)
+
+
+def facet_to(facet: Facet) -> retrieval_pb2.Facet:
+    return retrieval_pb2.Facet(attribute=facet.attribute, limit=facet.limit)
+
+
+def facet_counts_from(message: retrieval_pb2.FacetCounts) -> FacetCounts:
+    counts = tuple((value_from(one.value, message.attribute), one.count) for one in message.counts)
+    return FacetCounts(message.attribute, cast("tuple[tuple[str | bool | int, int], ...]", counts))
+
+
+def facet_counts_to(facet: FacetCounts) -> retrieval_pb2.FacetCounts:
+    message = retrieval_pb2.FacetCounts(attribute=facet.attribute)
+    for value, count in facet.counts:
+        message.counts.add(value=value_to(value), count=count)
+    return message

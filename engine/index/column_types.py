@@ -108,6 +108,11 @@ class KeywordColumn:
         return self.present.nbytes + self._postings.memory_bytes + codes
 
     @property
+    def postings(self) -> Postings:
+        """Not to be written to."""
+        return self._postings
+
+    @property
     def codes(self) -> KeywordCodes:
         """Of a column whose rows have one keyword at most; made when first asked for, kept up from then on."""
         if self._codes is None:

@@ -73,6 +73,9 @@ class Postings:
                 self._bytes += mask.nbytes
         return masks, maps
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     @property
     def keywords(self) -> list[object]:
         return list(self._rows)

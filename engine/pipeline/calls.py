@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
+from engine.selection import FacetCounts
 from engine.types import (
     Examples,
     Explanation,
@@ -64,7 +65,7 @@ class SearchAnswer:
     """Hits as columns: ``counts`` uint32 [B], then ids and scores of all hits, query after query, best first.
 
     ``errors`` is empty where every query was answered, else has one entry for each. ``legs``: what the scores are made
-    of, where some query asked for it.
+    of, where some query asked for it; ``facets``: of each query, where some query asked for any.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -76,6 +77,7 @@ class SearchAnswer:
     sequence: int
     times: StageTimes
     legs: Sequence[LegColumn] = ()
+    facets: Sequence[Sequence[FacetCounts]] = ()
 
 
 def check_call(call: SearchCall, limits: Limits) -> None:
@@ -96,6 +98,10 @@ def check_call(call: SearchCall, limits: Limits) -> None:
     hits = sum(each * one.k for one in call.params if isinstance(one, SearchParams))
     if hits > limits.reply_hits:
         raise LimitExceeded("params.k", value=hits, limit=limits.reply_hits, unit="hits a reply (k x queries)")
+    facets = [facet for one in call.params if isinstance(one, SearchParams) for facet in one.facets]
+    values = each * sum(facet.limit for facet in facets)
+    if values > limits.reply_hits:
+        raise LimitExceeded("params.facets", value=values, limit=limits.reply_hits, unit="values a reply (x queries)")
 
 
 def check_params(params: SearchParams, limits: Limits, field: str) -> None:

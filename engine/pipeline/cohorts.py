@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from engine.backend.protocol import Backend
 from engine.errors import EngineError, UnknownAttribute
+from engine.index.facet_counts import FacetCounting
 from engine.index.features import FeatureTable, Weighted
 from engine.index.filters import FilterProgram
 from engine.index.masks import RowMask
@@ -32,6 +33,7 @@ from engine.pipeline.planner import (
 )
 from engine.pipeline.scoring import CompiledScoring
 from engine.scorings import LEXICAL
+from engine.selection import Facet
 from engine.types import Examples, Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
 from kernels.cpu_filters import set_rows
 
@@ -118,6 +120,10 @@ class SearchJob:
     def n_queries(self) -> int:
         return len(self.item_ids) or len(self.examples) if self.vectors is None else len(self.vectors)
 
+    def compiled_of(self, place: int) -> CompiledParams:
+        """What one of the queries asks."""
+        return self.compiled[place if len(self.compiled) > 1 else 0]
+
     def field(self, place: int) -> str:
         return self.fields[place] if self.fields else field_of("query", place, self.n_queries)
 
@@ -188,6 +194,7 @@ class Batch:
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
     extras: dict[tuple[int, int, str], Extra] = field(default_factory=dict)
     weighted: dict[int, Weighted] = field(default_factory=dict)
+    countings: dict[tuple[int, tuple[Facet, ...]], FacetCounting] = field(default_factory=dict)
     state: IndexState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -206,7 +213,7 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
         batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
     sound = np.flatnonzero(is_sound).tolist()
     if len(job.compiled) > 1 or job.terms:
-        own = [(place, job.compiled[place if len(job.compiled) > 1 else 0], ()) for place in sound]
+        own: list[_Asked] = [(place, job.compiled_of(place), ()) for place in sound]
         return _gathered(batch, number, vectors, own)
     try:
         mask = _shared_mask(batch, job.compiled[0])
@@ -234,7 +241,7 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
         except EngineError as error:
             batch.errors[number, place] = error
         else:
-            asked.append((place, job.compiled[place if len(job.compiled) > 1 else 0], own))
+            asked.append((place, job.compiled_of(place), own))
     return _gathered(batch, number, vectors, asked)
 
 

@@ -11,17 +11,22 @@ import numpy.typing as npt
 
 from engine.backend.protocol import TopK
 from engine.errors import EngineError
+from engine.index.facet_counts import FacetCounting
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, Mask
+from engine.pipeline.cohorts import Batch, Cohort, Mask, SearchJob
 from engine.pipeline.finding import Found
 from engine.pipeline.fusing import hit_legs
 from engine.pipeline.ranking import Chosen
+from engine.selection import Facet
 from engine.types import Explanation, Float32Array, Int64Array, LegColumn, StageTimes, Strategy
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """Hits as columns: counts uint32 [B], then ids and scores float32 of all hits, query after query, best first."""
+    """Hits as columns: counts uint32 [B], then ids and scores float32 of all hits, query after query, best first.
+
+    ``countings``: of the facets of each query, still to be done, empty where none asks for any.
+    """
 
     counts: npt.NDArray[np.uint32]
     ids: npt.NDArray[Any]
@@ -31,6 +36,7 @@ class JobResult:
     sequence: int
     times: StageTimes
     legs: Sequence[LegColumn] = ()
+    countings: Sequence[FacetCounting | None] = ()
 
 
 def selectivity_of(index: VersionIndex, mask: Mask) -> float:
@@ -54,8 +60,30 @@ def result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, Found, Chos
         explanations=explanations,
         sequence=index.sequence,
         times=times,
+        countings=_countings(batch, job, [cohort for cohort, _, _ in own]),
         legs=hit_legs(job.n_queries, [(cohort.places, chosen.top.rows, chosen.legs) for cohort, _, chosen in own]),
     )
+
+
+def _countings(batch: Batch, job: SearchJob, cohorts: Sequence[Cohort]) -> list[FacetCounting | None]:
+    """What queries with the same mask count alike is counted once."""
+    if not any(one.params.facets for one in job.compiled):
+        return []
+    countings: list[FacetCounting | None] = [None] * job.n_queries
+    for cohort in cohorts:
+        for place, mask in zip(cohort.places, cohort.masks, strict=True):
+            facets = job.compiled_of(place).params.facets
+            if facets:
+                countings[place] = _counting(batch, mask, facets)
+    return countings
+
+
+def _counting(batch: Batch, mask: Mask, facets: tuple[Facet, ...]) -> FacetCounting:
+    key = (id(mask), facets)
+    if key not in batch.countings:
+        index = batch.index
+        batch.countings[key] = FacetCounting(index.rows, index.columns, index.schema, mask.bits, facets)
+    return batch.countings[key]
 
 
 def _hits(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import EngineError, InvalidArgument, LimitExceeded, NoEncoder, VersionNotFound
+from engine.index.facet_counts import FacetCounting
 from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
 from engine.items import validate_id
@@ -31,7 +32,8 @@ from engine.pipeline.calls import (
 from engine.pipeline.examples import check_examples
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
-from engine.selections import check_group, resolve_diversity
+from engine.selection import FacetCounts
+from engine.selections import check_facets, check_group, resolve_diversity
 from engine.types import (
     Explanation,
     Float32Array,
@@ -110,6 +112,7 @@ class Searcher:
             deadline=call.deadline,
             max_queue_delay=call.max_queue_delay,
         )
+        await self._count_facets(done.result.countings)
         return self._answer(call, done, encoded, errors, places)
 
     async def encode(
@@ -118,6 +121,12 @@ class Searcher:
         """One outcome for each text; vectors float32 [1, d] as the query side encodes them."""
         self._check_version(version)
         return await self._encode_queries(texts, priority=priority, deadline=deadline, max_queue_delay=None)
+
+    async def _count_facets(self, countings: Sequence[FacetCounting | None]) -> None:
+        """In slices between batches: searches of others do not wait for it."""
+        for counting in {id(one): one for one in countings if one is not None}.values():
+            while await self._search_lane.call(counting.step):
+                pass
 
     @property
     def _version(self) -> VersionInfo:
@@ -171,6 +180,7 @@ class Searcher:
         if params.diversity is not None:
             diversity = resolve_diversity(params.diversity, params.k, self._limits, f"{field}.diversity")
             params = replace(params, diversity=diversity)
+        check_facets(params.facets, self._schema, self._limits, f"{field}.facets")
         scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE
@@ -331,6 +341,7 @@ class Searcher:
             result.sequence,
             times,
             result.legs if places is None else _spread_weights(result.legs, places, call.n_queries),
+            _facets_of(result.countings, chosen, call.n_queries),
         )
 
     def _unanswered(self, call: SearchCall, errors: Mapping[int, EngineError]) -> SearchAnswer:
@@ -352,6 +363,17 @@ def _sound(given: T | EngineError) -> T:
     if isinstance(given, EngineError):
         raise given
     return given
+
+
+def _facets_of(
+    countings: Sequence[FacetCounting | None], places: Sequence[int], n_queries: int
+) -> list[Sequence[FacetCounts]]:
+    """Of every query of the call; none of those that ask for none or failed."""
+    told: list[Sequence[FacetCounts]] = [()] * n_queries if countings else []
+    for place, counting in zip(places, countings, strict=False):
+        if counting is not None:
+            told[place] = counting.counts
+    return told
 
 
 def _spread_weights(legs: Sequence[LegColumn], places: Sequence[int], n_queries: int) -> list[LegColumn]:

@@ -48,6 +48,8 @@ class RetrievalServicer:
             hits = await _hits(collection, answer, request.return_fields)
             response.hits.extend(convert.hit_to(hit) for hit in hits)
         convert.add_legs(response, answer.legs)
+        for facets in answer.facets:
+            response.facets.extend(map(convert.facet_counts_to, facets))
         return response
 
     async def search_batch(
@@ -196,6 +198,7 @@ def _columns(answer: SearchAnswer) -> retrieval_pb2.SearchBatchResponse:
         encoder_version=answer.version.encoder_version,
         sequence=answer.sequence,
         legs=[convert.leg_column_to(leg) for leg in answer.legs],
+        facets=[retrieval_pb2.QueryFacets(facets=map(convert.facet_counts_to, one)) for one in answer.facets],
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from engine.client import RetrievalClient
 from engine.errors import InvalidArgument, ItemNotFound, LimitExceeded, UnknownAttribute
-from engine.selection import Diversity, GroupBy
-from engine.types import Examples, Filter, Item, Range, SearchParams
+from engine.selection import Diversity, Facet, GroupBy
+from engine.types import Examples, Filter, Item, Match, Range, SearchParams
 
 ZERO = np.zeros(4, np.float32)
 
@@ -82,3 +82,20 @@ def test_examples_are_searched_for_in_single_searches_and_in_batches(client: Ret
         batch.rows(3)
     with pytest.raises(ItemNotFound):
         client.search("things", Examples(("gone",)))
+
+
+def test_values_are_counted_in_single_searches_and_in_batches_each_by_its_own(client: RetrievalClient) -> None:
+    facets = tuple(map(Facet, ("colour", "tags", "remote", "price")))
+    found = client.search("things", "red", params=SearchParams(k=1, facets=facets))
+    assert [(one.attribute, one.counts) for one in found.facets] == [
+        ("colour", (("red", 3), ("blue", 1))),
+        ("tags", (("fruit", 2), ("food", 1))),
+        ("remote", ((False, 1), (True, 1))),
+        ("price", ((3, 1), (9, 1))),
+    ]
+    red = Filter(must=(Match("tags", ("food",)),))
+    params = [SearchParams(facets=facets[:1], filter=red), SearchParams(), SearchParams(facets=(Facet("void"),))]
+    batch = client.search_batch("things", ["red"] * 3, params=params)
+    assert [[one.counts for one in own] for own in batch.facets] == [[(("red", 1),)], [], []]
+    assert isinstance(batch.errors[2], UnknownAttribute)
+    assert not client.search_batch("things", ["red"]).facets
