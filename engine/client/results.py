@@ -11,6 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from engine import convert
 from engine.errors import EngineError, from_wire
+from engine.ranking import RankFallback
 from engine.types import Explanation, Float32Array, ItemId, LegColumn, Schema
 from engine.v1 import admin_pb2, ingest_pb2, retrieval_pb2
 
@@ -21,7 +22,8 @@ class BatchResult:
 
     ``counts`` uint32 [B]; ``ids`` uint64 [hits] or a list of strings; ``scores`` float32 [hits]; ``errors`` has one
     entry for each query, None where it was answered; ``explanations`` likewise where they were asked for; ``legs``:
-    what scores are made of, where some query asked for it.
+    what scores are made of, where some query asked for it. ``rank_fallbacks``: why each query's hits were not ranked,
+    None where they were; empty where the collection has no pipeline, as ``ranker_version`` is.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -32,6 +34,8 @@ class BatchResult:
     index_version: str
     sequence: int
     legs: Sequence[LegColumn] = ()
+    ranker_version: str = ""
+    rank_fallbacks: Sequence[RankFallback | None] = ()
 
     def rows(self, query: int) -> tuple[npt.NDArray[np.uint64] | list[str], Float32Array]:
         """The ids and scores of one query.
@@ -151,6 +155,8 @@ def batch_result(reply: retrieval_pb2.SearchBatchResponse) -> BatchResult:
         index_version=reply.index_version,
         sequence=reply.sequence,
         legs=tuple(convert.leg_column_from(one) for one in reply.legs),
+        ranker_version=reply.ranker_version,
+        rank_fallbacks=tuple(map(convert.rank_fallback_from, reply.rank_fallbacks)),
     )
 
 

@@ -31,6 +31,7 @@ class JobResult:
     sequence: int
     times: StageTimes
     legs: Sequence[LegColumn] = ()
+    item_inputs: Float32Array | None = None
 
 
 def selectivity_of(index: VersionIndex, mask: Mask) -> float:
@@ -55,6 +56,7 @@ def result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, Found, Chos
         sequence=index.sequence,
         times=times,
         legs=hit_legs(job.n_queries, [(cohort.places, chosen.top.rows, chosen.legs) for cohort, _, chosen in own]),
+        item_inputs=None if job.item_inputs is None else job.item_inputs(index, rows),
     )
 
 

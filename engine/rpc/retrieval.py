@@ -101,6 +101,7 @@ class RetrievalServicer:
 
     def _count(self, collection: Collection, answer: SearchAnswer) -> None:
         self._metrics.queries(collection.name, len(answer.counts), answer.times)
+        self._metrics.rank_fallbacks(collection.name, answer.rank_fallbacks)
 
 
 def _unary_call(request: retrieval_pb2.SearchRequest, call: Call) -> SearchCall:
@@ -196,6 +197,8 @@ def _columns(answer: SearchAnswer) -> retrieval_pb2.SearchBatchResponse:
         encoder_version=answer.version.encoder_version,
         sequence=answer.sequence,
         legs=[convert.leg_column_to(leg) for leg in answer.legs],
+        ranker_version=answer.ranker_version,
+        rank_fallbacks=map(convert.rank_fallback_to, answer.rank_fallbacks),
     )
 
 
