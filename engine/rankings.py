@@ -26,6 +26,16 @@ def check_pipeline(pipeline: Pipeline, schema: Schema, limits: Limits, field: st
         InvalidArgument: the first thing that is wrong with it; LimitExceeded beyond a limit.
         UnknownAttribute: the schema lacks an attribute.
     """
+    check_declaration(pipeline, limits, field)
+    for place, one in enumerate(pipeline.rank.inputs):
+        if isinstance(one, NumberInput | KeywordInput):
+            types = _NUMBERS if isinstance(one, NumberInput) else _KEYWORDS
+            _check_attribute(one.attribute, types, schema, f"{field}.rank.inputs[{place}]")
+    return pipeline
+
+
+def check_declaration(pipeline: Pipeline, limits: Limits, field: str) -> None:
+    """What is wrong with a pipeline whatever the schema; raises as ``check_pipeline``."""
     rank = pipeline.rank
     if not 0 < rank.deadline_share <= 1:
         raise InvalidArgument(f"{field}.rank.deadline_share", f"{rank.deadline_share} is not in (0, 1]")
@@ -45,14 +55,13 @@ def check_pipeline(pipeline: Pipeline, schema: Schema, limits: Limits, field: st
         own = f"{field}.rank.inputs[{place}]"
         if names[place] in names[:place]:
             raise InvalidArgument(own, f"two inputs are called {names[place]!r}: give one another name")
-        _check_input(one, schema, own)
+        _check_input(one, own)
     columns = sum(map(width_of, rank.inputs))
     if columns > COLUMNS:
         raise LimitExceeded(f"{field}.rank.inputs", value=columns, limit=COLUMNS, unit="columns")
-    return pipeline
 
 
-def _check_input(one: RankInput, schema: Schema, field: str) -> None:
+def _check_input(one: RankInput, field: str) -> None:
     match one:
         case LegInput():
             if not one.leg:
@@ -61,10 +70,8 @@ def _check_input(one: RankInput, schema: Schema, field: str) -> None:
                 raise InvalidArgument(f"{field}.form", f"{one.form!r} is neither raw nor normalised")
             _check_floats((one.missing,), f"{field}.missing")
         case NumberInput():
-            _check_attribute(one.attribute, _NUMBERS, schema, field)
             _check_floats((one.missing,), f"{field}.missing")
         case KeywordInput():
-            _check_attribute(one.attribute, _KEYWORDS, schema, field)
             if bool(one.vocabulary) == (one.buckets != 0) or one.buckets < 0:
                 raise InvalidArgument(field, "give a vocabulary, or a number of buckets above 0, and not both")
             if len(set(one.vocabulary)) < len(one.vocabulary):
