@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.harness import MISSED, NO_DATA, default_data, progress
 from bench.machine import ROOT
 
-NAMES = ("kernels", "filters", "planner", "encoder", "quality", "e2e", "memory", "jobs", "filtered", "bigann")
+NAMES = ("kernels", "filters", "planner", "encoder", "quality", "e2e", "memory", "jobs", "filtered", "bigann", "rank")
 _VERDICTS = {
     0: "[green]all targets met[/green]",
     MISSED: "[red]a target was missed[/red]",

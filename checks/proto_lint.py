@@ -29,6 +29,8 @@ SINGULAR_REPEATED = {
     "Filter.must": "a clause, named as in every filter language with must, should and must_not",
     "Filter.should": "the same",
     "Filter.must_not": "the same",
+    "KeywordInput.vocabulary": "the name of a set of words",
+    "QueryInput.missing": "what is missing may be several numbers; Feature.missing is the same",
     "SearchBatchRequest.params": "a plural already",
 }
 SHARED_MESSAGES = {

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     search_queue_queries: Count = Field(
         16_384, description="queries that may wait; those beyond are refused with RESOURCE_EXHAUSTED"
     )
+    rank_batch_ms: Milliseconds = Field(5.0, description="milliseconds one batch of candidates may take to rank")
+    rank_queue_seconds: Seconds = Field(
+        10.0, description="seconds of ranking that may wait; hits beyond stay in the order of the search"
+    )
     commit_batch_items: Count = Field(10_000, description="items committed as one group at most")
     commit_queue_items: Count = Field(
         100_000, description="items that may wait to be committed; those beyond are refused with RESOURCE_EXHAUSTED"

@@ -172,6 +172,15 @@ class NoAnalyser(FailedPrecondition):
         )
 
 
+class NoPipeline(FailedPrecondition):
+    """Hits were to be ranked in a collection that has no pipeline."""
+
+    reason = "NO_PIPELINE"
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"collection {collection!r} has no pipeline: nothing ranks its hits", collection=collection)
+
+
 class ChangesGone(EngineError):
     """Changes are asked for that the change log has no longer; what is there now has to be read whole."""
 
@@ -259,6 +268,12 @@ class SearchFailed(EngineError):
     """The search lane raised on a batch: every query of that batch fails with this, the next batch works."""
 
     reason = "SEARCH_FAILED"
+
+
+class RankFailed(EngineError):
+    """The ranker raised: every query of that batch keeps its fused order, and no caller sees this."""
+
+    reason = "RANK_FAILED"
 
 
 class WriteFailed(EngineError):

@@ -12,8 +12,11 @@ from typing import Any, get_args
 
 from engine.errors import ConfigError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
+from engine.pipeline_file import pipeline_from_table
+from engine.rankings import check_pipeline
 from engine.scoring import Decay, Feature, Overlap, ScoringProfile, Term
 from engine.scorings import check_profile
+from engine.table_keys import check_keys
 from engine.types import Analyser, AttributeSpec, AttributeType, IdType, Metric, Schema, TextField, VectorDtype
 
 _COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -39,6 +42,9 @@ _TOP_KEYS: Mapping[str, type] = {
     "attribute": list,
     "bm25_k1": float,
     "bm25_b": float,
+    "profile": list,
+    "default_profile": str,
+    "pipeline": dict,
 }
 _TEXT_KEYS: Mapping[str, type] = {
     "name": str,
@@ -87,18 +93,25 @@ def schema_from_table(table: Mapping[str, Any]) -> Schema:
     Raises:
         InvalidArgument: an unknown key, or a value of another type than the key's.
     """
-    _check_keys(table, _TOP_KEYS, "schema")
-    plain = {key: value for key, value in table.items() if key not in ("text", "attribute", "profile")}
+    check_keys(table, _TOP_KEYS, "schema")
+    plain = {key: value for key, value in table.items() if key not in ("text", "attribute", "profile", "pipeline")}
     if "name" not in plain:
         raise InvalidArgument("schema.name", "is missing")
     texts = [_text_field(one, f"schema.text[{i}]", i) for i, one in enumerate(table.get("text", ()))]
     attributes = [_attribute(one, f"schema.attribute[{i}]") for i, one in enumerate(table.get("attribute", ()))]
     profiles = [_profile(one, f"schema.profile[{i}]") for i, one in enumerate(table.get("profile", ()))]
-    return Schema(**plain, text_fields=tuple(texts), attributes=tuple(attributes), profiles=tuple(profiles))
+    pipeline = pipeline_from_table(table["pipeline"], "schema.pipeline") if "pipeline" in table else None
+    return Schema(
+        **plain,
+        text_fields=tuple(texts),
+        attributes=tuple(attributes),
+        profiles=tuple(profiles),
+        pipeline=pipeline,
+    )
 
 
 def _profile(table: Mapping[str, Any], field: str) -> ScoringProfile:
-    _check_keys(table, _PROFILE_KEYS, field)
+    check_keys(table, _PROFILE_KEYS, field)
     if "name" not in table:
         raise InvalidArgument(f"{field}.name", "is missing")
     terms = [_term(one, f"{field}.term[{i}]") for i, one in enumerate(table.get("term", ()))]
@@ -112,7 +125,7 @@ def _term(table: Mapping[str, Any], field: str) -> Term:
     if len(kinds) != 1:
         raise InvalidArgument(field, f"has {len(kinds)} of {', '.join(_TERM_KEYS)}: give one, with its attribute")
     kind = kinds[0]
-    _check_keys(table, {kind: str, "name": str, "weight": float, **_TERM_KEYS[kind]}, field)
+    check_keys(table, {kind: str, "name": str, "weight": float, **_TERM_KEYS[kind]}, field)
     given: dict[str, Any] = {key: value for key, value in table.items() if key != kind}
     if kind == "decay":
         if "half_life_s" not in given:
@@ -125,7 +138,7 @@ def _term(table: Mapping[str, Any], field: str) -> Term:
 
 
 def _text_field(table: Mapping[str, Any], field: str, place: int) -> TextField:
-    _check_keys(table, _TEXT_KEYS, field)
+    check_keys(table, _TEXT_KEYS, field)
     if "name" not in table:
         raise InvalidArgument(f"{field}.name", "is missing")
     return TextField(
@@ -138,7 +151,7 @@ def _text_field(table: Mapping[str, Any], field: str, place: int) -> TextField:
 
 
 def _attribute(table: Mapping[str, Any], field: str) -> AttributeSpec:
-    _check_keys(table, _ATTRIBUTE_KEYS, field)
+    check_keys(table, _ATTRIBUTE_KEYS, field)
     missing = [key for key in ("name", "type") if key not in table]
     if missing:
         raise InvalidArgument(f"{field}.{missing[0]}", "is missing")
@@ -153,18 +166,6 @@ def _attribute(table: Mapping[str, Any], field: str) -> AttributeSpec:
         filterable=table.get("filterable", not volatile),
         volatile=volatile,
     )
-
-
-def _check_keys(table: Mapping[str, Any], keys: Mapping[str, type], field: str) -> None:
-    if not isinstance(table, Mapping):
-        raise InvalidArgument(field, f"is {table!r}, not a table")
-    for key, value in table.items():
-        if key not in keys:
-            raise InvalidArgument(f"{field}.{key}", f"is unknown; there are {', '.join(keys)}")
-        wanted = keys[key]
-        fits = isinstance(value, (int, float) if wanted is float else wanted)
-        if not fits or (isinstance(value, bool) and wanted is not bool):
-            raise InvalidArgument(f"{field}.{key}", f"is {value!r}, not of type {wanted.__name__}")
 
 
 def validate_name(name: str, field: str) -> str:
@@ -195,6 +196,8 @@ def validate_schema(
     _validate_lexical(schema)
     _validate_attributes(schema, limits)
     _validate_profiles(schema, limits)
+    if schema.pipeline is not None:
+        check_pipeline(schema.pipeline, schema, limits, "schema.pipeline")
     return schema
 
 

@@ -13,8 +13,9 @@ from engine.limits import Limits
 from engine.scoring import Decay, Feature, Overlap, Scoring, ScoringProfile, Term
 from engine.types import AttributeType, Schema
 
-SIMILARITY, LEXICAL = "similarity", "lexical"
-_RESERVED = (SIMILARITY, LEXICAL)
+SIMILARITY, LEXICAL, FUSED = "similarity", "lexical", "fused"
+"""The legs that are no terms; ``fused``, of ranked hits: the sum of all others."""
+_RESERVED = (SIMILARITY, LEXICAL, FUSED)
 _LARGEST = float(np.finfo(np.float32).max)
 _TYPES: Mapping[type, tuple[AttributeType, ...]] = {
     Feature: (AttributeType.INT, AttributeType.FLOAT, AttributeType.BOOL),

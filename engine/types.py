@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from engine.ranking import Pipeline, RankFallback
 from engine.scoring import Mode, Scoring, ScoringProfile
 from engine.selection import Diversity, Facet, FacetCounts, GroupBy
 
@@ -102,7 +103,7 @@ class Schema:
     takes the weighted mean. ``chunk``: at most so many embeddings per item, one per window of the encoder's length;
     an item's score is its best chunk's. ``bm25_k1``: how soon a term's repetitions stop to count; ``bm25_b``: how much
     long texts are held back, in [0, 1]. ``profiles``: scorings by name, ``default_profile`` that of queries which give
-    none; empty: similarity alone.
+    none; empty: similarity alone. ``pipeline``: how candidates are ranked, None where the fused score is all.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Schema:
     default_profile: str = ""
     bm25_k1: float = 0.9
     bm25_b: float = 0.4
+    pipeline: Pipeline | None = None
 
     @property
     def analysed_fields(self) -> tuple[TextField, ...]:
@@ -330,6 +332,10 @@ class SearchParams:
     """Hits that resemble one another less; of grouped items where there are groups too."""
     facets: tuple[Facet, ...] = ()
     """Values to be counted among all items that pass the filter and are not left out by id, hits or not."""
+    rank: bool | None = None
+    """Whether the collection's pipeline ranks the hits: where it has one, unless given; never beside diversity."""
+    query_features: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Numbers of the query by name, which the pipeline's ranker reads."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -365,6 +371,7 @@ class StageTimes:
     filter: float = 0.0
     search: float = 0.0
     fuse: float = 0.0
+    rank: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +401,12 @@ class Explanation:
     """Scoring profile and revision, as name@revision."""
     group_rounds: int = 0
     """Searches that grouping took; 0 where hits are not grouped."""
+    ranked: bool = False
+    """Scores are the ranker's."""
+    rank_fallback: RankFallback | None = None
+    """Why they are not, where the collection has a pipeline."""
+    candidates_ranked: int = 0
+    ranker_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

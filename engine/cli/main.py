@@ -24,6 +24,7 @@ _COMMANDS: Mapping[str, _Command] = {
     "load": _Command("load", "Load items from a file: JSON lines, CSV or Parquet."),
     "search": _Command("search", "Find the items nearest to a text, a vector or an item."),
     "collection": _Command("collection", "Create, list, show, compact and delete collections."),
+    "pipeline": _Command("pipeline", "Check rankers, and set, show and remove a collection's pipeline."),
     "snapshot": _Command("snapshot", "Create, list, restore and verify snapshots."),
     "verify": _Command("verify", "Tell what of a data directory is sound, and repair it."),
     "operation": _Command("operation", "List, show and cancel what runs for long."),

@@ -143,6 +143,10 @@ def strategy_line(done: Explanation) -> str:
         parts.append(f"expected recall {done.expected_recall:.3f}{provisional}")
     if done.second_pass:
         parts.append("second pass")
+    if done.ranked:
+        parts.append(f"{done.candidates_ranked:,} ranked")
+    elif done.rank_fallback:
+        parts.append(f"not ranked ({done.rank_fallback.replace('_', ' ')})")
     if done.partial:
         parts.append("PARTIAL")
     return " · ".join([*parts, f"{done.device}, {done.score_dtype}"])

@@ -9,6 +9,7 @@ from engine import convert
 from engine.client.connection import Connection
 from engine.client.results import CollectionInfo, OperationStatus, collection_info, operation_status
 from engine.errors import DeadlineExceeded
+from engine.ranking import Pipeline
 from engine.scoring import ScoringProfile
 from engine.types import AttributeSpec, Schema
 from engine.v1 import admin_pb2
@@ -63,6 +64,16 @@ class AdminCalls(Connection):
     def remove_profile(self, collection: str, name: str, *, timeout_s: float | None = None) -> None:
         request = admin_pb2.RemoveProfileRequest(collection=collection, profile=name)
         self._call(self._admin.RemoveProfile, request, timeout_s)
+
+    def set_pipeline(
+        self, collection: str, pipeline: Pipeline, *, timeout_s: float | None = _CREATE_SECONDS
+    ) -> Pipeline:
+        """Rank searches from now on; the model is a path on the server, which copies it. Told with its version."""
+        request = admin_pb2.SetPipelineRequest(collection=collection, pipeline=convert.pipeline_to(pipeline))
+        return convert.pipeline_from(self._call(self._admin.SetPipeline, request, timeout_s).pipeline, "pipeline")
+
+    def remove_pipeline(self, collection: str, *, timeout_s: float | None = None) -> None:
+        self._call(self._admin.RemovePipeline, admin_pb2.RemovePipelineRequest(collection=collection), timeout_s)
 
     def compact_collection(self, collection: str, *, timeout_s: float | None = None) -> OperationStatus:
         """Begin to write the collection's rows anew without the dead ones."""

@@ -11,6 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from engine import convert
 from engine.errors import EngineError, from_wire
+from engine.ranking import RankFallback
 from engine.selection import FacetCounts
 from engine.types import Explanation, Float32Array, ItemId, LegColumn, Schema
 from engine.v1 import admin_pb2, ingest_pb2, retrieval_pb2
@@ -23,6 +24,8 @@ class BatchResult:
     ``counts`` uint32 [B]; ``ids`` uint64 [hits] or a list of strings; ``scores`` float32 [hits]; ``errors`` has one
     entry for each query, None where it was answered; ``explanations`` likewise where they were asked for; ``legs``:
     what scores are made of, where some query asked for it; ``facets``: of each query, where some query asked for any.
+    ``rank_fallbacks``: why each query's hits were not ranked,
+    None where they were; empty where the collection has no pipeline, as ``ranker_version`` is.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -34,6 +37,8 @@ class BatchResult:
     sequence: int
     legs: Sequence[LegColumn] = ()
     facets: Sequence[Sequence[FacetCounts]] = ()
+    ranker_version: str = ""
+    rank_fallbacks: Sequence[RankFallback | None] = ()
 
     def rows(self, query: int) -> tuple[npt.NDArray[np.uint64] | list[str], Float32Array]:
         """The ids and scores of one query.
@@ -154,6 +159,8 @@ def batch_result(reply: retrieval_pb2.SearchBatchResponse) -> BatchResult:
         sequence=reply.sequence,
         legs=tuple(convert.leg_column_from(one) for one in reply.legs),
         facets=[tuple(map(convert.facet_counts_from, one.facets)) for one in reply.facets],
+        ranker_version=reply.ranker_version,
+        rank_fallbacks=tuple(map(convert.rank_fallback_from, reply.rank_fallbacks)),
     )
 
 

@@ -9,6 +9,7 @@ from engine.convert.examples import examples_from, examples_to
 from engine.convert.filters import filter_from, filter_to
 from engine.convert.ids import item_id_from, item_id_to, item_ids_from, item_ids_to, uint64_ids_from
 from engine.convert.items import item_from, item_to, stored_item_from, update_from, update_to, value_from, value_to
+from engine.convert.pipelines import pipeline_from, pipeline_to
 from engine.convert.schemas import METRIC_VALUES, attribute_from, attribute_to, schema_from, schema_to
 from engine.convert.scoring import profile_from, profile_to, scoring_from, scoring_to
 from engine.convert.searches import (
@@ -23,6 +24,8 @@ from engine.convert.searches import (
     leg_column_to,
     params_from,
     params_to,
+    rank_fallback_from,
+    rank_fallback_to,
 )
 from engine.convert.selection import facet_counts_from, facet_counts_to
 from engine.convert.tensors import DTYPE_VALUES, array_to_tensor, tensor_to_array, vector_to_array
@@ -58,8 +61,12 @@ __all__ = [
     "leg_column_to",
     "params_from",
     "params_to",
+    "pipeline_from",
+    "pipeline_to",
     "profile_from",
     "profile_to",
+    "rank_fallback_from",
+    "rank_fallback_to",
     "schema_from",
     "schema_to",
     "scoring_from",

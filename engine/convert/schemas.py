@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 from engine import types
+from engine.convert.pipelines import pipeline_from, pipeline_to
 from engine.convert.scoring import profile_from, profile_to
 from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES
 from engine.errors import InvalidArgument
@@ -89,6 +90,7 @@ def schema_from(message: admin_pb2.Schema, field: str) -> types.Schema:
         attributes=tuple(attribute_from(one, f"{field}.attributes[{i}]") for i, one in enumerate(message.attributes)),
         profiles=tuple(profile_from(one, f"{field}.profiles[{i}]") for i, one in enumerate(message.profiles)),
         default_profile=message.default_profile,
+        pipeline=pipeline_from(message.pipeline, f"{field}.pipeline") if message.HasField("pipeline") else None,
         **{name: getattr(message, name) for name in ("bm25_k1", "bm25_b") if message.HasField(name)},
     )
 
@@ -126,6 +128,7 @@ def schema_to(schema: types.Schema) -> admin_pb2.Schema:
         bm25_b=schema.bm25_b,
         profiles=[profile_to(one) for one in schema.profiles],
         default_profile=schema.default_profile,
+        pipeline=None if schema.pipeline is None else pipeline_to(schema.pipeline),
     )
 
 

@@ -17,6 +17,7 @@ from engine.convert.selection import diversity_from, diversity_to, facet_from, f
 from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES, array_to_tensor, tensor_to_array
 from engine.convert.times import duration, seconds
 from engine.errors import InvalidArgument
+from engine.ranking import RankFallback
 from engine.scoring import Mode
 from engine.types import Float32Array, ItemId
 from engine.v1 import common_pb2, retrieval_pb2
@@ -35,10 +36,36 @@ _MODE_VALUES: dict[Mode | None, retrieval_pb2.RetrievalMode] = {
 }
 _MODES: dict[int, Mode | None] = {value: mode for mode, value in _MODE_VALUES.items()}
 
+_RANK_MODES: dict[retrieval_pb2.RankMode, bool | None] = {
+    retrieval_pb2.RANK_MODE_UNSPECIFIED: None,
+    retrieval_pb2.RANK_MODE_OFF: False,
+    retrieval_pb2.RANK_MODE_ON: True,
+}
+_RANK_MODE_VALUES: dict[bool | None, retrieval_pb2.RankMode] = {wanted: value for value, wanted in _RANK_MODES.items()}
+_FALLBACK_VALUES: dict[RankFallback | None, retrieval_pb2.RankFallback] = {
+    None: retrieval_pb2.RANK_FALLBACK_UNSPECIFIED,
+    "off": retrieval_pb2.RANK_FALLBACK_OFF,
+    "late": retrieval_pb2.RANK_FALLBACK_LATE,
+    "failed": retrieval_pb2.RANK_FALLBACK_FAILED,
+    "too_many": retrieval_pb2.RANK_FALLBACK_TOO_MANY,
+}
+_FALLBACKS = {value: fallback for fallback, value in _FALLBACK_VALUES.items()}
+
+
+def rank_fallback_to(fallback: RankFallback | None) -> retrieval_pb2.RankFallback:
+    return _FALLBACK_VALUES[fallback]
+
+
+def rank_fallback_from(value: retrieval_pb2.RankFallback) -> RankFallback | None:
+    """One that is not known here is a failure: the hits are not ranked."""
+    return _FALLBACKS.get(value, "failed")
+
 
 def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.SearchParams:
     if message.strategy not in _STRATEGIES and message.strategy != retrieval_pb2.STRATEGY_UNSPECIFIED:
         raise InvalidArgument(f"{field}.strategy", f"unknown strategy {message.strategy}")
+    if message.rank not in _RANK_MODES:
+        raise InvalidArgument(f"{field}.rank", f"unknown value {message.rank}")
     return types.SearchParams(
         k=message.k if message.HasField("k") else 10,
         filter=filter_from(message.filter, f"{field}.filter") if message.HasField("filter") else types.Filter(),
@@ -56,6 +83,8 @@ def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.Search
         group_by=group_by_from(message.group_by) if message.HasField("group_by") else None,
         diversity=diversity_from(message.diversity) if message.HasField("diversity") else None,
         facets=tuple(map(facet_from, message.facets)),
+        rank=_RANK_MODES[message.rank],
+        query_features={name: tuple(floats.values) for name, floats in message.query_features.items()},
     )
 
 
@@ -88,6 +117,8 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         group_by=None if params.group_by is None else group_by_to(params.group_by),
         diversity=None if params.diversity is None else diversity_to(params.diversity),
         facets=map(facet_to, params.facets),
+        rank=_RANK_MODE_VALUES[params.rank],
+        query_features={name: retrieval_pb2.Floats(values=one) for name, one in params.query_features.items()},
     )
     if not params.filter.is_empty():
         message.filter.CopyFrom(filter_to(params.filter))
@@ -125,7 +156,12 @@ def explanation_to(explanation: types.Explanation) -> retrieval_pb2.Explanation:
             filter=duration(times.filter),
             search=duration(times.search),
             fuse=duration(times.fuse),
+            rank=duration(times.rank),
         ),
+        ranked=explanation.ranked,
+        rank_fallback=rank_fallback_to(explanation.rank_fallback),
+        candidates_ranked=explanation.candidates_ranked,
+        ranker_version=explanation.ranker_version,
     )
 
 
@@ -155,7 +191,12 @@ def explanation_from(message: retrieval_pb2.Explanation) -> types.Explanation:
             seconds(times.filter),
             seconds(times.search),
             seconds(times.fuse),
+            seconds(times.rank),
         ),
+        ranked=message.ranked,
+        rank_fallback=rank_fallback_from(message.rank_fallback),
+        candidates_ranked=message.candidates_ranked,
+        ranker_version=message.ranker_version,
         expected_recall_provisional=message.expected_recall_provisional,
         profile=message.profile,
         group_rounds=message.group_rounds,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from engine.index.growing import GrowingArray, GrowingMask, empty_mask, has_rows
+from engine.index.hashed import KeywordPlaces, Places, Vocabulary
 from engine.index.keyword_codes import KeywordCodes
 from engine.index.postings import Postings
 from engine.index.regions import Region, union
@@ -27,6 +28,9 @@ EARTH_RADIUS_M = 6_371_008.8
 _INT64 = range(-(2**63), 2**63)
 _CHORD_ROUNDING = 1e-15
 """What float64 rounding adds to the distance of two unit vectors; six nanometres on Earth."""
+
+_MOST_PLACES = 64
+"""Kept of a column; those of models that are gone go first."""
 
 Value: TypeAlias = AttributeValue | None
 Part: TypeAlias = GrowingMask | GrowingArray | Postings
@@ -97,6 +101,7 @@ class KeywordColumn:
         self.present = GrowingMask()
         self._postings = Postings()
         self._codes: KeywordCodes | None = None
+        self._places: dict[Places, KeywordPlaces] = {}
 
     @property
     def parts(self) -> Mapping[str, Part]:
@@ -105,7 +110,8 @@ class KeywordColumn:
     @property
     def memory_bytes(self) -> int:
         codes = 0 if self._codes is None else self._codes.memory_bytes
-        return self.present.nbytes + self._postings.memory_bytes + codes
+        places = sum(one.memory_bytes for one in tuple(self._places.values()))
+        return self.present.nbytes + self._postings.memory_bytes + codes + places
 
     @property
     def postings(self) -> Postings:
@@ -127,6 +133,8 @@ class KeywordColumn:
                 rows_of.setdefault(word, []).append(row)
         for word, rows in rows_of.items():
             self._postings.add(word, rows)
+            for places in self._places.values():
+                places.add(word, rows)
         self.present.append([bool(words) for words in keywords])
         if self._codes is not None:
             self._codes.append([words[0] if words else None for words in keywords])
@@ -150,6 +158,17 @@ class KeywordColumn:
     def rows(self, values: Sequence[str | bool | int]) -> BitMap:
         """Rows that have any of the keywords; not to be written to."""
         return self._postings.rows(values)
+
+    def places(self, places: Places) -> KeywordPlaces:
+        """Which places each row's keywords have: made from all postings when first asked for, then kept up to date."""
+        if places not in self._places:
+            while len(self._places) >= _MOST_PLACES:
+                del self._places[next(iter(self._places))]
+            made = KeywordPlaces(places)
+            for word in places.keywords if isinstance(places, Vocabulary) else self._postings.keywords:
+                made.add(str(word), np.array(self._postings.rows([word]), np.int64))
+            self._places[places] = made
+        return self._places[places]
 
     def matching(self, values: Sequence[str | bool | int], region: Region) -> RowTest:
         """Rows that have any of the keywords."""

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
+from engine.pipeline.rank_columns import ItemInputs
+from engine.ranking import RankFallback
 from engine.selection import FacetCounts
 from engine.types import (
     Examples,
@@ -33,7 +35,8 @@ class SearchCall:
 
     ``params`` holds one for all queries or one for each; an error in place of one, or of an example, fails that query
     alone.
-    ``deadline`` is on the clock of ``time.monotonic``, ``max_queue_delay`` in seconds.
+    ``deadline`` is on the clock of ``time.monotonic``, ``max_queue_delay`` in seconds. ``item_inputs``: what is to be
+    read of the hits' items.
     """
 
     params: Sequence[SearchParams | EngineError]
@@ -47,6 +50,7 @@ class SearchCall:
     priority: Priority = Priority.INTERACTIVE
     deadline: float | None = None
     max_queue_delay: float | None = None
+    item_inputs: ItemInputs | None = None
 
     @property
     def n_queries(self) -> int:
@@ -66,6 +70,8 @@ class SearchAnswer:
 
     ``errors`` is empty where every query was answered, else has one entry for each. ``legs``: what the scores are made
     of, where some query asked for it; ``facets``: of each query, where some query asked for any.
+    ``item_inputs`` float32 [hits, width]: what the call wanted read of the items.
+    ``rank_fallbacks``: why each query was not ranked, None where it was; empty without a pipeline, as the version is.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -78,6 +84,9 @@ class SearchAnswer:
     times: StageTimes
     legs: Sequence[LegColumn] = ()
     facets: Sequence[Sequence[FacetCounts]] = ()
+    item_inputs: Float32Array | None = None
+    ranker_version: str = ""
+    rank_fallbacks: Sequence[RankFallback | None] = ()
 
 
 def check_call(call: SearchCall, limits: Limits) -> None:

@@ -31,6 +31,7 @@ from engine.pipeline.planner import (
     planned_batch,
     planned_survivors,
 )
+from engine.pipeline.rank_columns import ItemInputs
 from engine.pipeline.scoring import CompiledScoring
 from engine.scorings import LEXICAL
 from engine.selection import Facet
@@ -105,6 +106,7 @@ class SearchJob:
 
     ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
     job has all of the call's. ``terms``: the text of each query that is searched by terms, empty where none is.
+    ``item_inputs``: what is to be read of the hits' items.
     """
 
     index: VersionIndex
@@ -115,6 +117,7 @@ class SearchJob:
     explain: bool = False
     fields: Sequence[str] = ()
     terms: Sequence[str] = ()
+    item_inputs: ItemInputs | None = None
 
     @property
     def n_queries(self) -> int:

@@ -12,10 +12,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.errors import CollectionNotFound, DeadlineExceeded, EngineError, LimitExceeded
+from engine.errors import CollectionNotFound, DeadlineExceeded, EngineError, LimitExceeded, NoPipeline
 from engine.index.filters import compile_filter
 from engine.index.query_log import query_log_path
 from engine.index.version_index import VersionIndex
@@ -28,9 +28,13 @@ from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
 from engine.pipeline.calls import SearchAnswer, SearchCall
+from engine.pipeline.rank import Ranking, RankLane, without_pipeline
+from engine.pipeline.rankers import OpenedRanker, load_ranking, open_source
 from engine.pipeline.row_images import write_last_image
 from engine.pipeline.search import count, matching_ids
 from engine.pipeline.searcher import Searcher, SearchLane
+from engine.ranking import Pipeline
+from engine.rankings import check_pipeline
 from engine.schema_file import validate_new_attribute, with_profile, without_profile
 from engine.scoring import ScoringProfile
 from engine.store import CollectionStore, WriteOutcome
@@ -58,6 +62,7 @@ class Lanes:
 
     encode: EncodeLane
     search: SearchLane
+    rank: RankLane
     commit: CommitLane
 
 
@@ -83,6 +88,7 @@ class Collection:
         self.limits = limits
         self.recall_target = recall_target
         self.truncated_items = 0
+        self.ranking = load_ranking(store, lanes.rank)
         self._loop = loop
         self._changed = changed
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -121,9 +127,12 @@ class Collection:
     # Reads
 
     async def search(self, call: SearchCall) -> SearchAnswer:
-        """See ``Searcher.search``."""
+        """See ``Searcher.search``; hits are ranked where the collection has a pipeline."""
+        ranking = self.ranking
         with self._while_served():
-            return await self._searcher.search(call)
+            if ranking is None:
+                return await self._searcher.search(without_pipeline(call, self.name))
+            return await ranking.search(call, self._searcher.search, schema=self.index.schema, limits=self.limits)
 
     async def encode(
         self, texts: Sequence[str], *, version: str = "", priority: Priority, deadline: float | None
@@ -294,6 +303,36 @@ class Collection:
         await self._change_schema(
             lambda: self.store.change_schema(without_profile(self.schema, name)), self.index.follow_schema
         )
+
+    async def set_pipeline(self, pipeline: Pipeline) -> Pipeline:
+        """Rank searches that begin from now on by this pipeline, whose model's files are copied; what was there before
+        ranks those under way.
+
+        Raises:
+            InvalidArgument: it does not fit the schema, or its model cannot be loaded or does not fit it.
+        """
+        check_pipeline(pipeline, self.schema, self.limits, "pipeline")
+        opened = await asyncio.to_thread(open_source, pipeline)
+        await asyncio.to_thread(self.store.place_ranker, opened.pipeline.ranker_version, opened.files)
+        await self._change_pipeline(opened)
+        return opened.pipeline
+
+    async def remove_pipeline(self) -> None:
+        """Searches that begin from now on have the fused order.
+
+        Raises:
+            NoPipeline: there is none.
+        """
+        if self.schema.pipeline is None:
+            raise NoPipeline(self.name)
+        await self._change_pipeline(None)
+
+    async def _change_pipeline(self, opened: OpenedRanker | None) -> None:
+        pipeline = None if opened is None else opened.pipeline
+        await self._change_schema(
+            lambda: self.store.change_schema(replace(self.schema, pipeline=pipeline)), self.index.follow_schema
+        )
+        self.ranking = None if opened is None else Ranking(opened.pipeline, opened.ranker, lane=self.lanes.rank)
 
     async def _change_schema(self, change: Callable[[], Schema], follow: Callable[[Schema], None]) -> Schema:
         """``change`` in the commit lane, then have the index follow; back when searches see it."""

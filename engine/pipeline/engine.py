@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +47,8 @@ from engine.pipeline.collection import Collection, Lanes
 from engine.pipeline.device_loss import DeviceLoss
 from engine.pipeline.list_building import restore_lists
 from engine.pipeline.operations import Operation, Operations
+from engine.pipeline.rank import open_rank_lane
+from engine.pipeline.rankers import open_source
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
 from engine.pipeline.row_images import recover_rows
 from engine.pipeline.search import CompiledParams, SearchJob, search_jobs
@@ -254,6 +257,7 @@ class Engine:
         await asyncio.to_thread(self.lanes.encode.drain)
         await asyncio.to_thread(self.lanes.commit.drain)
         await asyncio.to_thread(self.lanes.search.drain)
+        await asyncio.to_thread(self.lanes.rank.drain)
         for collection in self.collections.values():
             await asyncio.to_thread(_close, collection)
         self._lock.release()
@@ -329,6 +333,10 @@ class Engine:
     def _create(self, schema: Schema) -> Collection:
         encoder = self._encoder(schema, self.settings.encoder_dtype)
         schema = validate_schema(schema, self.limits, encoder_dimension=encoder.dimension if encoder else None)
+        files: Mapping[str, Path] = {}
+        if schema.pipeline is not None:
+            opened = open_source(schema.pipeline)
+            schema, files = replace(schema, pipeline=opened.pipeline), opened.files
         version = VersionInfo(
             id="v1",
             encoder_version=encoder.version if encoder else "",
@@ -338,7 +346,9 @@ class Engine:
             created_micros=time.time_ns() // 1000,
             encoder_dtype=self.settings.encoder_dtype,
         )
-        store = CollectionStore.create(self._root / schema.name, schema, version, limits=self._store_limits)
+        store = CollectionStore.create(
+            self._root / schema.name, schema, version, limits=self._store_limits, ranker_files=files
+        )
         try:
             return self._collection(store, encoder)
         except BaseException:
@@ -507,6 +517,10 @@ def _open_lanes(settings: Settings, backend: Backend, monitor: RecallMonitor) ->
             limits=BatchLimits(entries=settings.search_batch_queries, cost=settings.search_batch_queries),
             queue_cost=settings.search_queue_queries,
             on_failure=lambda error: SearchFailed(f"the search failed: {error}"),
+        ),
+        rank=open_rank_lane(
+            batch_seconds=settings.rank_batch_ms / 1000,
+            queue_seconds=settings.rank_queue_seconds,
         ),
         commit=Lane(
             "commit",

@@ -37,6 +37,7 @@ class JobResult:
     times: StageTimes
     legs: Sequence[LegColumn] = ()
     countings: Sequence[FacetCounting | None] = ()
+    item_inputs: Float32Array | None = None
 
 
 def selectivity_of(index: VersionIndex, mask: Mask) -> float:
@@ -62,6 +63,7 @@ def result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, Found, Chos
         times=times,
         countings=_countings(batch, job, [cohort for cohort, _, _ in own]),
         legs=hit_legs(job.n_queries, [(cohort.places, chosen.top.rows, chosen.legs) for cohort, _, chosen in own]),
+        item_inputs=None if job.item_inputs is None else job.item_inputs(index, rows),
     )
 
 

@@ -274,6 +274,7 @@ class Searcher:
             examples=[_sound(call.examples[place]) for place in chosen] if call.examples else (),
             explain=call.explain,
             terms=[terms[place] for place in chosen] if terms else (),
+            item_inputs=call.item_inputs,
             fields=() if places is None else [field_of("query", place, call.n_queries) for place in places],
         )
 
@@ -342,6 +343,7 @@ class Searcher:
             times,
             result.legs if places is None else _spread_weights(result.legs, places, call.n_queries),
             _facets_of(result.countings, chosen, call.n_queries),
+            result.item_inputs,
         )
 
     def _unanswered(self, call: SearchCall, errors: Mapping[int, EngineError]) -> SearchAnswer:

@@ -24,6 +24,7 @@ _LIBRARIES = (
     "numpy",
     "torch",
     "faiss-cpu",
+    "onnxruntime",
     "numba",
     "grpcio",
     "protobuf",
@@ -87,6 +88,17 @@ class AdminServicer:
     ) -> admin_pb2.RemoveProfileResponse:
         await self._engine.collection(request.collection).remove_profile(request.profile)
         return admin_pb2.RemoveProfileResponse()
+
+    async def set_pipeline(self, request: admin_pb2.SetPipelineRequest, call: Call) -> admin_pb2.SetPipelineResponse:
+        pipeline = convert.pipeline_from(request.pipeline, "pipeline")
+        known = await self._engine.collection(request.collection).set_pipeline(pipeline)
+        return admin_pb2.SetPipelineResponse(pipeline=convert.pipeline_to(known))
+
+    async def remove_pipeline(
+        self, request: admin_pb2.RemovePipelineRequest, call: Call
+    ) -> admin_pb2.RemovePipelineResponse:
+        await self._engine.collection(request.collection).remove_pipeline()
+        return admin_pb2.RemovePipelineResponse()
 
     async def compact_collection(
         self, request: admin_pb2.CompactCollectionRequest, call: Call
@@ -238,8 +250,11 @@ def _version_of(distribution: str) -> str:
 
 
 def _collection(collection: Collection, upkeep: str) -> admin_pb2.Collection:
+    schema = convert.schema_to(collection.schema)
+    if collection.ranking is not None:
+        schema.pipeline.error = collection.ranking.error
     return admin_pb2.Collection(
-        schema=convert.schema_to(collection.schema),
+        schema=schema,
         versions=[_version(collection, collection.version, upkeep)],
         items=collection.store.item_count,
         sequence=collection.store.sequence,

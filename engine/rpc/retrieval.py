@@ -103,6 +103,7 @@ class RetrievalServicer:
 
     def _count(self, collection: Collection, answer: SearchAnswer) -> None:
         self._metrics.queries(collection.name, len(answer.counts), answer.times)
+        self._metrics.rank_fallbacks(collection.name, answer.rank_fallbacks)
 
 
 def _unary_call(request: retrieval_pb2.SearchRequest, call: Call) -> SearchCall:
@@ -199,6 +200,8 @@ def _columns(answer: SearchAnswer) -> retrieval_pb2.SearchBatchResponse:
         sequence=answer.sequence,
         legs=[convert.leg_column_to(leg) for leg in answer.legs],
         facets=[retrieval_pb2.QueryFacets(facets=map(convert.facet_counts_to, one)) for one in answer.facets],
+        ranker_version=answer.ranker_version,
+        rank_fallbacks=map(convert.rank_fallback_to, answer.rank_fallbacks),
     )
 
 

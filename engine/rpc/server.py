@@ -114,6 +114,10 @@ class Server:
         lanes = self.engine.lanes
         self.metrics.gauge("ebr_encode_waiting_seconds", "Encoding that waits", lambda: lanes.encode.lane.waiting_cost)
         self.metrics.gauge("ebr_search_waiting_queries", "Queries that wait", lambda: lanes.search.waiting_cost)
+        rank = lanes.rank
+        self.metrics.gauge("ebr_rank_waiting_seconds", "Ranking that waits", lambda: rank.waiting_cost)
+        self.metrics.gauge("ebr_rank_batches", "Batches ranked so far", lambda: rank.figures.batches)
+        self.metrics.gauge("ebr_rank_batched_calls", "Calls ranked in these batches", lambda: rank.figures.entries)
         loss = self.engine.device_loss
         self.metrics.gauge("ebr_device_lost", "1 once the GPU has failed since the start", lambda: loss.is_lost)
         self.metrics.gauge_by_collection(

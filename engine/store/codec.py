@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from engine.errors import InvalidArgument
+from engine.ranking import KeywordInput, LegInput, NumberInput, Pipeline, QueryInput, RankInput, RankStage
 from engine.scoring import Decay, Feature, Overlap, ScoringProfile, Term
 from engine.store.writes import Conflict
 from engine.types import (
@@ -33,6 +34,14 @@ _UINT64_END = 1 << 64
 
 _TERM_OF: dict[str, type[Feature | Decay | Overlap]] = {"feature": Feature, "decay": Decay, "overlap": Overlap}
 _KIND_OF = {kind: name for name, kind in _TERM_OF.items()}
+
+_INPUT_OF: dict[str, type[RankInput]] = {
+    "leg": LegInput,
+    "number": NumberInput,
+    "keyword": KeywordInput,
+    "query": QueryInput,
+}
+_KIND_OF_INPUT = {kind: name for name, kind in _INPUT_OF.items()}
 
 _CONFLICTS = b"\x00"
 """In no JSON."""
@@ -167,6 +176,10 @@ def encode_schema(schema: Schema) -> str:
     fields = dataclasses.asdict(schema)
     for encoded, profile in zip(fields["profiles"], schema.profiles, strict=True):
         encoded["terms"] = [{"kind": _KIND_OF[type(term)], **dataclasses.asdict(term)} for term in profile.terms]
+    if schema.pipeline is not None:
+        inputs = schema.pipeline.rank.inputs
+        told = [{"kind": _KIND_OF_INPUT[type(one)], **dataclasses.asdict(one)} for one in inputs]
+        fields["pipeline"]["rank"]["inputs"] = told
     return json.dumps(fields, default=lambda kind: kind.value)
 
 
@@ -179,7 +192,19 @@ def decode_schema(encoded: str) -> Schema:
     fields["text_fields"] = tuple(TextField(**field) for field in fields["text_fields"])
     fields["attributes"] = tuple(_decode_spec(spec) for spec in fields["attributes"])
     fields["profiles"] = tuple(_decode_profile(profile) for profile in fields.get("profiles", ()))
+    if fields.get("pipeline") is not None:
+        fields["pipeline"] = _decode_pipeline(fields["pipeline"])
     return Schema(**fields)
+
+
+def _decode_pipeline(fields: dict[str, Any]) -> Pipeline:
+    rank = {**fields["rank"], "inputs": tuple(map(_decode_input, fields["rank"]["inputs"]))}
+    return Pipeline(**{**fields, "rank": RankStage(**rank)})
+
+
+def _decode_input(fields: dict[str, Any]) -> RankInput:
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return _INPUT_OF[fields["kind"]](**{name: one for name, one in {**fields, **lists}.items() if name != "kind"})
 
 
 def _decode_profile(fields: dict[str, Any]) -> ScoringProfile:

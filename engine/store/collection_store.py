@@ -6,10 +6,11 @@ import logging
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from engine.store.codec import ItemCodec, decode_schema, decode_version, encode_
 from engine.store.compaction import CommittedGroup, Compaction
 from engine.store.faults import open_faults, write_faults
 from engine.store.folders import DATABASE_NAME, made_aside, sync_folder, withdraw
+from engine.store.rankers import place_ranker, ranker_folder, remove_other_rankers
+from engine.store.rankers import ranker_files as stored_ranker_files
 from engine.store.reading import FoundItem, StoreReader
 from engine.store.segments import VectorSegments
 from engine.store.snapshots import Moment
@@ -63,6 +66,7 @@ class CollectionStore:
         self._writer.restore_fresh()
         self._segments.verify(next_row)
         _remove_other_generations(folder, self._version)
+        remove_other_rankers(folder, _ranker_version(schema))
         self._reader = StoreReader(database, self._codec)
         self._compaction: Compaction | None = None
         # Held while rows are looked up and their vectors read, and while all items get other rows.
@@ -71,9 +75,17 @@ class CollectionStore:
 
     @classmethod
     def create(
-        cls, folder: Path, schema: Schema, version: VersionInfo, *, limits: StoreLimits = _DEFAULT_LIMITS
+        cls,
+        folder: Path,
+        schema: Schema,
+        version: VersionInfo,
+        *,
+        limits: StoreLimits = _DEFAULT_LIMITS,
+        ranker_files: Mapping[str, Path] = MappingProxyType({}),
     ) -> CollectionStore:
         """Make ``folder`` and open it. A crash leaves either nothing of that name or all of it.
+
+        ``ranker_files``: those of the schema's pipeline, which are copied.
 
         Raises:
             CollectionExists: the folder is there already.
@@ -82,6 +94,8 @@ class CollectionStore:
         with write_faults(f"creating {folder.name}"), made_aside(folder) as aside:
             version_folder(aside, version).mkdir(parents=True)
             _create_database(aside / DATABASE_NAME, schema, version)
+            if schema.pipeline is not None:
+                place_ranker(aside, schema.pipeline.ranker_version, ranker_files)
         try:
             return cls.open(folder, limits=limits)
         except BaseException:
@@ -189,6 +203,7 @@ class CollectionStore:
             SEGMENT_ROWS,
             self._segments.paths(rows),
             _images(self._segments.folder),
+            stored_ranker_files(self._folder, _ranker_version(self.schema)),
         )
 
     def begin_compaction(self) -> Compaction:
@@ -279,6 +294,17 @@ class CollectionStore:
         self._codec.extend(schema)
         return schema
 
+    def place_ranker(self, version: str, files: Mapping[str, Path]) -> None:
+        """Copy a ranker's files to where ``ranker_folder`` has them, for a schema that is to name it; any thread.
+
+        Raises:
+            ReadOnly: the disk refused; nothing is left.
+        """
+        place_ranker(self._folder, version, files)
+
+    def ranker_folder(self, version: str) -> Path:
+        return ranker_folder(self._folder, version)
+
     def text_hashes(self, ids: Sequence[ItemId]) -> dict[ItemId, bytes]:
         """Those of the items that exist."""
         return self._reader.text_hashes(ids)
@@ -360,6 +386,10 @@ def version_folder(folder: Path, version: VersionInfo) -> Path:
     """Where a collection keeps the files of a version, in its generation."""
     name = f"{version.id}.{version.generation}" if version.generation else version.id
     return folder / "versions" / name
+
+
+def _ranker_version(schema: Schema) -> str:
+    return "" if schema.pipeline is None else schema.pipeline.ranker_version
 
 
 def _images(folder: Path) -> list[Path]:

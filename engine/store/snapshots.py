@@ -25,6 +25,7 @@ from engine.store import schema_sql
 from engine.store.codec import decode_schema, encode_schema
 from engine.store.faults import write_faults
 from engine.store.folders import DATABASE_NAME, made_aside, remove_leftovers
+from engine.store.rankers import RANKERS
 from engine.types import Schema, VersionInfo
 
 Report = Callable[[str, float], None]
@@ -92,7 +93,7 @@ class Moment:
     """A collection's content as of one committed sequence number, held until ``release``.
 
     ``connection`` reads that moment whatever is committed meanwhile. ``segments``: the files of rows [0, n_rows), whose
-    rows have ``row_bytes`` bytes; ``images``: files of index images.
+    rows have ``row_bytes`` bytes; ``images``: files of index images; ``rankers``: files of the ranker in use.
     """
 
     connection: sqlite3.Connection
@@ -105,6 +106,7 @@ class Moment:
     segment_rows: int
     segments: Sequence[Path]
     images: Sequence[Path]
+    rankers: Sequence[Path] = ()
 
     def release(self) -> None:
         """Let go of the moment: until then no log can be folded into the database beyond it."""
@@ -129,6 +131,10 @@ def write_snapshot(root: Path, moment: Moment, *, report: Report = lambda stage,
         _place_vectors(moment, aside / _VECTORS)
         for image in moment.images:
             _link(image, aside / _VECTORS / image.name)
+        for path in moment.rankers:
+            kept = aside / RANKERS / path.parent.name
+            kept.mkdir(parents=True, exist_ok=True)
+            _link(path, kept / path.name)
         files = tuple(_described(aside, known, report))
         manifest = Manifest(
             name,
@@ -217,6 +223,10 @@ def restore_snapshot(folder: Path, collection: Path, *, report: Report = lambda 
             source = folder / file.path
             if file.path == DATABASE_NAME:
                 shutil.copyfile(source, aside / DATABASE_NAME)
+            elif source.is_relative_to(folder / RANKERS):
+                ranker = aside / RANKERS / source.parent.name
+                ranker.mkdir(parents=True, exist_ok=True)
+                _link(source, ranker / source.name)
             elif _is_last_segment(file, manifest.files):
                 # It will be written to: a link would change the snapshot.
                 shutil.copyfile(source, vectors / source.name)

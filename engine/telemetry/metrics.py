@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter as Counted
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from engine.errors import ConfigError
 from engine.types import StageTimes
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-_STAGES = ("queue", "encode", "filter", "search", "fuse")
+_STAGES = ("queue", "encode", "filter", "search", "fuse", "rank")
 
 
 @dataclass(slots=True)
@@ -59,6 +60,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._rank_fallbacks = Counter(
+            "ebr_rank_fallbacks",
+            "Queries whose hits stayed in the fused order although the collection has a pipeline",
+            ["collection", "reason"],
+            registry=self.registry,
+        )
+
     @contextmanager
     def call(self, method: str) -> Iterator[MeasuredCall]:
         """Count a call and its time, as CANCELLED where it is left by anything but an end of its own."""
@@ -79,6 +87,11 @@ class Metrics:
         self._queries.labels(collection).inc(count)
         for stage, histogram in self._of_stage.items():
             histogram.observe(getattr(times, stage))
+
+    def rank_fallbacks(self, collection: str, reasons: Iterable[str | None]) -> None:
+        """Of queries answered together; None: ranked."""
+        for reason, count in Counted(one for one in reasons if one is not None).items():
+            self._rank_fallbacks.labels(collection, reason).inc(count)
 
     def recall_checked(self, collection: str, strategy: str, band: str, found: int, wanted: int, mean: float) -> None:
         """A live query that was answered again exactly; ``mean``: recall over the last ones like it."""

@@ -41,6 +41,12 @@ class Analyser(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ANALYSER_UNSPECIFIED: _ClassVar[Analyser]
     ANALYSER_ENGLISH: _ClassVar[Analyser]
     ANALYSER_PLAIN: _ClassVar[Analyser]
+
+class LegForm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LEG_FORM_UNSPECIFIED: _ClassVar[LegForm]
+    LEG_FORM_NORMALISED: _ClassVar[LegForm]
+    LEG_FORM_RAW: _ClassVar[LegForm]
 ID_TYPE_UNSPECIFIED: IdType
 ID_TYPE_STRING: IdType
 ID_TYPE_UINT64: IdType
@@ -58,6 +64,9 @@ TEXT_MODE_WEIGHTED: TextMode
 ANALYSER_UNSPECIFIED: Analyser
 ANALYSER_ENGLISH: Analyser
 ANALYSER_PLAIN: Analyser
+LEG_FORM_UNSPECIFIED: LegForm
+LEG_FORM_NORMALISED: LegForm
+LEG_FORM_RAW: LegForm
 
 class TextField(_message.Message):
     __slots__ = ("name", "order", "weight", "analyser", "lexical_weight")
@@ -87,8 +96,84 @@ class AttributeSpec(_message.Message):
     volatile: bool
     def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[AttributeType, str]] = ..., stored: bool = ..., filterable: bool = ..., volatile: bool = ...) -> None: ...
 
+class LegInput(_message.Message):
+    __slots__ = ("leg", "form", "missing")
+    LEG_FIELD_NUMBER: _ClassVar[int]
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    leg: str
+    form: LegForm
+    missing: float
+    def __init__(self, leg: _Optional[str] = ..., form: _Optional[_Union[LegForm, str]] = ..., missing: _Optional[float] = ...) -> None: ...
+
+class NumberInput(_message.Message):
+    __slots__ = ("attribute", "missing")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    missing: float
+    def __init__(self, attribute: _Optional[str] = ..., missing: _Optional[float] = ...) -> None: ...
+
+class KeywordInput(_message.Message):
+    __slots__ = ("attribute", "vocabulary", "buckets")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    vocabulary: _containers.RepeatedScalarFieldContainer[str]
+    buckets: int
+    def __init__(self, attribute: _Optional[str] = ..., vocabulary: _Optional[_Iterable[str]] = ..., buckets: _Optional[int] = ...) -> None: ...
+
+class QueryInput(_message.Message):
+    __slots__ = ("feature", "size", "missing")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    feature: str
+    size: int
+    missing: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, feature: _Optional[str] = ..., size: _Optional[int] = ..., missing: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class RankInput(_message.Message):
+    __slots__ = ("name", "leg", "number", "keyword", "query")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LEG_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    KEYWORD_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    leg: LegInput
+    number: NumberInput
+    keyword: KeywordInput
+    query: QueryInput
+    def __init__(self, name: _Optional[str] = ..., leg: _Optional[_Union[LegInput, _Mapping]] = ..., number: _Optional[_Union[NumberInput, _Mapping]] = ..., keyword: _Optional[_Union[KeywordInput, _Mapping]] = ..., query: _Optional[_Union[QueryInput, _Mapping]] = ...) -> None: ...
+
+class RankStage(_message.Message):
+    __slots__ = ("model", "inputs", "deadline_share", "max_candidates")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MAX_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    inputs: _containers.RepeatedCompositeFieldContainer[RankInput]
+    deadline_share: float
+    max_candidates: int
+    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[RankInput, _Mapping]]] = ..., deadline_share: _Optional[float] = ..., max_candidates: _Optional[int] = ...) -> None: ...
+
+class Pipeline(_message.Message):
+    __slots__ = ("retrieve", "rank", "ranker_version", "error")
+    RETRIEVE_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    RANKER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    retrieve: int
+    rank: RankStage
+    ranker_version: str
+    error: str
+    def __init__(self, retrieve: _Optional[int] = ..., rank: _Optional[_Union[RankStage, _Mapping]] = ..., ranker_version: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
 class Schema(_message.Message):
-    __slots__ = ("name", "id_type", "metric", "dtype", "encoder", "dimension", "text_fields", "text_mode", "chunk", "attributes", "bm25_k1", "bm25_b", "profiles", "default_profile")
+    __slots__ = ("name", "id_type", "metric", "dtype", "encoder", "dimension", "text_fields", "text_mode", "chunk", "attributes", "bm25_k1", "bm25_b", "profiles", "default_profile", "pipeline")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_TYPE_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +188,7 @@ class Schema(_message.Message):
     BM25_B_FIELD_NUMBER: _ClassVar[int]
     PROFILES_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
     name: str
     id_type: IdType
     metric: _common_pb2.Metric
@@ -117,7 +203,8 @@ class Schema(_message.Message):
     bm25_b: float
     profiles: _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoringProfile]
     default_profile: str
-    def __init__(self, name: _Optional[str] = ..., id_type: _Optional[_Union[IdType, str]] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., encoder: _Optional[str] = ..., dimension: _Optional[int] = ..., text_fields: _Optional[_Iterable[_Union[TextField, _Mapping]]] = ..., text_mode: _Optional[_Union[TextMode, str]] = ..., chunk: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[AttributeSpec, _Mapping]]] = ..., bm25_k1: _Optional[float] = ..., bm25_b: _Optional[float] = ..., profiles: _Optional[_Iterable[_Union[_common_pb2.ScoringProfile, _Mapping]]] = ..., default_profile: _Optional[str] = ...) -> None: ...
+    pipeline: Pipeline
+    def __init__(self, name: _Optional[str] = ..., id_type: _Optional[_Union[IdType, str]] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., encoder: _Optional[str] = ..., dimension: _Optional[int] = ..., text_fields: _Optional[_Iterable[_Union[TextField, _Mapping]]] = ..., text_mode: _Optional[_Union[TextMode, str]] = ..., chunk: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[AttributeSpec, _Mapping]]] = ..., bm25_k1: _Optional[float] = ..., bm25_b: _Optional[float] = ..., profiles: _Optional[_Iterable[_Union[_common_pb2.ScoringProfile, _Mapping]]] = ..., default_profile: _Optional[str] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
     __slots__ = ("schema",)
@@ -288,6 +375,30 @@ class RemoveProfileRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., profile: _Optional[str] = ...) -> None: ...
 
 class RemoveProfileResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetPipelineRequest(_message.Message):
+    __slots__ = ("collection", "pipeline")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    pipeline: Pipeline
+    def __init__(self, collection: _Optional[str] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
+
+class SetPipelineResponse(_message.Message):
+    __slots__ = ("pipeline",)
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    pipeline: Pipeline
+    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
+
+class RemovePipelineRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class RemovePipelineResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -70,6 +70,16 @@ class AdminServiceStub(object):
                 request_serializer=engine_dot_v1_dot_admin__pb2.RemoveProfileRequest.SerializeToString,
                 response_deserializer=engine_dot_v1_dot_admin__pb2.RemoveProfileResponse.FromString,
                 _registered_method=True)
+        self.SetPipeline = channel.unary_unary(
+                '/engine.v1.AdminService/SetPipeline',
+                request_serializer=engine_dot_v1_dot_admin__pb2.SetPipelineRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_admin__pb2.SetPipelineResponse.FromString,
+                _registered_method=True)
+        self.RemovePipeline = channel.unary_unary(
+                '/engine.v1.AdminService/RemovePipeline',
+                request_serializer=engine_dot_v1_dot_admin__pb2.RemovePipelineRequest.SerializeToString,
+                response_deserializer=engine_dot_v1_dot_admin__pb2.RemovePipelineResponse.FromString,
+                _registered_method=True)
         self.CompactCollection = channel.unary_unary(
                 '/engine.v1.AdminService/CompactCollection',
                 request_serializer=engine_dot_v1_dot_admin__pb2.CompactCollectionRequest.SerializeToString,
@@ -195,6 +205,21 @@ class AdminServiceServicer(object):
 
     def RemoveProfile(self, request, context):
         """Searches that ask for it by name are refused from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPipeline(self, request, context):
+        """How candidates are ranked, for searches from then on; a pipeline that is there gives way at once. INVALID_ARGUMENT where
+        the model does not load, is not safe to, or does not fit the inputs declared.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePipeline(self, request, context):
+        """Hits have the order of their fused scores from then on. FAILED_PRECONDITION where there is no pipeline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -344,6 +369,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RemoveProfile,
                     request_deserializer=engine_dot_v1_dot_admin__pb2.RemoveProfileRequest.FromString,
                     response_serializer=engine_dot_v1_dot_admin__pb2.RemoveProfileResponse.SerializeToString,
+            ),
+            'SetPipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPipeline,
+                    request_deserializer=engine_dot_v1_dot_admin__pb2.SetPipelineRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_admin__pb2.SetPipelineResponse.SerializeToString,
+            ),
+            'RemovePipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePipeline,
+                    request_deserializer=engine_dot_v1_dot_admin__pb2.RemovePipelineRequest.FromString,
+                    response_serializer=engine_dot_v1_dot_admin__pb2.RemovePipelineResponse.SerializeToString,
             ),
             'CompactCollection': grpc.unary_unary_rpc_method_handler(
                     servicer.CompactCollection,
@@ -611,6 +646,60 @@ class AdminService(object):
             '/engine.v1.AdminService/RemoveProfile',
             engine_dot_v1_dot_admin__pb2.RemoveProfileRequest.SerializeToString,
             engine_dot_v1_dot_admin__pb2.RemoveProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.AdminService/SetPipeline',
+            engine_dot_v1_dot_admin__pb2.SetPipelineRequest.SerializeToString,
+            engine_dot_v1_dot_admin__pb2.SetPipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.v1.AdminService/RemovePipeline',
+            engine_dot_v1_dot_admin__pb2.RemovePipelineRequest.SerializeToString,
+            engine_dot_v1_dot_admin__pb2.RemovePipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

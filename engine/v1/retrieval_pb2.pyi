@@ -35,6 +35,20 @@ class RetrievalMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RETRIEVAL_MODE_DENSE: _ClassVar[RetrievalMode]
     RETRIEVAL_MODE_LEXICAL: _ClassVar[RetrievalMode]
     RETRIEVAL_MODE_HYBRID: _ClassVar[RetrievalMode]
+
+class RankMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RANK_MODE_UNSPECIFIED: _ClassVar[RankMode]
+    RANK_MODE_OFF: _ClassVar[RankMode]
+    RANK_MODE_ON: _ClassVar[RankMode]
+
+class RankFallback(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RANK_FALLBACK_UNSPECIFIED: _ClassVar[RankFallback]
+    RANK_FALLBACK_OFF: _ClassVar[RankFallback]
+    RANK_FALLBACK_LATE: _ClassVar[RankFallback]
+    RANK_FALLBACK_FAILED: _ClassVar[RankFallback]
+    RANK_FALLBACK_TOO_MANY: _ClassVar[RankFallback]
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BULK: Priority
@@ -50,9 +64,30 @@ RETRIEVAL_MODE_UNSPECIFIED: RetrievalMode
 RETRIEVAL_MODE_DENSE: RetrievalMode
 RETRIEVAL_MODE_LEXICAL: RetrievalMode
 RETRIEVAL_MODE_HYBRID: RetrievalMode
+RANK_MODE_UNSPECIFIED: RankMode
+RANK_MODE_OFF: RankMode
+RANK_MODE_ON: RankMode
+RANK_FALLBACK_UNSPECIFIED: RankFallback
+RANK_FALLBACK_OFF: RankFallback
+RANK_FALLBACK_LATE: RankFallback
+RANK_FALLBACK_FAILED: RankFallback
+RANK_FALLBACK_TOO_MANY: RankFallback
+
+class Floats(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets", "rank", "query_features")
+    class QueryFeaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Floats
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Floats, _Mapping]] = ...) -> None: ...
     K_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +105,8 @@ class SearchParams(_message.Message):
     GROUP_BY_FIELD_NUMBER: _ClassVar[int]
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FEATURES_FIELD_NUMBER: _ClassVar[int]
     k: int
     filter: _common_pb2.Filter
     exclude_ids: _common_pb2.ItemIds
@@ -87,7 +124,9 @@ class SearchParams(_message.Message):
     group_by: GroupBy
     diversity: Diversity
     facets: _containers.RepeatedCompositeFieldContainer[Facet]
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ...) -> None: ...
+    rank: RankMode
+    query_features: _containers.MessageMap[str, Floats]
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., rank: _Optional[_Union[RankMode, str]] = ..., query_features: _Optional[_Mapping[str, Floats]] = ...) -> None: ...
 
 class Facet(_message.Message):
     __slots__ = ("attribute", "limit")
@@ -232,21 +271,23 @@ class Hit(_message.Message):
     def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., score: _Optional[float] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., text: _Optional[_Mapping[str, str]] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., legs: _Optional[_Iterable[_Union[LegScore, _Mapping]]] = ...) -> None: ...
 
 class StageTimes(_message.Message):
-    __slots__ = ("queue", "encode", "filter", "search", "fuse")
+    __slots__ = ("queue", "encode", "filter", "search", "fuse", "rank")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     ENCODE_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     FUSE_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     queue: _duration_pb2.Duration
     encode: _duration_pb2.Duration
     filter: _duration_pb2.Duration
     search: _duration_pb2.Duration
     fuse: _duration_pb2.Duration
-    def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fuse: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    rank: _duration_pb2.Duration
+    def __init__(self, queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., fuse: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rank: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional", "profile", "group_rounds")
+    __slots__ = ("strategy", "index_version", "encoder_version", "selectivity", "selectivity_exact", "nprobe", "lists_scanned", "rows_scanned", "rescored", "expected_recall", "second_pass", "device", "score_dtype", "batch_size", "partial", "truncated_tokens", "sequence", "times", "expected_recall_provisional", "profile", "group_rounds", "ranked", "rank_fallback", "candidates_ranked", "ranker_version")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     INDEX_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +309,10 @@ class Explanation(_message.Message):
     EXPECTED_RECALL_PROVISIONAL_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     GROUP_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    RANKED_FIELD_NUMBER: _ClassVar[int]
+    RANK_FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_RANKED_FIELD_NUMBER: _ClassVar[int]
+    RANKER_VERSION_FIELD_NUMBER: _ClassVar[int]
     strategy: Strategy
     index_version: str
     encoder_version: str
@@ -289,7 +334,11 @@ class Explanation(_message.Message):
     expected_recall_provisional: bool
     profile: str
     group_rounds: int
-    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ..., group_rounds: _Optional[int] = ...) -> None: ...
+    ranked: bool
+    rank_fallback: RankFallback
+    candidates_ranked: int
+    ranker_version: str
+    def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ..., group_rounds: _Optional[int] = ..., ranked: bool = ..., rank_fallback: _Optional[_Union[RankFallback, str]] = ..., candidates_ranked: _Optional[int] = ..., ranker_version: _Optional[str] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("hits", "explanation", "facets")
@@ -334,7 +383,7 @@ class SearchBatchRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
 
 class SearchBatchResponse(_message.Message):
-    __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence", "facets")
+    __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence", "facets", "ranker_version", "rank_fallbacks")
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +394,8 @@ class SearchBatchResponse(_message.Message):
     ENCODER_VERSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
+    RANKER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RANK_FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
     ids: _common_pb2.ItemIds
     scores: bytes
@@ -355,7 +406,9 @@ class SearchBatchResponse(_message.Message):
     encoder_version: str
     sequence: int
     facets: _containers.RepeatedCompositeFieldContainer[QueryFacets]
-    def __init__(self, counts: _Optional[_Iterable[int]] = ..., ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., scores: _Optional[bytes] = ..., statuses: _Optional[_Iterable[_Union[_status_pb2.Status, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., legs: _Optional[_Iterable[_Union[LegColumn, _Mapping]]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., sequence: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[QueryFacets, _Mapping]]] = ...) -> None: ...
+    ranker_version: str
+    rank_fallbacks: _containers.RepeatedScalarFieldContainer[RankFallback]
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., scores: _Optional[bytes] = ..., statuses: _Optional[_Iterable[_Union[_status_pb2.Status, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., legs: _Optional[_Iterable[_Union[LegColumn, _Mapping]]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., sequence: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[QueryFacets, _Mapping]]] = ..., ranker_version: _Optional[str] = ..., rank_fallbacks: _Optional[_Iterable[_Union[RankFallback, str]]] = ...) -> None: ...
 
 class QueryFacets(_message.Message):
     __slots__ = ("facets",)

@@ -30,6 +30,7 @@ CLIENT_ONLY = {
     "engine.convert_columns",
     "engine.errors",
     "engine.item_columns",
+    "engine.ranking",
     "engine.scoring",
     "engine.selection",
     "engine.types",

@@ -16,11 +16,13 @@ from engine.errors import (
     EngineError,
     InvalidArgument,
     Loading,
+    NoPipeline,
     OperationNotFound,
     Unavailable,
 )
 from engine.item_columns import ItemColumns
 from engine.limits import Limits
+from engine.ranking import Pipeline
 from engine.types import (
     AttributeSpec,
     Explanation,
@@ -138,6 +140,16 @@ class FakeClient:
         fields = {one: getattr(schema, one) for one in schema.__dataclass_fields__}
         self._server.schemas[name] = Schema(**{**fields, "attributes": (*schema.attributes, spec)})
         return self.get_collection(name)
+
+    def set_pipeline(self, name: str, pipeline: Pipeline) -> Pipeline:
+        known = replace(pipeline, ranker_version="0123456789abcdef")
+        self._server.schemas[name] = replace(self.get_collection(name).schema, pipeline=known)
+        return known
+
+    def remove_pipeline(self, name: str) -> None:
+        if self.get_collection(name).schema.pipeline is None:
+            raise NoPipeline(name)
+        self._server.schemas[name] = replace(self._server.schemas[name], pipeline=None)
 
     def compact_collection(self, name: str) -> OperationStatus:
         self.get_collection(name)

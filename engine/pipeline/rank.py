@@ -1,0 +1,355 @@
+"""The second stage: candidates of a search, ranked by the collection's model in a lane of its own, and the best k kept.
+
+Whatever keeps a query from being ranked in time leaves its hits in the fused order, and says so: it is never an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import (
+    DeadlineExceeded,
+    Draining,
+    EngineError,
+    InvalidArgument,
+    LimitExceeded,
+    NoPipeline,
+    QueueFull,
+    RankFailed,
+)
+from engine.lanes.batching import BatchLimits
+from engine.lanes.lane import Lane
+from engine.limits import Limits
+from engine.pipeline.calls import SearchAnswer, SearchCall, field_of
+from engine.pipeline.rank_columns import Candidates, ItemInputs
+from engine.pipeline.scoring import compile_scoring
+from engine.ranking import LegInput, Pipeline, RankFallback
+from engine.rankings import query_columns
+from engine.scorings import FUSED, LEXICAL, SIMILARITY
+from engine.types import Float32Array, Int64Array, LegColumn, Schema, SearchParams
+
+if TYPE_CHECKING:
+    from engine.models.ranker import Ranker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankJob:
+    ranker: Ranker
+    candidates: Candidates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """Of the candidates of a job: scores float32 [n], and ``order`` int64 [n], each query's own, best first and equal
+    ones as they stood. ``failed`` bool [B]: queries that the model gave NaN or infinite scores; theirs mean nothing.
+    """
+
+    scores: Float32Array
+    order: Int64Array
+    failed: npt.NDArray[np.bool_]
+
+
+RankLane: TypeAlias = Lane[RankJob, Ranked]
+
+
+def open_rank_lane(*, batch_seconds: float, queue_seconds: float) -> RankLane:
+    """Requests for one model share batches that take up to ``batch_seconds`` by the model's profile."""
+    return Lane(
+        "rank",
+        rank_jobs,
+        limits=BatchLimits(entries=1024, cost=batch_seconds),
+        queue_cost=queue_seconds,
+        on_failure=lambda error: RankFailed(f"the ranker failed: {error}"),
+    )
+
+
+def rank_jobs(jobs: Sequence[RankJob]) -> list[Ranked | EngineError]:
+    """In the rank lane's thread: one run of the model for all."""
+    ranker = jobs[0].ranker
+    columns = [job.candidates.columns(ranker.inputs) for job in jobs]
+    scores = ranker.score(columns[0] if len(columns) == 1 else np.concatenate(columns))
+    ends = np.cumsum([len(one) for one in columns])[:-1]
+    return [_ordered(job.candidates.counts, own) for job, own in zip(jobs, np.split(scores, ends), strict=True)]
+
+
+def _ordered(counts: Int64Array, scores: Float32Array) -> Ranked:
+    of_query = np.repeat(np.arange(len(counts)), counts)
+    failed = np.zeros(len(counts), np.bool_)
+    failed[of_query[~np.isfinite(scores)]] = True
+    return Ranked(scores, np.lexsort((-scores, of_query)), failed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """What is to be ranked of a call. By query: k, and why it is not to be ranked, None where it is.
+
+    ``queries``: query inputs of those that are, in their order.
+    """
+
+    ks: Int64Array
+    fallbacks: list[RankFallback | None]
+    queries: list[Float32Array]
+
+    def leave_out(self, place: int) -> None:
+        """A query that failed."""
+        del self.queries[self.fallbacks[:place].count(None)]
+        self.fallbacks[place] = "off"
+
+
+class Ranking:
+    """A collection's pipeline while it is served.
+
+    Args:
+        ranker: None where it could not be loaded, for the reason ``error``: hits then stay in the fused order.
+    """
+
+    def __init__(self, pipeline: Pipeline, ranker: Ranker | None, *, lane: RankLane, error: str = "") -> None:
+        self.pipeline = pipeline
+        self.ranker = ranker
+        self.error = error
+        self._lane = lane
+        self._items = ItemInputs.of(pipeline.rank.inputs)
+        self._legs = {one.leg for one in pipeline.rank.inputs if isinstance(one, LegInput)} - {FUSED}
+
+    async def search(
+        self,
+        call: SearchCall,
+        search: Callable[[SearchCall], Awaitable[SearchAnswer]],
+        *,
+        schema: Schema,
+        limits: Limits,
+    ) -> SearchAnswer:
+        """Search for candidates, rank them, keep the best k of each query."""
+        wanted, asked = self._prepared(call, limits)
+        answer = await search(asked)
+        for place, error in enumerate(answer.errors):
+            if error is not None and wanted.fallbacks[place] is None:
+                wanted.leave_out(place)
+        began = time.perf_counter()
+        ranked = await self._ranked(call, wanted, answer, schema, limits)
+        return self._told(call, wanted, answer, ranked, time.perf_counter() - began)
+
+    # Before the search
+
+    def _prepared(self, call: SearchCall, limits: Limits) -> tuple[_Wanted, SearchCall]:
+        """The call with as many candidates as are to be ranked; what is wrong with query features fails its query."""
+        n = call.n_queries
+        shared = len(call.params) == 1
+        asked: list[SearchParams | EngineError] = []
+        fallbacks: list[RankFallback | None] = []
+        queries: list[Float32Array] = []
+        for place, params in enumerate(call.params):
+            fallback = self._fallback(params)
+            widened = params
+            try:
+                if isinstance(params, SearchParams):
+                    _check_mixture(params, _field(place, call))
+                    if fallback is None:
+                        queries.append(query_columns(self.pipeline, params.query_features, _field(place, call)))
+                        widened = self._widened(params)
+            except EngineError as error:
+                if shared:
+                    raise
+                widened, fallback = error, "off"
+            asked.append(widened)
+            fallbacks.append(fallback)
+        ks = [one.k if isinstance(one, SearchParams) else 0 for one in call.params]
+        if shared:
+            ks, fallbacks, queries = ks * n, fallbacks * n, queries * n
+        candidates = sum(one.k for one in asked if isinstance(one, SearchParams)) * (n if shared else 1)
+        if queries and candidates > limits.reply_hits >= sum(ks):
+            raise LimitExceeded(
+                "pipeline.retrieve", value=candidates, limit=limits.reply_hits, unit="candidates a call (x queries)"
+            )
+        wide = replace(call, params=asked, item_inputs=self._items if queries and self._items.inputs else None)
+        return _Wanted(np.array(ks, np.int64), fallbacks, queries), wide
+
+    def _fallback(self, params: SearchParams | EngineError) -> RankFallback | None:
+        if isinstance(params, EngineError) or params.rank is False or params.k < 1 or params.diversity is not None:
+            return "off"
+        if params.k > self.pipeline.rank.max_candidates:
+            return "too_many"
+        return "failed" if self.ranker is None else None
+
+    def _widened(self, params: SearchParams) -> SearchParams:
+        return replace(params, k=max(params.k, self.pipeline.retrieve), legs=params.legs or bool(self._legs))
+
+    # After it
+
+    async def _ranked(
+        self, call: SearchCall, wanted: _Wanted, answer: SearchAnswer, schema: Schema, limits: Limits
+    ) -> tuple[Int64Array, Ranked] | None:
+        """Positions of the candidates among the hits, and what became of them; None where there are none, or they were
+        not ranked, which the fallbacks then say.
+        """
+        if self.ranker is None or not wanted.queries:
+            return None
+        positions, candidates = self._candidates(call, wanted, answer, schema, limits)
+        if not len(positions):
+            return None
+        outcome = await self._outcome(self.ranker, candidates, call)
+        places = [place for place, fallback in enumerate(wanted.fallbacks) if fallback is None]
+        if isinstance(outcome, Ranked):
+            for place in np.array(places)[outcome.failed].tolist():
+                wanted.fallbacks[place] = "failed"
+            return positions, outcome
+        for place in places:
+            wanted.fallbacks[place] = outcome
+        return None
+
+    async def _outcome(self, ranker: Ranker, candidates: Candidates, call: SearchCall) -> Ranked | RankFallback:
+        now, seconds = time.monotonic(), ranker.profile.seconds(len(candidates.fused))
+        left = None if call.deadline is None else (call.deadline - now) * self.pipeline.rank.deadline_share
+        if left is not None and self._lane.waiting_cost + seconds > left:
+            return "late"
+        try:
+            async with asyncio.timeout(left):
+                done = await self._lane.submit(
+                    RankJob(ranker, candidates),
+                    group=ranker.version,
+                    cost=seconds,
+                    priority=call.priority,
+                    deadline=None if left is None else now + left,
+                    max_queue_delay=call.max_queue_delay,
+                )
+        except (TimeoutError, DeadlineExceeded, QueueFull, Draining):
+            return "late"
+        except EngineError:
+            return "failed"
+        return done.result
+
+    def _candidates(
+        self, call: SearchCall, wanted: _Wanted, answer: SearchAnswer, schema: Schema, limits: Limits
+    ) -> tuple[Int64Array, Candidates]:
+        is_wanted = np.array([one is None for one in wanted.fallbacks], np.bool_)
+        counts = answer.counts.astype(np.int64)
+        positions = np.flatnonzero(np.repeat(is_wanted, counts))
+        legs = {
+            leg.name: LegColumn(leg.name, leg.raw[positions], leg.normalised[positions], leg.weights)
+            for leg in answer.legs
+            if leg.name in self._legs
+        }
+        has_legs = _legs_of_queries(call, schema, limits) if legs else []
+        chosen = [has_legs[place] for place in np.flatnonzero(is_wanted).tolist()] if legs else []
+        items = answer.item_inputs
+        return positions, Candidates(
+            counts[is_wanted],
+            answer.scores[positions],
+            legs,
+            {name: np.array([name in one for one in chosen], np.bool_) for name in legs},
+            np.zeros((len(positions), 0), np.float32) if items is None else items[positions],
+            np.array(wanted.queries, np.float32).reshape(len(wanted.queries), -1),
+        )
+
+    def _told(
+        self,
+        call: SearchCall,
+        wanted: _Wanted,
+        answer: SearchAnswer,
+        ranked: tuple[Int64Array, Ranked] | None,
+        seconds: float,
+    ) -> SearchAnswer:
+        counts = answer.counts.astype(np.int64)
+        of_query = np.repeat(np.arange(len(counts)), counts)
+        scores, order = answer.scores, np.arange(len(of_query))
+        if ranked is not None:
+            scores, order = _reordered(answer.scores, *ranked, counts=counts, fallbacks=wanted.fallbacks)
+        place = np.arange(len(of_query)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kept = order[place < wanted.ks[of_query]]
+        times = replace(answer.times, rank=seconds)
+        wants_legs = any(isinstance(one, SearchParams) and one.legs for one in call.params)
+        legs = _legs_told(answer, kept, has_fused=ranked is not None) if wants_legs else ()
+        explanations = [
+            replace(
+                one,
+                times=replace(one.times, rank=seconds),
+                ranked=fallback is None,
+                rank_fallback=fallback,
+                candidates_ranked=count if fallback is None else 0,
+                ranker_version=self.pipeline.ranker_version,
+            )
+            for one, fallback, count in zip(answer.explanations, wanted.fallbacks, counts.tolist(), strict=False)
+        ]
+        return replace(
+            answer,
+            counts=np.minimum(counts, wanted.ks).astype(np.uint32),
+            ids=answer.ids[kept],
+            scores=scores[kept],
+            legs=legs,
+            explanations=explanations,
+            times=times,
+            item_inputs=None,
+            ranker_version=self.pipeline.ranker_version,
+            rank_fallbacks=wanted.fallbacks,
+        )
+
+
+def _field(place: int, call: SearchCall) -> str:
+    return field_of("params", place, len(call.params))
+
+
+def _check_mixture(params: SearchParams, field: str) -> None:
+    if params.rank and params.diversity is not None:
+        raise InvalidArgument(f"{field}.rank", "is on beside diversity, which picks hits by the fused score")
+
+
+def without_pipeline(call: SearchCall, collection: str) -> SearchCall:
+    """The call as it is; queries that ask to be ranked fail, alone where parameters are given for each."""
+    if not any(isinstance(one, SearchParams) and one.rank for one in call.params):
+        return call
+    if len(call.params) == 1:
+        raise NoPipeline(collection)
+    refused = [NoPipeline(collection) if isinstance(one, SearchParams) and one.rank else one for one in call.params]
+    return replace(call, params=refused)
+
+
+def _legs_of_queries(call: SearchCall, schema: Schema, limits: Limits) -> list[frozenset[str]]:
+    """Names of the legs that each query's score has."""
+    each = [_leg_names(one, schema, limits, _field(place, call)) for place, one in enumerate(call.params)]
+    return each * call.n_queries if len(each) == 1 else each
+
+
+def _leg_names(params: SearchParams | EngineError, schema: Schema, limits: Limits, field: str) -> frozenset[str]:
+    if isinstance(params, EngineError):
+        return frozenset()
+    try:
+        scoring = compile_scoring(params.scoring, schema, limits, field, params.mode)
+    except EngineError:  # its query failed with this
+        return frozenset()
+    if scoring is None:
+        return frozenset({SIMILARITY})
+    names = {SIMILARITY, *scoring.names, *(one.name for one in scoring.overlaps)}
+    return frozenset(names | ({LEXICAL} if scoring.lexical > 0 else set()))
+
+
+def _reordered(
+    fused: Float32Array,
+    positions: Int64Array,
+    ranked: Ranked,
+    *,
+    counts: Int64Array,
+    fallbacks: Sequence[RankFallback | None],
+) -> tuple[Float32Array, Int64Array]:
+    """Scores of all hits, and in which order they stand, each query's own; of what was not ranked as it was."""
+    scores, order = fused.copy(), np.arange(len(fused))
+    scores[positions] = ranked.scores
+    order[positions] = positions[ranked.order]
+    as_before = np.repeat(np.array([one is not None for one in fallbacks], np.bool_), counts)
+    scores[as_before] = fused[as_before]
+    order[as_before] = np.flatnonzero(as_before)
+    return scores, order
+
+
+def _legs_told(answer: SearchAnswer, kept: Int64Array, *, has_fused: bool) -> list[LegColumn]:
+    legs = [LegColumn(one.name, one.raw[kept], one.normalised[kept], one.weights) for one in answer.legs]
+    if has_fused:
+        fused = answer.scores[kept]
+        legs.append(LegColumn(FUSED, fused, fused, np.zeros(len(answer.counts), np.float32)))
+    return legs
