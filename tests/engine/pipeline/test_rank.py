@@ -91,7 +91,7 @@ class Found:
             1,
             StageTimes(),
             legs if any(isinstance(one, SearchParams) and one.legs for one in each) else (),
-            np.where(np.isnan(sizes), 1.0, sizes).astype(np.float32)[:, None] if call.item_inputs else None,
+            item_inputs=np.where(np.isnan(sizes), 1.0, sizes).astype(np.float32)[:, None] if call.item_inputs else None,
         )
 
 
