@@ -35,7 +35,7 @@ from kernels._cpu_probing import (
 from kernels._cpu_reservoir import Reservoirs, keep, key_of
 from kernels._cpu_shuffle import block_bits, block_scores, float_at, int32_at
 from kernels.arrays import Float32Array, Int64Array
-from kernels.packed_lists import BLOCK_ROWS, CHUNK_BLOCKS, ROW_WORK, SPARSE, WINDOW_ROWS
+from kernels.packed_lists import BLOCK_ROWS, CHUNK_BLOCKS, LOOK_WORK, ROW_WORK, SPARSE, WINDOW_ROWS
 
 _CHUNK_SHIFT = CHUNK_BLOCKS.bit_length() - 1
 _LINE_BYTES = 64
@@ -123,6 +123,7 @@ def scan_list(
                 found = _visible(rows, mask, found)
                 tally[OWN_PASSED] += count_ones(found)
             if found != 0 and fused.is_on:
+                tally[WORK] += LOOK_WORK * count_ones(found)
                 found = _fuse(fused, query, probing.bounds[query, number], found, rows, scores, limit)
             if found != 0:
                 n_best = _keep_rows(reservoirs, best, worker, k, depth, n_best, found, rows, scores)

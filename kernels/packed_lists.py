@@ -42,6 +42,9 @@ FORESEEN_FROM = 64
 ROW_WORK = 4
 """Of a row, where one that the mask hides with its whole block is a work of 1 (measured, docs/log.md)."""
 
+LOOK_WORK = 8
+"""Of a row whose features are looked at, as it may reach the limit with them: beside its own (measured)."""
+
 RARITY = 2
 """So that settings tuned with random masks find as much where a filter goes against the query (docs/adr/0006)."""
 

@@ -12,6 +12,7 @@ from kernels.packed_lists import (
     BLOCK_ROWS,
     FEWEST_DOUBLINGS,
     FORESEEN_FROM,
+    LOOK_WORK,
     MOST_STEPS,
     RARITY,
     ROUND_BLOCKS,
@@ -290,6 +291,7 @@ class _Scan:
 
     def _take_found(self, rows: Int64Array, scores: Float32Array, bound: np.float32) -> None:
         if len(self.weights):
+            self.work += LOOK_WORK * len(rows)
             scores = (scores - bound) + weighted_features(rows, self.weights, self.features)
             kept = scores >= self._below_kth(self.slack)
             rows, scores = rows[kept], scores[kept]

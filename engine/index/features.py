@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -157,13 +157,13 @@ class FeatureTable:
         self.n_rows = columns.n_rows
         return True
 
-    def extremes(self, lists: IvfPqIndex, alive: Uint8Array) -> ListExtremes:
+    def extremes(self, lists: IvfPqIndex, alive: Callable[[], Uint8Array]) -> ListExtremes:
         """Of the rows listed, at least of those that are ``alive``."""
         if self._extremes is None or self._extremes_of is not lists or self._n_widened > lists.n_rows // 8:
             self._extremes, self._extremes_of = no_extremes(lists.nlist, self.n_features), lists
             self._n_listed = self._n_widened = 0
         if self._n_listed < lists.n_rows:
-            self._widen(lists, alive, self._n_listed, lists.n_rows)
+            self._widen(lists, alive(), self._n_listed, lists.n_rows)
             self._n_listed = lists.n_rows
         return self._extremes
 

@@ -21,6 +21,7 @@ from engine.index.columns import Columns
 from engine.index.costs import Costs
 from engine.index.drift import Drift
 from engine.index.features import FeatureSpec, FeatureTable, FeatureTables, SumFeature, Weighted
+from engine.index.give_ups import GiveUps
 from engine.index.ivfpq import min_rows_to_train
 from engine.index.lexical import AnalysedTexts, LexicalIndex
 from engine.index.masks import MaskCache
@@ -107,6 +108,7 @@ class VersionIndex:
         self.lists: Lists | None = None
         self.coarse = Coarse()
         self.features = FeatureTables()
+        self.give_ups = GiveUps()
         self.sequence = 0
         self.image_sequence = 0
         self.query_log = QueryLog(version.dimension)

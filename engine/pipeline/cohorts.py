@@ -5,7 +5,7 @@ Masks are evaluated once for each distinct filter of the batch. Knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -193,7 +193,8 @@ class Batch:
     jobs: Sequence[SearchJob]
     masks: dict[bytes, Mask] = field(default_factory=dict)
     reduced: dict[int, Mask] = field(default_factory=dict)
-    plans: dict[tuple[tuple[object, ...], int, int], Plan] = field(default_factory=dict)
+    plans: dict[tuple[tuple[object, ...], int, int, bool], Plan] = field(default_factory=dict)
+    avoids_lists: dict[Hashable, bool] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
     extras: dict[tuple[int, int, str], Extra] = field(default_factory=dict)
     weighted: dict[int, Weighted] = field(default_factory=dict)
@@ -415,11 +416,31 @@ def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | 
     """One for all queries of the batch that ask the same and whose filters pass about as many rows."""
     survivors = planned_survivors(mask.survivors, batch.state.alive_rows)
     extra_rows = 0 if extra is None else planned_survivors(len(extra.rows), batch.state.alive_rows)
-    key = (compiled.asked, survivors, extra_rows)
+    avoids_lists = _avoids_lists(batch, compiled, survivors)
+    key = (compiled.asked, survivors, extra_rows, avoids_lists)
     known = batch.plans.get(key)
     if known is None:
-        known = batch.plans[key] = plan(_request(batch.index, compiled, survivors, extra_rows), batch.state)
+        request = replace(_request(batch.index, compiled, survivors, extra_rows), avoids_lists=avoids_lists)
+        known = batch.plans[key] = plan(request, batch.state)
     return known
+
+
+def _avoids_lists(batch: Batch, compiled: CompiledParams, survivors: int) -> bool:
+    """Whether queries that were scored alike gave up on lists; asked once a batch."""
+    kind = scored_alike(compiled, survivors)
+    if kind is None:
+        return False
+    if kind not in batch.avoids_lists:
+        batch.avoids_lists[kind] = batch.index.give_ups.are_likely(kind)
+    return batch.avoids_lists[kind]
+
+
+def scored_alike(compiled: CompiledParams, survivors: int) -> Hashable | None:
+    """What queries have in common that find as much or as little in the lists for their features; None without any."""
+    scoring = compiled.scoring
+    if scoring is None or not scoring.total.parts:
+        return None
+    return scoring.total, scoring.similarity, survivors.bit_length()
 
 
 def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:

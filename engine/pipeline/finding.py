@@ -17,8 +17,9 @@ from engine.backend.protocol import TopK
 from engine.index.tuning import REACH_SLOPE
 from engine.index.version_index import VersionIndex
 from engine.pipeline.coarse_search import coarse_scan
-from engine.pipeline.cohorts import Batch, Cohort, answered_exactly
+from engine.pipeline.cohorts import Batch, Cohort, answered_exactly, scored_alike
 from engine.pipeline.fusing import fusion_of, without_extras
+from engine.pipeline.planner import planned_survivors
 from engine.types import Float32Array, Int64Array, Strategy, Uint8Array
 from kernels.cpu_filters import clear_rows
 from kernels.fusion import Fusion
@@ -161,7 +162,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
         bounded = without_extras(fusion)
         masks = [mask if not len(own) else _less(index, mask, own) for mask, own in zip(masks, extra, strict=True)]
         table = group[0].fusing.table if group[0].fusing is not None else None
-        extremes = None if table is None else table.extremes(index.lists.ivfpq, index.rows.living_bits())
+        extremes = None if table is None else table.extremes(index.lists.ivfpq, index.rows.living_bits)
     probed = index.lists.ivfpq.search_rescored(
         index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k, fusion=bounded, extremes=extremes
     )
@@ -178,6 +179,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
         parts.append(batch.backend.gather(index.vectors, vectors, extra, k=k, fusion=fusion))
     top = batch.backend.merge_topk(parts, k=k) if len(parts) > 1 else probed.top
     wanted = np.repeat([cohort.rows_wanted for cohort in group], [len(cohort) for cohort in group])
+    _note_give_ups(index, group, probed.gave_up)
     short = (top.rows[np.arange(len(vectors)), wanted - 1] < 0) | probed.gave_up
     if short.any():
         top = _second_pass(batch, group, top, short)
@@ -186,6 +188,14 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     columns = (probed.lists_scanned, scanned, rescored, short, short)
     parted = (_parts(column, group) for column in columns)
     return [Found(*one) for one in zip(_split(top, group), *parted, strict=True)]
+
+
+def _note_give_ups(index: VersionIndex, group: Sequence[Cohort], gave_up: npt.NDArray[np.bool_]) -> None:
+    """For the next queries that are scored as the first of each cohort is."""
+    for cohort, own in zip(group, _parts(gave_up, group), strict=True):
+        kind = scored_alike(cohort.compiled, planned_survivors(cohort.masks[0].survivors, index.rows.n_alive))
+        if kind is not None:
+            index.give_ups.note(kind, asked=len(own), gave_up=int(own.sum()))
 
 
 def _fusion(batch: Batch, group: Sequence[Cohort]) -> Fusion | None:

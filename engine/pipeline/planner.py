@@ -43,6 +43,7 @@ class PlanRequest:
     """What one query asks. ``survivors``: live rows that pass its filter, as counted or as ``planned_survivors`` has
     it; ``strategy``: asked for by name. ``is_fused``: scores have more than similarity; ``has_similarity``: and that at
     all. ``extra_rows``: rows that get something no list bounds, which are scored one by one beside the lists.
+    ``avoids_lists``: queries that were scored alike gave up on them.
     """
 
     k: int
@@ -56,6 +57,7 @@ class PlanRequest:
     is_fused: bool = False
     has_similarity: bool = True
     extra_rows: int = 0
+    avoids_lists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,10 @@ def plan(request: PlanRequest, state: IndexState) -> Plan:
         return _cheapest(_exact_ways(request, state, "there are no inverted lists"))
     if not request.has_similarity:
         return _cheapest(_exact_ways(request, state, "similarity does not count, by which lists are ordered"))
+    if request.avoids_lists and request.nprobe is None and request.rescore_depth is None:
+        return _cheapest(
+            _exact_ways(request, state, "features spread so far that queries scored alike gave up on lists")
+        )
     if request.nprobe is not None or request.rescore_depth is not None:
         return _with_settings(request, state, state.tuning, "nprobe or rescore_depth was given")
     ways = _exact_ways(request, state, "exact search is predicted to be the fastest")

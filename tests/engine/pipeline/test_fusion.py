@@ -264,6 +264,21 @@ def test_weights_met_again_and_again_are_summed_once_and_follow_what_changes() -
     assert len(sums) == 1
 
 
+def test_queries_whose_features_make_every_list_a_candidate_go_over_to_an_exact_way() -> None:
+    """What gives up is answered exactly, and what is scored alike begins so, with the same answers."""
+    world = a_large_world()
+    with_lists(world, 1200, reach=1.0, slack=2.0)
+    world.index.costs = replace(COSTS, scan_row=1e-12, scan_value_dense=1e-12, scan_value_sparse=1e-12, scan_call=1e-9)
+    scoring = Scoring(terms=(Feature("rank", 100.0),))
+    query = np.ones(D, np.float32)
+    asked = [SearchParams(k=10, scoring=scoring)] * 8
+    told = [ask(world, [query] * 8, asked) for _ in range(4)]
+    for one in told:
+        assert hits(one)[0] == world.fused(scoring, query, set(world.items), 10)
+    last = told[-1].explanations[0]
+    assert (last.strategy, last.second_pass) == (Strategy.EXACT_SCAN, False)
+
+
 def test_without_similarity_an_answer_is_exact() -> None:
     world = a_large_world()
     with_lists(world, 1000)
