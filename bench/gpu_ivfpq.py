@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.baselines.faiss_gpu import MOST, FaissLists, cpu_lists, gpu_lists
 from bench.baselines.masked_topk import gemm_topk, masked_gemm_topk, survivors_topk
 from bench.gpu_bed import Bed, packed
+from bench.gpu_fused import measure_lists
 from bench.gpu_lists import packed_lists, trained
 from bench.gpu_report import Answered, Lines, ways
 from bench.gpu_rows import Made, clustered, exact_top, shuffled
@@ -58,6 +59,8 @@ def measure(bed: Bed, lines: Lines, *, n_rows: int, rates: Sequence[float] | Non
         cell = _Rate(world, rate, most=max(batches))
         for batch in batches:
             cell.tell(lines, {**case, "batch": batch}, batch)
+    if not rates and lines.seconds <= _LAST_START_S:
+        measure_lists(bed, lines, world.made, world.rows, world.lists)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.baselines.masked_topk import as_float32, gemm_topk, same_dtype
 from bench.gpu_bed import Bed, packed
 from bench.gpu_ceilings import fastest, readers
+from bench.gpu_fused import measure_scan
 from bench.gpu_report import Answered, Lines, ways
 from bench.gpu_rows import Made, exact_top
 from bench.measured import Samples, Target
@@ -31,6 +32,7 @@ def measure(bed: Bed, lines: Lines, *, n_rows: int) -> None:
     for batch in (4,) if bed.small else (64, 1024):
         for k in (10, 20) if bed.small else (10, 100):
             _batch(scan, lines, batch, k)
+    measure_scan(bed, lines, made, scan.rows)
 
 
 class _Scan:

@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         "auto", description="where vectors are searched and texts encoded: auto, cpu or cuda"
     )
     device_memory_bytes: Count | None = Field(
-        None, description="bytes of a GPU's memory for vectors and lists; 4 / 5 of what is free unless given"
+        None, description="bytes of a GPU's memory for vectors, lists and features; 4 / 5 of what is free unless given"
     )
     device_lost: Literal["cpu", "fail"] = Field(
         "cpu", description="who searches when a GPU fails while it serves: cpu, or fail (nobody, until a restart)"

@@ -79,9 +79,22 @@ class StoredArguments(ctypes.Structure):
     _fields_ = [("segments", ADDRESS), ("row_chunks", COUNT), ("width", COUNT)]
 
 
+class FusedArguments(ctypes.Structure):
+    """All zeros where scores are similarities alone."""
+
+    _fields_ = [
+        ("features", ADDRESS),
+        ("weights", ADDRESS),
+        ("scales", ADDRESS),
+        ("extras", ADDRESS),
+        ("n_features", COUNT),
+    ]
+
+
 class TileBest(ctypes.Structure):
     _fields_ = [
         ("stored", StoredArguments),
+        ("fused", FusedArguments),
         ("queries", ADDRESS),
         ("masks", ADDRESS),
         ("best", ADDRESS),
@@ -96,6 +109,7 @@ class TileBest(ctypes.Structure):
 class ScoreAll(ctypes.Structure):
     _fields_ = [
         ("stored", StoredArguments),
+        ("fused", FusedArguments),
         ("queries", ADDRESS),
         ("masks", ADDRESS),
         ("keys", ADDRESS),
@@ -108,6 +122,7 @@ class ScoreAll(ctypes.Structure):
 class ScoreTiles(ctypes.Structure):
     _fields_ = [
         ("stored", StoredArguments),
+        ("fused", FusedArguments),
         ("queries", ADDRESS),
         ("masks", ADDRESS),
         ("tiles", ADDRESS),
@@ -121,6 +136,7 @@ class ScoreTiles(ctypes.Structure):
 class BestOfTiles(ctypes.Structure):
     _fields_ = [
         ("stored", StoredArguments),
+        ("fused", FusedArguments),
         ("queries", ADDRESS),
         ("masks", ADDRESS),
         ("keys", ADDRESS),
@@ -175,6 +191,7 @@ class NearTiles(ctypes.Structure):
 class ScoreRows(ctypes.Structure):
     _fields_ = [
         ("stored", StoredArguments),
+        ("fused", FusedArguments),
         ("queries", ADDRESS),
         ("rows", ADDRESS),
         ("starts", ADDRESS),
@@ -186,6 +203,7 @@ class ScoreRows(ctypes.Structure):
 class ScoreKeys(ctypes.Structure):
     _fields_ = [
         ("stored", StoredArguments),
+        ("fused", FusedArguments),
         ("queries", ADDRESS),
         ("keys", ADDRESS),
         ("width", COUNT),
@@ -211,6 +229,9 @@ class FilterRows(ctypes.Structure):
 
 class ScanLists(ctypes.Structure):
     _fields_ = [
+        ("fused", FusedArguments),
+        ("bounds", ADDRESS),
+        ("bases", ADDRESS),
         ("queries", ADDRESS),
         ("codebook", ADDRESS),
         ("order", ADDRESS),
@@ -230,6 +251,22 @@ class ScanLists(ctypes.Structure):
         ("n_order", COUNT),
         ("capacity", COUNT),
         ("most_depth", COUNT),
+        ("is_l2", COUNT),
+        ("nlist", COUNT),
+    ]
+
+
+class AddGains(ctypes.Structure):
+    _fields_ = [
+        ("queries", ADDRESS),
+        ("limits", ADDRESS),
+        ("bounds", ADDRESS),
+        ("means", ADDRESS),
+        ("keys", ADDRESS),
+        ("bases", ADDRESS),
+        ("unit", ctypes.c_float),
+        ("d", COUNT),
+        ("nlist", COUNT),
         ("is_l2", COUNT),
     ]
 

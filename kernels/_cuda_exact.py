@@ -25,8 +25,9 @@ from kernels._cuda_device import (
     SelectBest,
     TileBest,
 )
+from kernels._cuda_fusion import DeviceFusion
 from kernels._cuda_rows import DeviceRows, padded
-from kernels._cuda_scan import THREADS, TILE_ROWS, Scan, shape_for
+from kernels._cuda_scan import THREADS, TILE_ROWS, Scan, fused_arguments, shape_for
 from kernels._cuda_tensor import PART_QUERIES, near_tiles, suits_tensors
 from kernels.arrays import Float32Array, Int64Array, Metric
 
@@ -51,6 +52,7 @@ def masked_scan(
     k: int,
     first_row: int,
     end_row: int,
+    fusion: DeviceFusion | None = None,
 ) -> Any:
     """Keys [B, k] of the best rows in [first_row, end_row) for queries float32 [B, d].
 
@@ -60,7 +62,7 @@ def masked_scan(
     if not (n_queries and n_rows and k):
         return select_best(device, device.empty((0,), KEY), even_starts(n_queries, 0), k=k)
     asked = device.put(padded(queries, rows.width))
-    scan = Scan(device, rows, asked, masks, n_queries, first_row, end_row, metric)
+    scan = Scan(device, rows, asked, masks, n_queries, first_row, end_row, metric, fusion)
     return by_tiles(scan, k) if _is_by_tiles(n_rows, k) else by_keys(scan, k)
 
 
@@ -82,7 +84,7 @@ def by_tiles(scan: Scan, k: int) -> Any:
     device, n, n_chosen = scan.device, scan.n_queries, min(k, scan.n_tiles)
     tiles = _tiles_by_tensors(scan, n_chosen) if suits_tensors(scan) else _tiles(scan, n_chosen)
     keys = device.empty((n, n_chosen * TILE_ROWS), KEY)
-    chosen = ScoreTiles(scan.rows.arguments(), *scan.addresses(tiles, keys), n_chosen, scan.first_row, scan.end_row)
+    chosen = ScoreTiles(*scan.arguments(tiles, keys), n_chosen, scan.first_row, scan.end_row)
     scan.start("score_tiles", chosen, together=1, grid_x=n_chosen)
     return select_best(device, keys, even_starts(n, n_chosen * TILE_ROWS), k=k)
 
@@ -91,7 +93,7 @@ def _tiles(scan: Scan, k: int) -> Any:
     """Keys [B, k] of the best rows of the k best tiles."""
     best = scan.device.empty((scan.n_queries, scan.n_tiles), KEY)
     ends = (scan.first_row, scan.end_row, scan.first_tile, scan.n_tiles)
-    arguments = TileBest(scan.rows.arguments(), *scan.addresses(best), scan.n_queries, *ends)
+    arguments = TileBest(*scan.arguments(best), scan.n_queries, *ends)
     scan.start("tile_best", arguments, together=scan.n_queries, grid_x=scan.n_tiles)
     return select_best(scan.device, best, even_starts(scan.n_queries, scan.n_tiles), k=k)
 
@@ -101,7 +103,7 @@ def _tiles_by_tensors(scan: Scan, k: int) -> Any:
     device, n = scan.device, scan.n_queries
     starts = device.put(even_starts(n, scan.n_tiles))
     keys, ends = near_tiles(scan, k=k)
-    arguments = BestOfTiles(scan.rows.arguments(), *scan.addresses(keys, starts, ends), scan.first_row, scan.end_row)
+    arguments = BestOfTiles(*scan.arguments(keys, starts, ends), scan.first_row, scan.end_row)
     scan.start("best_of_tiles", arguments, together=1, grid_x=min(_GATHER_BLOCKS, scan.n_tiles))
     return _select(device, keys, (device.address(starts), device.address(ends)), n_queries=n, k=k)
 
@@ -115,19 +117,27 @@ def by_keys(scan: Scan, k: int) -> Any:
 def _all_keys(scan: Scan) -> Any:
     n_rows = scan.end_row - scan.first_row
     keys = scan.device.empty((scan.n_queries, n_rows), KEY)
-    arguments = ScoreAll(scan.rows.arguments(), *scan.addresses(keys), scan.n_queries, scan.first_row, scan.end_row)
+    arguments = ScoreAll(*scan.arguments(keys), scan.n_queries, scan.first_row, scan.end_row)
     scan.start("score_all", arguments, together=scan.n_queries, grid_x=-(-n_rows // TILE_ROWS))
     return keys
 
 
-def ordered(device: Device, rows: DeviceRows, queries: Any, *, n_queries: int, k: int) -> Any:
-    """Keys [B, k] of the best of all rows by dot product, for padded queries that lie on the device."""
+def scored(device: Device, rows: DeviceRows, queries: Any, *, n_queries: int) -> Any:
+    """Keys [B, n] of all rows in their order, by dot product, for padded queries that lie on the device."""
     everything = device.put(np.zeros(n_queries, np.uint64))
-    return by_keys(Scan(device, rows, queries, everything, n_queries, 0, rows.n_rows, "dot"), k)
+    return _all_keys(Scan(device, rows, queries, everything, n_queries, 0, rows.n_rows, "dot"))
 
 
 def rescored(
-    device: Device, rows: DeviceRows, queries: Float32Array, keys: Any, *, metric: Metric, k: int, end_row: int
+    device: Device,
+    rows: DeviceRows,
+    queries: Float32Array,
+    keys: Any,
+    *,
+    metric: Metric,
+    k: int,
+    end_row: int,
+    fusion: DeviceFusion | None = None,
 ) -> Any:
     """Keys [B, k] of the best by exact score of the rows that keys [B, c] name, in any order; these are overwritten."""
     n_queries, width = keys.shape
@@ -136,9 +146,9 @@ def rescored(
         addresses = [device.address(array) for array in (asked, keys)]
         device.launch(
             "score_keys",
-            ScoreKeys(rows.arguments(), *addresses, width, end_row),
+            ScoreKeys(rows.arguments(), fused_arguments(fusion), *addresses, width, end_row),
             source="exact.cu",
-            defines=shape_for(rows, metric=metric, n_queries=1).defines,
+            defines=shape_for(rows, metric=metric, n_queries=1, fusion=fusion).defines,
             grid=(_GATHER_BLOCKS, n_queries),
             threads=THREADS,
         )
@@ -154,6 +164,7 @@ def gather(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: DeviceFusion | None = None,
 ) -> Any:
     """Keys [B, k] of the best among ``listed[b]`` for each query b; rows outside [0, end_row) are padding."""
     n_queries = len(queries)
@@ -167,9 +178,9 @@ def gather(
         addresses = [device.address(array) for array in (asked, on_device, given, keys)]
         device.launch(
             "score_rows",
-            ScoreRows(rows.arguments(), *addresses, end_row),
+            ScoreRows(rows.arguments(), fused_arguments(fusion), *addresses, end_row),
             source="exact.cu",
-            defines=shape_for(rows, metric=metric, n_queries=1).defines,
+            defines=shape_for(rows, metric=metric, n_queries=1, fusion=fusion).defines,
             grid=(_GATHER_BLOCKS, n_queries),
             threads=THREADS,
         )

@@ -12,8 +12,11 @@ import numpy as np
 
 from kernels import _cuda_exact
 from kernels._cuda_device import KEY, Device, PutRecords, ScanLists
+from kernels._cuda_fusion import NOT_FUSED, DeviceFusion
+from kernels._cuda_list_bounds import ListBounds, put_bounds
 from kernels._cuda_rows import DeviceRows, padded
 from kernels.arrays import Float32Array, Int64Array, Metric
+from kernels.fusion import ListExtremes
 from kernels.packed_lists import (
     BLOCK_ROWS,
     CHUNK_BLOCKS,
@@ -43,13 +46,16 @@ DEFINES = (
 )
 _THREADS = 256
 _ROUND_ROWS = ROUND_BLOCKS * BLOCK_ROWS
+_BOUNDS_BYTES = 12
+"""Of a list, where scores are fused."""
+
 _ROUNDS_KEPT = 3
 """Of rows that may be candidates, before those that no longer may are dropped."""
 
 _LIMITS = np.dtype(
     [
         *(("share", "f8"), ("budget", "u8"), ("reach", "f4"), ("slope", "f4"), ("near_slope", "f4"), ("slack", "f4")),
-        *(("k", "u4"), ("nprobe", "u4"), ("depth", "u4"), ("unused", "u4")),
+        *(("k", "u4"), ("nprobe", "u4"), ("depth", "u4"), ("most_bound", "f4")),
     ]
 )
 _DONE = np.dtype([("rows", "u8"), ("lists", "u4"), ("candidates", "u4"), ("gave_up", "u4"), ("unused", "u4")])
@@ -109,7 +115,7 @@ class DeviceLists:
                 "put_records",
                 PutRecords(*addresses, lists.record_bytes // 16),
                 source="lists.cu",
-                defines=DEFINES,
+                defines=defines_for(is_fused=False),
                 grid=(len(numbers), 1),
                 threads=_THREADS,
             )
@@ -124,7 +130,8 @@ def bytes_of(lists: PackedLists) -> int:
 
 def working_bytes(lists: PackedLists, *, depth: int) -> int:
     """What a query takes of a device while it is searched."""
-    return KEY.itemsize * (2 * (depth + _ROUNDS_KEPT * _ROUND_ROWS) + 2 * depth + 3 * lists.nlist)
+    keys = 2 * (depth + _ROUNDS_KEPT * _ROUND_ROWS) + 2 * depth + 3 * lists.nlist
+    return KEY.itemsize * keys + _BOUNDS_BYTES * lists.nlist
 
 
 def directory(lists: PackedLists) -> tuple[Int64Array, Int64Array]:
@@ -141,13 +148,24 @@ def directory(lists: PackedLists) -> tuple[Int64Array, Int64Array]:
     return starts, blocks
 
 
+def defines_for(*, is_fused: bool) -> tuple[str, ...]:
+    return (*DEFINES, f"IS_FUSED={int(is_fused)}")
+
+
 def scan_lists(
-    device: Device, on_device: DeviceLists, queries: Float32Array, masks: Any, *, limits: ProbeLimits
+    device: Device,
+    on_device: DeviceLists,
+    queries: Float32Array,
+    masks: Any,
+    *,
+    limits: ProbeLimits,
+    fusion: DeviceFusion | None = None,
+    extremes: ListExtremes | None = None,
 ) -> tuple[Any, Any]:
     """Keys [B, c] of candidates by quantised score, in no order, for the largest depth c, and what each query did.
 
     ``queries``: float32 [B, d] as the codes want them; ``masks`` as for ``_cuda_exact.masked_scan``, over all rows that
-    are listed. As ``reference_lists.scan_lists_in_waves``.
+    are listed. As ``reference_lists.scan_lists_in_waves``, where ``extremes`` hold of every row that passes.
     """
     lists, n = on_device.lists, len(queries)
     depth = int(limits.depths.max(initial=0))
@@ -158,17 +176,26 @@ def scan_lists(
     asked = device.put(np.ascontiguousarray(queries, np.float32))
     with_ones = np.concatenate([queries, np.ones((n, 1), np.float32)], axis=1)
     wide = device.put(padded(with_ones, on_device.centroids.width))
-    order = _cuda_exact.ordered(device, on_device.centroids, wide, n_queries=n, k=n_order)
+    keys = _cuda_exact.scored(device, on_device.centroids, wide, n_queries=n)
+    bounded = None
+    if fusion is not None and fusion.features.n_features:
+        assert extremes is not None
+        bounded = put_bounds(device, lists, fusion, extremes)
+    given = device.put(_packed(limits, bounded).view(np.uint8))
+    if bounded is not None:
+        bounded.add_gains(device, lists, asked, given, keys, defines=defines_for(is_fused=True))
+    order = _cuda_exact.select_best(device, keys, _cuda_exact.even_starts(n, lists.nlist), k=n_order)
+    fused = (NOT_FUSED, 0, 0) if bounded is None else bounded.addresses(device)
     capacity = depth + _ROUNDS_KEPT * _ROUND_ROWS
-    room, given = device.empty((n, 2, capacity), KEY), device.put(_packed(limits).view(np.uint8))
+    room = device.empty((n, 2, capacity), KEY)
     arrays = (asked, on_device.codebook, order, on_device.chunks, on_device.starts, on_device.blocks, on_device.sizes)
     addresses = [device.address(array) for array in (*arrays, masks, given, room, found, done)]
     shape = (len(lists.codebook), lists.codebook.shape[2], lists.n_columns, n_order, capacity, depth)
     device.launch(
         "scan_lists",
-        ScanLists(*addresses, float(lists.unit), *shape, int(lists.is_l2)),
+        ScanLists(*fused, *addresses, float(lists.unit), *shape, int(lists.is_l2), lists.nlist),
         source="lists.cu",
-        defines=DEFINES,
+        defines=defines_for(is_fused=bounded is not None),
         grid=(n, 1),
         threads=_THREADS,
     )
@@ -187,10 +214,12 @@ def search_lists(
     metric: Metric,
     k: int,
     end_row: int,
+    fusion: DeviceFusion | None = None,
+    extremes: ListExtremes | None = None,
 ) -> tuple[Any, Any]:
     """Keys [B, k] of what ``scan_lists`` finds, by exact score for ``vectors`` float32 [B, d]; what each query did."""
-    found, done = scan_lists(device, on_device, queries, masks, limits=limits)
-    keys = _cuda_exact.rescored(device, rows, vectors, found, metric=metric, k=k, end_row=end_row)
+    found, done = scan_lists(device, on_device, queries, masks, limits=limits, fusion=fusion, extremes=extremes)
+    keys = _cuda_exact.rescored(device, rows, vectors, found, metric=metric, k=k, end_row=end_row, fusion=fusion)
     return keys, done
 
 
@@ -207,7 +236,7 @@ def probed(done: np.ndarray[Any, np.dtype[np.uint8]]) -> Probed:
     )
 
 
-def _packed(limits: ProbeLimits) -> np.ndarray[Any, Any]:
+def _packed(limits: ProbeLimits, bounded: ListBounds | None) -> np.ndarray[Any, Any]:
     most = np.iinfo(np.uint32).max
     packed = np.zeros(len(limits.ks), _LIMITS)
     packed["share"], packed["budget"] = limits.shares, np.maximum(limits.budgets, 0)
@@ -215,6 +244,8 @@ def _packed(limits: ProbeLimits) -> np.ndarray[Any, Any]:
     packed["near_slope"] = limits.near_slopes
     packed["k"], packed["nprobe"] = np.minimum(limits.ks, most), np.clip(limits.nprobes, 0, most)
     packed["depth"] = limits.depths
+    if bounded is not None:
+        packed["most_bound"] = bounded.most
     return packed
 
 

@@ -29,8 +29,12 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def suits_tensors(scan: Scan) -> bool:
-    """Not for l2: its bounds would be shares of the lengths of row and query, which distances may be far below."""
-    return scan.n_queries >= FEWEST_QUERIES and scan.rows.dtype != _FLOAT32 and scan.metric != "l2"
+    """Not for l2: its bounds would be shares of the lengths of row and query, which distances may be far below. Nor for
+    fused scores: the bounds are of similarities, and what features add differs from row to row of a tile.
+    """
+    return (
+        scan.fusion is None and scan.n_queries >= FEWEST_QUERIES and scan.rows.dtype != _FLOAT32 and scan.metric != "l2"
+    )
 
 
 def build_for(rows: DeviceRows) -> tuple[int, int]:

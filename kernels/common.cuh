@@ -13,6 +13,7 @@ typedef unsigned long long Key;
 constexpr unsigned WARP_LANES = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 constexpr Key NOTHING = 0;
+constexpr unsigned SEGMENT_ROWS = 65536;
 
 // A score and its row in one number that orders as hits do: larger scores first, ties to the smaller row. What is not a
 // number ranks as -inf, and -0 as 0.

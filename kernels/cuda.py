@@ -18,6 +18,7 @@ from kernels._cuda_driver import CudaDevice, NoDevice
 from kernels._cuda_exact import gather, hits_of_keys, masked_scan, rescored
 from kernels._cuda_exact import working_bytes as scan_bytes
 from kernels._cuda_filters import filter_rows
+from kernels._cuda_fusion import DeviceFeatures, DeviceFusion, extra_bytes, put_fusion
 from kernels._cuda_lists import DeviceLists, best_candidates, bytes_of, probed, scan_lists, search_lists
 from kernels._cuda_lists import working_bytes as list_bytes
 from kernels._cuda_rows import DeviceRows
@@ -26,11 +27,14 @@ from kernels.arrays import Uint8Array
 __all__ = [
     "Device",
     "DeviceFailed",
+    "DeviceFeatures",
+    "DeviceFusion",
     "DeviceLists",
     "DeviceRows",
     "NoDevice",
     "best_candidates",
     "bytes_of",
+    "extra_bytes",
     "filter_rows",
     "gather",
     "hits_of_keys",
@@ -38,6 +42,7 @@ __all__ = [
     "masked_scan",
     "open_device",
     "probed",
+    "put_fusion",
     "put_masks",
     "rescored",
     "scan_bytes",

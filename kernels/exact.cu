@@ -1,68 +1,15 @@
 // Exact scores of stored rows for queries, each with its own mask: the best of each tile, or of every row that is asked
-// for.
+// for. Rows that no query of a block wants are not read.
 //
-// A row is read by LANES lanes, 16 bytes each and CHUNKS times, QUERIES queries at a time, which stay in registers. Rows
-// that no query of these wants are not read.
-//
-// Compiled for one shape at a time, by these macros: KIND (of Kind), IS_L2, LANES (a power of two to 32), CHUNKS, QUERIES.
-#include "stored.cuh"
+// Compiled for one shape at a time, by these macros: KIND (of Kind), IS_L2, LANES (a power of two to 32), CHUNKS, QUERIES,
+// FEATURE_ROUNDS (0 where scores are similarities alone). See scored.cuh.
+#include "scored.cuh"
 
 constexpr unsigned WARPS = 4;
-constexpr unsigned ROWS_AT_ONCE = WARP_LANES / LANES;
-
-// What this lane holds of the queries from ``first`` on: zeros beyond the last.
-struct Queries {
-    float values[QUERIES][CHUNKS * VALUES];
-
-    __device__ __forceinline__ void load(const Stored& stored, const float* queries, unsigned first, unsigned n) {
-        const unsigned lane = threadIdx.x % LANES;
-#pragma unroll
-        for (unsigned q = 0; q < QUERIES; ++q)
-#pragma unroll
-            for (unsigned i = 0; i < CHUNKS * VALUES; ++i) {
-                const unsigned at = (i / VALUES * LANES + lane) * VALUES + i % VALUES;
-                const bool is_there = first + q < n && at < stored.width;
-                values[q][i] = is_there ? queries[static_cast<size_t>(first + q) * stored.width + at] : 0.0f;
-            }
-    }
-};
-
-// Scores of a row for all queries, in each of its lanes; the whole warp takes part. ``is_read``: of this lane's row.
-__device__ __forceinline__ void score_row(
-    const Stored& stored, const Queries& queries, unsigned row, bool is_read, float* scores) {
-    const unsigned lane = threadIdx.x % LANES;
-    const uint4* at = nullptr;
-    if (is_read) at = stored.segments[row / SEGMENT_ROWS] + static_cast<size_t>(row % SEGMENT_ROWS) * stored.row_chunks;
-    uint4 chunks[CHUNKS];
-#pragma unroll
-    for (unsigned c = 0; c < CHUNKS; ++c) {
-        const unsigned place = c * LANES + lane;
-        chunks[c] = is_read && place < stored.row_chunks ? __ldg(at + place) : uint4{0, 0, 0, 0};
-    }
-#pragma unroll
-    for (unsigned q = 0; q < QUERIES; ++q) scores[q] = 0.0f;
-#pragma unroll
-    for (unsigned c = 0; c < CHUNKS; ++c) {
-        float values[VALUES];
-        widen(chunks[c], values);
-#pragma unroll
-        for (unsigned q = 0; q < QUERIES; ++q)
-#pragma unroll
-            for (unsigned i = 0; i < VALUES; ++i) {
-                const float asked = queries.values[q][c * VALUES + i];
-                const float difference = values[i] - asked;
-                scores[q] += IS_L2 ? -difference * difference : values[i] * asked;
-            }
-    }
-#pragma unroll
-    for (unsigned q = 0; q < QUERIES; ++q)
-#pragma unroll
-        for (unsigned distance = LANES / 2; distance > 0; distance /= 2)
-            scores[q] += __shfl_xor_sync(ALL_LANES, scores[q], distance);
-}
 
 struct TileBest {
     Stored stored;
+    Fused fused;
     const float* queries;
     const unsigned* const* masks;  // one for each query: bits from row 0 on; null where every row passes
     Key* best;                     // [n_queries, n_tiles]: the best key of each tile, NOTHING where none passes
@@ -78,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) tile_best(const
     __shared__ Key of_warps[WARPS][QUERIES];
     const unsigned warp = threadIdx.x / WARP_LANES, first = blockIdx.y * QUERIES;
     Queries queries;
-    queries.load(given.stored, given.queries, first, given.n_queries);
+    queries.load(given.stored, given.fused, given.queries, first, given.n_queries);
     Key best[QUERIES];
 #pragma unroll
     for (unsigned q = 0; q < QUERIES; ++q) best[q] = NOTHING;
@@ -97,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) tile_best(const
         for (unsigned i = 0; i < 32; i += ROWS_AT_ONCE) {
             const unsigned bit = i + own;
             float scores[QUERIES];
-            score_row(given.stored, queries, word_row + bit, any >> bit & 1u, scores);
+            score_row(given.stored, given.fused, queries, word_row + bit, any >> bit & 1u, scores);
 #pragma unroll
             for (unsigned q = 0; q < QUERIES; ++q) {
                 const Key key = wanted[q] >> bit & 1u ? key_of(scores[q], word_row + bit) : NOTHING;
@@ -122,6 +69,7 @@ HOST_ENTRY(tile_best, TileBest)
 
 struct ScoreAll {
     Stored stored;
+    Fused fused;
     const float* queries;
     const unsigned* const* masks;
     Key* keys;  // [n_queries, end_row - first_row]: of each row that passes, else NOTHING
@@ -135,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_all(const
     const unsigned warp = threadIdx.x / WARP_LANES, first = blockIdx.y * QUERIES;
     const unsigned n_rows = given.end_row - given.first_row;
     Queries queries;
-    queries.load(given.stored, given.queries, first, given.n_queries);
+    queries.load(given.stored, given.fused, given.queries, first, given.n_queries);
     for (unsigned i = warp * ROWS_AT_ONCE; i < TILE_ROWS; i += WARPS * ROWS_AT_ONCE) {
         const unsigned place = blockIdx.x * TILE_ROWS + i + threadIdx.x % WARP_LANES / LANES;
         const unsigned row = given.first_row + place;
@@ -148,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_all(const
             any = any || wanted[q];
         }
         float scores[QUERIES];
-        score_row(given.stored, queries, row, any, scores);
+        score_row(given.stored, given.fused, queries, row, any, scores);
         if (threadIdx.x % LANES != 0 || place >= n_rows) continue;
 #pragma unroll
         for (unsigned q = 0; q < QUERIES; ++q)
@@ -161,6 +109,7 @@ HOST_ENTRY(score_all, ScoreAll)
 
 struct ScoreTiles {
     Stored stored;
+    Fused fused;
     const float* queries;
     const unsigned* const* masks;
     const Key* tiles;  // [n_queries, n_chosen]: keys of rows whose tiles are scored, NOTHING for none
@@ -177,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_tiles(con
     const Key chosen = given.tiles[place];
     Key* keys = given.keys + place * TILE_ROWS;
     Queries queries;
-    queries.load(given.stored, given.queries, query, query + 1);
+    queries.load(given.stored, given.fused, given.queries, query, query + 1);
     const unsigned* mask = given.masks[query];
     const unsigned tile_row = row_of(chosen) / TILE_ROWS * TILE_ROWS;
     for (unsigned i = warp * ROWS_AT_ONCE; i < TILE_ROWS; i += WARPS * ROWS_AT_ONCE) {
@@ -185,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_tiles(con
         bool is_wanted = chosen != NOTHING && row >= given.first_row && row < given.end_row;
         if (is_wanted && mask != nullptr) is_wanted = __ldg(mask + row / 32) >> row % 32 & 1u;
         float scores[QUERIES];
-        score_row(given.stored, queries, row, is_wanted, scores);
+        score_row(given.stored, given.fused, queries, row, is_wanted, scores);
         if (threadIdx.x % LANES == 0) keys[at] = is_wanted ? key_of(scores[0], row) : NOTHING;
     }
 }
@@ -193,6 +142,7 @@ HOST_ENTRY(score_tiles, ScoreTiles)
 
 struct BestOfTiles {
     Stored stored;
+    Fused fused;
     const float* queries;
     const unsigned* const* masks;
     Key* keys;                        // query b's are keys[starts[b]] to keys[ends[b]]: of any row of a tile, overwritten
@@ -210,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) best_of_tiles(c
     const unsigned long long first = given.starts[query] + blockIdx.x, end = given.ends[query];
     if (first >= end) return;
     Queries queries;
-    queries.load(given.stored, given.queries, query, query + 1);
+    queries.load(given.stored, given.fused, given.queries, query, query + 1);
     const unsigned* mask = given.masks[query];
     for (unsigned long long at = first; at < end; at += gridDim.x) {
         const unsigned word_row = row_of(given.keys[at]) / TILE_ROWS * TILE_ROWS + 32 * warp;
@@ -219,7 +169,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) best_of_tiles(c
         for (unsigned i = 0; i < 32; i += ROWS_AT_ONCE) {
             const unsigned bit = i + threadIdx.x % WARP_LANES / LANES;
             float scores[QUERIES];
-            score_row(given.stored, queries, word_row + bit, wanted >> bit & 1u, scores);
+            score_row(given.stored, given.fused, queries, word_row + bit, wanted >> bit & 1u, scores);
             const Key key = wanted >> bit & 1u ? key_of(scores[0], word_row + bit) : NOTHING;
             best = key > best ? key : best;
         }
@@ -237,6 +187,7 @@ HOST_ENTRY(best_of_tiles, BestOfTiles)
 
 struct ScoreRows {
     Stored stored;
+    Fused fused;
     const float* queries;
     const unsigned* rows;              // query b's are rows[starts[b]] to rows[starts[b + 1]]; any order
     const unsigned long long* starts;  // [n_queries + 1]
@@ -249,14 +200,14 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_rows(cons
     const unsigned warp = threadIdx.x / WARP_LANES, query = blockIdx.y;
     const unsigned long long start = given.starts[query], end = given.starts[query + 1];
     Queries queries;
-    queries.load(given.stored, given.queries, query, query + 1);
+    queries.load(given.stored, given.fused, given.queries, query, query + 1);
     const unsigned long long step = static_cast<unsigned long long>(gridDim.x) * WARPS * ROWS_AT_ONCE;
     for (unsigned long long i = start + (blockIdx.x * WARPS + warp) * ROWS_AT_ONCE; i < end; i += step) {
         const unsigned long long at = i + threadIdx.x % WARP_LANES / LANES;
         const unsigned row = at < end ? given.rows[at] : ALL_LANES;
         const bool is_wanted = row < given.end_row;
         float scores[QUERIES];
-        score_row(given.stored, queries, is_wanted ? row : 0, is_wanted, scores);
+        score_row(given.stored, given.fused, queries, is_wanted ? row : 0, is_wanted, scores);
         if (threadIdx.x % LANES == 0 && at < end) given.keys[at] = is_wanted ? key_of(scores[0], row) : NOTHING;
     }
 }
@@ -264,6 +215,7 @@ HOST_ENTRY(score_rows, ScoreRows)
 
 struct ScoreKeys {
     Stored stored;
+    Fused fused;
     const float* queries;
     Key* keys;  // [n_queries, width]: of rows by some other score, in any order, or NOTHING; overwritten
     unsigned width;
@@ -275,7 +227,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_keys(cons
     const unsigned warp = threadIdx.x / WARP_LANES, query = blockIdx.y;
     Key* keys = given.keys + static_cast<size_t>(query) * given.width;
     Queries queries;
-    queries.load(given.stored, given.queries, query, query + 1);
+    queries.load(given.stored, given.fused, given.queries, query, query + 1);
     const unsigned step = gridDim.x * WARPS * ROWS_AT_ONCE;
     for (unsigned i = (blockIdx.x * WARPS + warp) * ROWS_AT_ONCE; i < given.width; i += step) {
         const unsigned at = i + threadIdx.x % WARP_LANES / LANES;
@@ -283,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * WARP_LANES) score_keys(cons
         const unsigned row = row_of(key);
         const bool is_wanted = key != NOTHING && row < given.end_row;
         float scores[QUERIES];
-        score_row(given.stored, queries, row, is_wanted, scores);
+        score_row(given.stored, given.fused, queries, row, is_wanted, scores);
         // Every lane of the row has read its key before one of them writes it: they exchanged their sums in between.
         if (threadIdx.x % LANES == 0 && at < given.width) keys[at] = is_wanted ? key_of(scores[0], row) : NOTHING;
     }

@@ -6,6 +6,7 @@ The score of row r for query b is ``scales[b] * similarity + <weights[b], featur
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +14,29 @@ import numpy as np
 from kernels.arrays import Float32Array, Float64Array, Int64Array
 
 
+@dataclass(eq=False)
+class FeatureStamps:
+    """What has become of features since they began, for who keeps a copy of them; whoever fills them tells it here.
+
+    ``n_rows``: rows that have features, of which more may come. ``changes``: of each segment with such rows, how often
+    some that had features before were given others.
+    """
+
+    n_rows: int = 0
+    changes: list[int] = field(default_factory=list)
+
+
 class Fusion(NamedTuple):
     """``scales`` float32 [B]; ``weights`` float32 [B, F]; ``features``: segments as those of the vectors, C-contiguous
     float32 [SEGMENT_ROWS, F], none where F is 0; ``extras``: a float32 array of all rows for each query, or None.
+    ``stamps``: of the features, None where nobody may keep a copy of them.
     """
 
     scales: Float32Array
     weights: Float32Array
     features: Sequence[Float32Array]
     extras: Sequence[Float32Array | None]
+    stamps: FeatureStamps | None = None
 
     def of(self, places: slice) -> Fusion:
         """That of some queries."""

@@ -6,6 +6,9 @@
 //
 // A product's table has 16 bytes, one for each centroid of a part: four bytes of codes are looked up in it at a time by
 // byte permutations.
+//
+// Compiled with IS_FUSED too, where features add to scores.
+#include "fused.cuh"
 #include "radix.cuh"
 
 constexpr unsigned THREADS = 256;
@@ -25,7 +28,7 @@ struct QueryLimits {
     unsigned k;
     unsigned nprobe;
     unsigned depth;
-    unsigned unused;
+    float most_bound;  // of all lists, 0 where scores are similarities alone
 };
 
 struct QueryDone {
@@ -37,9 +40,12 @@ struct QueryDone {
 };
 
 struct ScanLists {
+    Fused fused;                         // with weights in units of similarity, neither scales nor extras
+    const float* bounds;                 // [n_queries, nlist]: what features add to a row of the list at most
+    const float* bases;                  // [n_queries, nlist]: what such a row scores at most but for its code
     const float* queries;                // [n_queries, n_parts * width], as the codes want them
     const float* codebook;               // [n_parts, 16, width]
-    const Key* order;                    // [n_queries, n_order]: lists by their centroids' scores, best first
+    const Key* order;                    // [n_queries, n_order]: lists by their centroids' scores and gains, best first
     const unsigned char* const* chunks;  // of CHUNK_BLOCKS records each
     const unsigned* starts;              // [nlist + 1]: list l has blocks[starts[l]] to blocks[starts[l + 1]]
     const unsigned* blocks;
@@ -57,6 +63,7 @@ struct ScanLists {
     unsigned capacity;  // most_depth and a round's rows at least
     unsigned most_depth;
     unsigned is_l2;
+    unsigned nlist;
 };
 
 // What the threads of a query share.
@@ -99,6 +106,13 @@ __device__ __forceinline__ float product(const ScanLists& given, const float* qu
     return sum;
 }
 
+// By one thread.
+__device__ __forceinline__ float square_of(const float* query, unsigned d) {
+    float square = 0;
+    for (unsigned i = 0; i < d; ++i) square = __fadd_rn(square, __fmul_rn(query[i], query[i]));
+    return square;
+}
+
 // As ``reference_lists.quantised_tables``; all threads, in whole warps.
 __device__ __forceinline__ void make_tables(const ScanLists& given, const float* query, Scan& scan) {
     const unsigned n_entries = given.n_parts * CENTROIDS;
@@ -132,10 +146,9 @@ __device__ __forceinline__ void make_tables(const ScanLists& given, const float*
         entries[entry] = static_cast<unsigned char>(__fadd_rn(__fmul_rn(above, steps), 0.5f));
     }
     if (threadIdx.x == 0) {
-        float offset = scan.least[0], square = 0;
+        const float square = square_of(query, given.n_parts * given.width);
+        float offset = scan.least[0];
         for (unsigned part = 1; part < given.n_parts; ++part) offset = __fadd_rn(offset, scan.least[part]);
-        for (unsigned i = 0; i < given.n_parts * given.width; ++i)
-            square = __fadd_rn(square, __fmul_rn(query[i], query[i]));
         scan.offset = offset;
         scan.square = square;
         scan.scale = 1.0f / steps;
@@ -144,17 +157,19 @@ __device__ __forceinline__ void make_tables(const ScanLists& given, const float*
     __syncthreads();
 }
 
+// As ``reference_lists.query_scales``; ``kth``: of similarities.
+__device__ __forceinline__ float scale_of(float unit, bool is_l2, float square, float kth) {
+    if (!is_l2) return __fmul_rn(unit, __fsqrt_rn(square));
+    const float apart = __fsub_rn(square / 4.0f, kth);
+    return __fmul_rn(__fmul_rn(unit, 2.0f), __fsqrt_rn(apart > 0 ? apart : 0.0f));
+}
+
 // So many scales below the k-th best score.
-__device__ __forceinline__ float below_kth(const ScanLists& given, const Scan& scan, float scales) {
+__device__ __forceinline__ float below_kth(
+    const ScanLists& given, const Scan& scan, const QueryLimits& limits, float scales) {
     if (!is_finite(scan.kth) || !is_finite(scales)) return minus_infinity();
-    float length = __fsqrt_rn(scan.square);
-    float unit = given.unit;
-    if (given.is_l2) {
-        const float apart = __fsub_rn(scan.square / 4.0f, scan.kth);
-        length = __fsqrt_rn(apart > 0 ? apart : 0.0f);
-        unit = __fmul_rn(unit, 2.0f);
-    }
-    return __fsub_rn(scan.kth, __fmul_rn(scales, __fmul_rn(unit, length)));
+    const float scale = scale_of(given.unit, given.is_l2, scan.square, __fsub_rn(scan.kth, limits.most_bound));
+    return __fsub_rn(scan.kth, __fmul_rn(scales, scale));
 }
 
 // What a list must score as things are.
@@ -176,7 +191,7 @@ __device__ __forceinline__ float least_worth(const ScanLists& given, const Scan&
     if (limits.share > 0)
         for (double times = beside / limits.share; times >= 2; times /= 2) ++nearer;
     const float grown = __fadd_rn(limits.reach, __fmul_rn(limits.slope, static_cast<float>(doublings)));
-    return below_kth(given, scan, __fadd_rn(grown, __fmul_rn(limits.near_slope, static_cast<float>(nearer))));
+    return below_kth(given, scan, limits, __fadd_rn(grown, __fmul_rn(limits.near_slope, static_cast<float>(nearer))));
 }
 
 // Lists, of all up to ``n``, that score no less: they are in order.
@@ -188,6 +203,11 @@ __device__ __forceinline__ unsigned lists_from(const Key* order, unsigned n, flo
         else high = middle;
     }
     return low;
+}
+
+// One of this query's numbers of each list.
+__device__ __forceinline__ float of_list(const float* values, unsigned nlist, unsigned list) {
+    return __ldg(values + static_cast<size_t>(blockIdx.x) * nlist + list);
 }
 
 // The next lists, or the end; by one thread.
@@ -212,7 +232,8 @@ __device__ __forceinline__ void begin_wave(
         rows += given.sizes[list];
         scan.lists[scan.n_wave] = list;
         scan.ends[scan.n_wave] = end;
-        scan.biases[scan.n_wave] = given.is_l2 ? 0.0f : score_of(order[at]);
+        if (IS_FUSED) scan.biases[scan.n_wave] = of_list(given.bases, given.nlist, list);
+        else scan.biases[scan.n_wave] = given.is_l2 ? 0.0f : score_of(order[at]);
         scan.passing[scan.n_wave++] = 0;
     }
     if ((scan.rows + rows) / 2 > limits.budget) scan.gave_up = 1;
@@ -280,6 +301,16 @@ __device__ __forceinline__ void leave(Scan& scan, Key* room, bool is_wanted, Key
     if (is_wanted) room[first + __popc(wanted & ((1u << lane) - 1))] = key;
 }
 
+// The score of a row that was scored as if its features were the bound of its list.
+__device__ __forceinline__ float fused_score(const ScanLists& given, float score, float bound, unsigned row) {
+    const Fused& fused = given.fused;
+    const float* features = features_of(fused, row);
+    const float* weights = fused.weights + static_cast<size_t>(blockIdx.x) * fused.n_features;
+    float sum = 0;
+    for (unsigned i = 0; i < fused.n_features; ++i) sum += __ldg(features + i) * __ldg(weights + i);
+    return __fadd_rn(__fsub_rn(score, bound), sum);
+}
+
 // A round of blocks of the wave, by all warps.
 __device__ __forceinline__ void scan_round(
     const ScanLists& given, Scan& scan, const unsigned* mask, Key* room, unsigned first, unsigned end) {
@@ -303,8 +334,15 @@ __device__ __forceinline__ void scan_round(
             bool passes = is_there && scores[j] == scores[j];
             if (passes && mask != nullptr) passes = __ldg(mask + rows[j] / 32) >> rows[j] % 32 & 1u;
             n_passing += passes;
-            const Key key = passes ? key_of(scores[j], rows[j]) : NOTHING;
-            leave(scan, room, passes && key >= scan.least_key, key);
+            Key key = passes ? key_of(scores[j], rows[j]) : NOTHING;
+            bool is_wanted = passes && key >= scan.least_key;
+            if (IS_FUSED && is_wanted) {
+                const float bound = of_list(given.bounds, given.nlist, scan.lists[at]);
+                const float score = fused_score(given, scores[j], bound, rows[j]);
+                key = key_of(score, rows[j]);
+                is_wanted = score == score && key >= scan.least_key;
+            }
+            leave(scan, room, is_wanted, key);
         }
         for (unsigned distance = LANES_PER_BLOCK / 2; distance > 0; distance /= 2)
             n_passing += __shfl_xor_sync(ALL_LANES, n_passing, distance);
@@ -330,7 +368,7 @@ __device__ __forceinline__ void settle(
         const Key kth = kth_largest<32>(keys, scan.count, k);
         if (threadIdx.x == 0) {
             scan.kth = score_of(kth);
-            scan.least_key = key_of(below_kth(given, scan, limits.slack), 0xffffffffu);
+            scan.least_key = key_of(below_kth(given, scan, limits, limits.slack), 0xffffffffu);
         }
     }
     __syncthreads();
@@ -405,6 +443,54 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_lists(const ScanLists
         given.done[query] = QueryDone{scan.rows, scan.n_lists, scan.count, scan.gave_up, 0};
 }
 HOST_ENTRY(scan_lists, ScanLists)
+
+struct AddGains {
+    const float* queries;       // [n_queries, d], as the codes want them
+    const QueryLimits* limits;
+    const float* bounds;        // [n_queries, nlist]: what features add to a row of the list at most
+    const float* means;         // [n_queries, nlist]: and on average
+    Key* keys;                  // [n_queries, nlist]: of centroids' scores, list by list; overwritten
+    float* bases;               // [n_queries, nlist]
+    float unit;
+    unsigned d;
+    unsigned nlist;
+    unsigned is_l2;
+};
+
+// As ``fusion.expected_gains``, of one list.
+__device__ __forceinline__ float expected_gain(float bound, float mean, float range) {
+    if (!is_finite(range)) return bound;
+    const float above = __fsub_rn(bound, mean), spread = above > 0 ? above : 0.0f, reach = range > 0 ? range : 0.0f;
+    const float both = __fsqrt_rn(__fadd_rn(__fmul_rn(reach, reach), __fmul_rn(spread, spread)));
+    return __fadd_rn(mean, __fsub_rn(both, reach));
+}
+
+// What features are expected to lift the best rows of lists by, added to their centroids' scores: grid (n_queries).
+extern "C" __global__ void __launch_bounds__(THREADS) add_gains(const AddGains given) {
+    __shared__ Key nearest;
+    __shared__ float range;
+    Key* keys = given.keys + static_cast<size_t>(blockIdx.x) * given.nlist;
+    float* bases = given.bases + static_cast<size_t>(blockIdx.x) * given.nlist;
+    if (threadIdx.x == 0) nearest = NOTHING;
+    __syncthreads();
+    Key own = NOTHING;
+    for (unsigned list = threadIdx.x; list < given.nlist; list += blockDim.x) own = keys[list] > own ? keys[list] : own;
+    own = largest_of_warp(own);
+    if (threadIdx.x % WARP_LANES == 0) atomicMax(&nearest, own);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        const float square = square_of(given.queries + static_cast<size_t>(blockIdx.x) * given.d, given.d);
+        range = __fmul_rn(given.limits[blockIdx.x].reach, scale_of(given.unit, given.is_l2, square, score_of(nearest)));
+    }
+    __syncthreads();
+    for (unsigned list = threadIdx.x; list < given.nlist; list += blockDim.x) {
+        const float bound = of_list(given.bounds, given.nlist, list), mean = of_list(given.means, given.nlist, list);
+        const float similarity = score_of(keys[list]);
+        bases[list] = given.is_l2 ? bound : __fadd_rn(similarity, bound);
+        keys[list] = key_of(__fadd_rn(similarity, expected_gain(bound, mean, range)), list);
+    }
+}
+HOST_ENTRY(add_gains, AddGains)
 
 struct PutRecords {
     const uint4* records;  // [n, record_chunks]

@@ -3,7 +3,6 @@
 
 #include "common.cuh"
 
-constexpr unsigned SEGMENT_ROWS = 65536;
 constexpr unsigned TILE_ROWS = 128;
 constexpr unsigned VALUES = KIND == FLOAT32 ? 4 : 8;
 

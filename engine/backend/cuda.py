@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +21,10 @@ from engine.backend.cpu_codes import CpuCodes
 from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.cuda_check import check
 from engine.backend.cuda_ivfpq import CudaIvfPq
+from engine.backend.cuda_memory import DeviceMemory
 from engine.backend.cuda_slices import joined, slices
-from engine.backend.placement import Placement, placement
-from engine.backend.protocol import SEGMENT_ROWS, TopK, Vectors
-from engine.dtypes import numpy_dtype
+from engine.backend.placement import Placement
+from engine.backend.protocol import TopK, Vectors
 from engine.errors import DeviceLost, DeviceOutOfMemory
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cuda as kernels
@@ -37,12 +35,6 @@ _log = logging.getLogger(__name__)
 _SIDE_BY_SIDE = 1
 """Queries of a batch are predicted to cost what each costs alone: what a GPU gains by batches was never measured."""
 
-_MEANS: dict[Placement, str] = {
-    "device": "rows and lists fit, all is searched on the device",
-    "lists": "lists alone fit, the CPU rescores what they find and searches exactly",
-    "host": "they do not fit, searched on the CPU",
-}
-
 _LISTED_BYTES = 12
 """Of a row that is gathered: its number and its key."""
 
@@ -50,8 +42,9 @@ _LISTED_BYTES = 12
 class CudaBackend:
     """Implements ``engine.backend.protocol.Backend`` on ``device``; ``cpu`` does what is small, and what does not fit.
 
-    ``memory_bytes``: for rows and lists, of all versions together. ``device_lost``: who searches once the device has
-    failed, the CPU or nobody. Threads may call it at once: they take turns.
+    ``memory_bytes``: for rows and lists, of all versions together, and for features in what these leave.
+    ``device_lost``: who searches once the device has failed, the CPU or nobody. Threads may call it at once: they take
+    turns.
 
     Raises:
         ConfigError: the device does not answer as the definition does.
@@ -68,11 +61,7 @@ class CudaBackend:
         check(device)
         self._device = device
         self._cpu = cpu
-        self._memory_bytes = memory_bytes
-        self._rows: dict[int, kernels.DeviceRows] = {}
-        self._gone: deque[int] = deque()
-        self._indexes: weakref.WeakSet[CudaIvfPq] = weakref.WeakSet()
-        self._told: dict[int, Placement] = {}
+        self._memory = DeviceMemory(device, memory_bytes)
         self._turn = threading.RLock()
         self._goes_over = device_lost == "cpu"
         self._lost = ""
@@ -102,13 +91,9 @@ class CudaBackend:
 
     @property
     def used_bytes(self) -> int:
-        """Of device memory, by rows and lists."""
+        """Of device memory, by rows, lists and features."""
         with self._turn:
-            if self._lost:
-                return 0
-            self._forget()
-            lists = sum(index.device_bytes for index in self._indexes)
-            return lists + sum(rows.memory_bytes for rows in self._rows.values())
+            return 0 if self._lost else self._memory.used_bytes
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
@@ -126,22 +111,24 @@ class CudaBackend:
         end_row: int | None = None,
         fusion: Fusion | None = None,
     ) -> TopK:
-        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query; fused scores
-        are the CPU's.
-        """
+        """Exact top k of rows [first_row, end_row) for queries float32 [B, d], one mask for each query."""
         end = vectors.n_rows if end_row is None else min(end_row, vectors.n_rows)
         with self.on_device():
-            rows = self.rows(vectors) if fusion is None else None
-            if rows is None or first_row >= end or not len(queries):
+            rows = self.rows(vectors)
+            features = None if rows is None else self.features(fusion, end)
+            if rows is None or (fusion is not None and features is None) or first_row >= end or not len(queries):
                 return self._cpu.masked_scan(
                     vectors, queries, masks, k=k, first_row=first_row, end_row=end, fusion=fusion
                 )
             metric, parts = vectors.metric, []
-            for part in slices(len(queries), kernels.scan_bytes(len(queries), end - first_row, k=k)):
+            working = kernels.scan_bytes(len(queries), end - first_row, k=k) + kernels.extra_bytes(fusion, end)
+            for part in slices(len(queries), working):
+                fused = self.fused(fusion, features, part, end)
                 at, kept = kernels.put_masks(self._device, masks[part], end_row=end)
                 how: dict[str, Any] = {"metric": metric, "k": k, "first_row": first_row, "end_row": end}
+                how["fusion"] = fused
                 parts.append(self.hits(kernels.masked_scan(self._device, rows, queries[part], at, **how)))
-                del kept  # until here the device may have read them
+                del kept, fused  # until here the device may have read them
             return joined(parts)
 
     def gather(
@@ -153,16 +140,20 @@ class CudaBackend:
         k: int,
         fusion: Fusion | None = None,
     ) -> TopK:
-        """Exact top k among ``rows[b]`` for each query b; fused scores are the CPU's."""
+        """Exact top k among ``rows[b]`` for each query b."""
+        end = vectors.n_rows
         with self.on_device():
-            on_device = self.rows(vectors) if fusion is None else None
-            if on_device is None or not len(queries):
+            on_device = self.rows(vectors)
+            features = None if on_device is None else self.features(fusion, end)
+            if on_device is None or (fusion is not None and features is None) or not len(queries):
                 return self._cpu.gather(vectors, queries, rows, k=k, fusion=fusion)
-            how: dict[str, Any] = {"metric": vectors.metric, "k": k, "end_row": vectors.n_rows}
-            parts = [
-                self.hits(kernels.gather(self._device, on_device, queries[part], rows[part], **how))
-                for part in slices(len(queries), _LISTED_BYTES * sum(len(one) for one in rows))
-            ]
+            parts = []
+            working = _LISTED_BYTES * sum(len(one) for one in rows) + kernels.extra_bytes(fusion, end)
+            for part in slices(len(queries), working):
+                fused = self.fused(fusion, features, part, end)
+                how: dict[str, Any] = {"metric": vectors.metric, "k": k, "end_row": end, "fusion": fused}
+                parts.append(self.hits(kernels.gather(self._device, on_device, queries[part], rows[part], **how)))
+                del fused  # until here the device may have read it
             return joined(parts)
 
     def merge_topk(self, parts: Sequence[TopK], *, k: int) -> TopK:
@@ -180,33 +171,21 @@ class CudaBackend:
             CorruptData: the file is not such an index.
         """
         loaded = self._cpu.load_ivfpq(path, dimension=dimension, metric=metric)
-        needed = kernels.bytes_of(loaded.lists)
         if self._lost:
             return loaded
         try:
             with self.on_device():
                 index = CudaIvfPq(self, self._device, loaded)
-                if self.used_bytes + needed <= self._memory_bytes:
-                    index.copy_lists()
-                self._indexes.add(index)
+                self._memory.add_index(index)
                 return index
         except (DeviceOutOfMemory, DeviceLost) as error:
+            needed = kernels.bytes_of(loaded.lists)
             _log.warning("lists of %d bytes are searched on the CPU: %s", needed, error.message)
         return loaded
 
     def place(self, vectors: Vectors, index: CudaIvfPq) -> Placement:
         """What of a version is on the device for a search of its lists; makes room for them where rows have it."""
-        if self._lost or index.is_refused or not vectors.n_rows:
-            return "host"
-        rows, key = self._rows_of(vectors)
-        budget = self._memory_bytes - self.used_bytes + rows.memory_bytes + index.device_bytes
-        where = placement(rows.bytes_of(vectors.n_rows), kernels.bytes_of(index.lists), budget)
-        if where == "lists" and rows.memory_bytes:
-            self._rows[key] = self._no_rows(vectors)
-        if where == "host":
-            index.drop_lists()
-        self._tell(vectors, key, where)
-        return where
+        return "host" if self._lost else self._memory.place(vectors, index)
 
     def new_codes(self, dimension: int) -> CpuCodes:
         """Codes of no rows yet, on the CPU: exact search in two passes gains nothing where one runs at the speed of a
@@ -219,30 +198,29 @@ class CudaBackend:
         self._cpu.warm_up(vectors)
         one = np.zeros((1, vectors.dimension), np.float32)
         mask = np.full(-(-max(vectors.n_rows, 1) // 8), 255, np.uint8)
-        for n_queries in (1, 2, 4, 8):
-            self.masked_scan(vectors, np.repeat(one, n_queries, axis=0), [mask] * n_queries, k=1)
-        self.gather(vectors, one, [np.zeros(1, np.int64)], k=1)
+        # A few features are read by what reads none.
+        fusion = Fusion(np.ones(8, np.float32), np.zeros((8, 0), np.float32), (), [None] * 8)
+        for n in (1, 2, 4, 8):
+            for fused in (None, fusion.of(slice(n))):
+                self.masked_scan(vectors, np.repeat(one, n, axis=0), [mask] * n, k=1, fusion=fused)
+        for fused in (None, fusion.of(slice(1))):
+            self.gather(vectors, one, [np.zeros(1, np.int64)], k=1, fusion=fused)
 
     def rows(self, vectors: Vectors) -> kernels.DeviceRows | None:
-        """The version's rows on the device, those that are new copied there; None where the CPU has to search.
+        """The version's rows on the device, those that are new copied there; None where the CPU has to search."""
+        return None if self._lost else self._memory.rows(vectors)
 
-        Rows never change once they are counted, so that only new ones are looked at.
-        """
-        if self._lost or not vectors.n_rows:
+    def features(self, fusion: Fusion | None, end_row: int) -> kernels.DeviceFeatures | None:
+        """Those of rows [0, end_row) on the device; None where there is no fusion, or where the CPU has to search."""
+        return None if self._lost or fusion is None else self._memory.features(fusion, end_row=end_row)
+
+    def fused(
+        self, fusion: Fusion | None, features: kernels.DeviceFeatures | None, part: slice, end_row: int
+    ) -> kernels.DeviceFusion | None:
+        """The fusion of some queries on the device, to be kept until that has searched."""
+        if fusion is None or features is None:
             return None
-        rows, key = self._rows_of(vectors)
-        if self.used_bytes - rows.memory_bytes + rows.bytes_of(vectors.n_rows) > self._memory_bytes:
-            # Until others leave room for it.
-            if rows.memory_bytes:
-                self._rows[key] = self._no_rows(vectors)
-            if self._told.get(key) != "lists":
-                self._tell(vectors, key, "host")
-            return None
-        while rows.n_rows < vectors.n_rows:
-            segment, start = divmod(rows.n_rows, SEGMENT_ROWS)
-            end = min(SEGMENT_ROWS, vectors.n_rows - segment * SEGMENT_ROWS)
-            rows.append(vectors.segments[segment][start:end])
-        return rows
+        return kernels.put_fusion(self._device, fusion.of(part), features, end_row=end_row)
 
     def hits(self, keys: Any) -> TopK:
         """What keys [B, k] stand for, once they are there."""
@@ -276,34 +254,7 @@ class CudaBackend:
             raise DeviceLost(f"the GPU failed: {self._lost}")
 
     def _lose(self, reason: str) -> None:
-        self._rows.clear()
+        self._memory.clear()
         if not self._lost:
             self._lost = reason
             self._tell_lost(reason)
-
-    def _rows_of(self, vectors: Vectors) -> tuple[kernels.DeviceRows, int]:
-        """Those on the device so far, and what they are known by."""
-        self._forget()
-        first = vectors.segments[0]
-        key = id(first)
-        if key not in self._rows:
-            self._rows[key] = self._no_rows(vectors)
-            # In whatever thread: what is gone is forgotten when nobody looks at the others.
-            weakref.finalize(first, self._gone.append, key)
-        return self._rows[key], key
-
-    def _tell(self, vectors: Vectors, key: int, where: Placement) -> None:
-        """Whenever it has become another."""
-        if self._told.get(key, "device") != where:
-            told = (vectors.n_rows, vectors.dimension, self._memory_bytes, _MEANS[where])
-            _log.warning("%d rows of dimension %d and %d bytes of device memory: %s", *told)
-        self._told[key] = where
-
-    def _no_rows(self, vectors: Vectors) -> kernels.DeviceRows:
-        return kernels.DeviceRows(self._device, dtype=numpy_dtype(vectors.dtype), dimension=vectors.dimension)
-
-    def _forget(self) -> None:
-        while self._gone:
-            key = self._gone.popleft()
-            self._rows.pop(key, None)
-            self._told.pop(key, None)

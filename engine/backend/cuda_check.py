@@ -9,9 +9,10 @@ import numpy as np
 from engine.errors import ConfigError
 from kernels import cuda as kernels
 from kernels import reference
+from kernels.fusion import FeatureStamps, Fusion, no_extremes
 from kernels.packed_lists import PackedLists, fixed_limits
 
-_ROWS, _D = 300, 8
+_ROWS, _D, _F = 300, 8, 3
 _MANY = 16
 """Queries, for which a scan takes tensor cores."""
 
@@ -62,9 +63,39 @@ def _wrong(device: kernels.Device) -> list[str]:
     )
     (candidates, _), _ = reference.scan_lists_in_waves(lists, queries, masks, limits=limits)
     found["a scan of lists"] = (keys, reference.rescore([stored], queries, candidates, **how))
+    found |= _fused(device, rows, stored, queries, masks, at)
     wrong = [name for name, (keys, expected) in found.items() if not _same(device, keys, expected)]
     del kept  # until here the device may have read them
     return wrong
+
+
+def _fused(
+    device: kernels.Device, rows: kernels.DeviceRows, stored: Any, queries: Any, masks: list[Any], at: Any
+) -> dict[str, tuple[Any, Any]]:
+    """What is found by fused scores and what should be."""
+    rng = np.random.default_rng(2)
+    features, extra = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((_ROWS, _F), _ROWS))
+    weights = rng.integers(-2, 3, (2, _F)).astype(np.float32)
+    fusion = Fusion(np.array([1, 2], np.float32), weights, [features], [None, extra])
+    copied = kernels.DeviceFeatures(device, _F)
+    copied.sync([features], FeatureStamps(_ROWS, [0]))
+    on_device = kernels.put_fusion(device, fusion, copied, end_row=_ROWS)
+    how: dict[str, Any] = {"metric": "dot", "k": 40, "first_row": 0, "end_row": _ROWS}
+    scanned = kernels.masked_scan(device, rows, queries, at, fusion=on_device, **how)
+    found = {"a fused scan": (scanned, reference.masked_scan([stored], queries, masks, fusion=fusion, **how))}
+    lists, limits = _lists(rng), fixed_limits(2, k=5, nprobe=3, depth=20)
+    extremes, numbers = no_extremes(lists.nlist, _F), np.zeros(_ROWS, np.int32)
+    for number in range(lists.nlist):
+        numbers[lists.listed(number)[1]] = number
+    everything = np.packbits(np.ones(_ROWS, np.bool_), bitorder="little")
+    reference.widen_extremes(extremes, numbers, [features], everything, first_row=0, end_row=_ROWS)
+    bounded: dict[str, Any] = {"limits": limits, "extremes": extremes}
+    how = {"metric": "dot", "k": 5, "end_row": _ROWS}
+    copy = kernels.DeviceLists(device, lists)
+    keys, _ = kernels.search_lists(device, copy, rows, queries, queries, at, fusion=on_device, **bounded, **how)
+    (candidates, _), _ = reference.scan_lists_in_waves(lists, queries, masks, fusion=fusion, **bounded)
+    found["a fused scan of lists"] = (keys, reference.rescore([stored], queries, candidates, fusion=fusion, **how))
+    return found
 
 
 def _on_tensor_cores(device: kernels.Device, stored: Any) -> tuple[Any, Any]:

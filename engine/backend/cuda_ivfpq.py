@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,19 @@ from kernels.packed_lists import PackedLists, Probed, ProbeLimits
 
 if TYPE_CHECKING:
     from engine.backend.cuda import CudaBackend
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search:
+    """What is asked of lists for some queries at a time; ``fusion`` lies on the device, None where nothing is fused."""
+
+    vectors: Vectors
+    queries: Float32Array
+    limits: ProbeLimits
+    masks: Sequence[Uint8Array | None]
+    k: int
+    fusion: kernels.DeviceFusion | None
+    extremes: ListExtremes | None
 
 
 class CudaIvfPq:
@@ -121,43 +135,42 @@ class CudaIvfPq:
         fusion: Fusion | None = None,
         extremes: ListExtremes | None = None,
     ) -> Rescored:
-        """Exact top k of what ``search`` finds; fused scores are the CPU's."""
+        """Exact top k of what ``search`` finds."""
         with self._backend.on_device():
             where = self._backend.place(vectors, self)
-            if where == "host" or not len(queries) or fusion is not None:
+            lists = None if where == "host" else self.copy_lists()
+            rows = self._backend.rows(vectors) if where == "device" else None
+            features = None if lists is None else self._backend.features(fusion, self._cpu.lists.end_row)
+            if lists is None or (fusion is not None and features is None) or not len(queries):
                 return self._cpu.search_rescored(
                     vectors, queries, limits=limits, masks=masks, k=k, fusion=fusion, extremes=extremes
                 )
-            lists = self.copy_lists()
-            rows = self._backend.rows(vectors) if where == "device" else None
             each = kernels.list_bytes(self._cpu.lists, depth=int(limits.depths.max(initial=0)))
-            parts = [
-                self._search(lists, rows, vectors, queries[part], limits.of(part), masks[part], k)
-                for part in slices(len(queries), len(queries) * each)
-            ]
+            parts = []
+            for part in slices(len(queries), len(queries) * each):
+                fused = self._backend.fused(fusion, features, part, self._cpu.lists.end_row)
+                search = _Search(vectors, queries[part], limits.of(part), masks[part], k, fused, extremes)
+                parts.append(self._search(lists, rows, search))
         tops, done = [top for top, _ in parts], [probed for _, probed in parts]
         told = Probed(*(np.concatenate(column) for column in zip(*done, strict=True)))
         return Rescored(joined(tops), told.lists, told.rows, told.work, told.candidates, told.gave_up)
 
     def _search(
-        self,
-        lists: kernels.DeviceLists,
-        rows: kernels.DeviceRows | None,
-        vectors: Vectors,
-        queries: Float32Array,
-        limits: ProbeLimits,
-        masks: Sequence[Uint8Array | None],
-        k: int,
+        self, lists: kernels.DeviceLists, rows: kernels.DeviceRows | None, search: _Search
     ) -> tuple[TopK, Probed]:
-        addresses, kept = kernels.put_masks(self._device, masks, end_row=self._cpu.lists.end_row)
+        vectors, queries, fusion = search.vectors, search.queries, search.fusion
+        addresses, kept = kernels.put_masks(self._device, search.masks, end_row=self._cpu.lists.end_row)
         asked, end = self._cpu.asked(queries), min(vectors.n_rows, self._cpu.lists.end_row)
-        how: dict[str, Any] = {"metric": vectors.metric, "k": k, "end_row": end}
-        keys, done = kernels.scan_lists(self._device, lists, asked, addresses, limits=limits)
+        how: dict[str, Any] = {"metric": vectors.metric, "k": search.k, "end_row": end}
+        keys, done = kernels.scan_lists(
+            self._device, lists, asked, addresses, limits=search.limits, fusion=fusion, extremes=search.extremes
+        )
         if rows is not None:
-            keys = kernels.rescored(self._device, rows, queries, keys, **how)
+            keys = kernels.rescored(self._device, rows, queries, keys, fusion=fusion, **how)
         top, (did,) = self._backend.hits_and(keys, done)
         told = kernels.probed(did)
         del kept  # until here the device may have read them
         if rows is None:
-            top = TopK(*cpu_kernels.rescore(vectors.segments, queries, top.rows, **how))
+            host = None if fusion is None else fusion.host
+            top = TopK(*cpu_kernels.rescore(vectors.segments, queries, top.rows, fusion=host, **how))
         return top, told

@@ -6,7 +6,6 @@ lane only.
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from engine.index.regions import SEGMENT_ROWS
 from engine.scoring import Scale
 from engine.types import Float32Array, Uint8Array
 from kernels.cpu import widen_extremes
-from kernels.fusion import ListExtremes, no_extremes
+from kernels.fusion import FeatureStamps, ListExtremes, no_extremes
 
 if TYPE_CHECKING:
     from engine.index.columns import Columns
@@ -34,7 +33,6 @@ _OFTEN = 3
 """Batches in which weights are met before their sum is worth a table."""
 _MOST_MET = 1024
 _LARGEST = float(np.finfo(np.float32).max)
-_serials = itertools.count(1)
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -117,13 +115,14 @@ def _moments(spec: FeatureSpec, now: int) -> list[int]:
 
 
 class FeatureTable:
-    """``segments``: float32 [SEGMENT_ROWS, F] arrays that hold ``n_rows`` rows; ``now``: what ages are counted to."""
+    """``segments``: float32 [SEGMENT_ROWS, F] arrays that hold ``n_rows`` rows; ``stamps``: theirs, new ones where the
+    table is begun anew; ``now``: what ages are counted to.
+    """
 
     def __init__(self, specs: Sequence[FeatureSpec]) -> None:
-        self.serial = next(_serials)
         self.specs = tuple(specs)
         self.segments: list[Float32Array] = []
-        self.n_rows = 0
+        self.stamps = FeatureStamps()
         self.now = 0
         self._has_ages = any(_moments(spec, 0) for spec in specs)
         self._columns_serial = -1
@@ -132,6 +131,10 @@ class FeatureTable:
         self._extremes_of: IvfPqIndex | None = None
         self._n_listed = 0
         self._n_widened = 0
+
+    @property
+    def n_rows(self) -> int:
+        return self.stamps.n_rows
 
     @property
     def n_features(self) -> int:
@@ -145,7 +148,7 @@ class FeatureTable:
     def follow(self, columns: Columns, now: int) -> bool:
         """Be what the columns say at ``now``, microseconds since 1970; whether it has grown."""
         if self._columns_serial != columns.serial:
-            self.segments, self.n_rows, self._columns_serial = [], 0, columns.serial
+            self.segments, self.stamps, self._columns_serial = [], FeatureStamps(), columns.serial
             self._n_changes, self.now, self._extremes = columns.n_changes, now, None
         if self._has_ages:
             self._follow_time(columns, now)
@@ -154,7 +157,7 @@ class FeatureTable:
         if self.n_rows == columns.n_rows:
             return False
         self._fill(columns, self.n_rows, columns.n_rows)
-        self.n_rows = columns.n_rows
+        self.stamps.n_rows = columns.n_rows
         return True
 
     def extremes(self, lists: IvfPqIndex, alive: Callable[[], Uint8Array]) -> ListExtremes:
@@ -213,6 +216,9 @@ class FeatureTable:
             stop = min(end, (number + 1) * SEGMENT_ROWS)
             if number == len(self.segments):
                 self.segments.append(np.zeros((SEGMENT_ROWS, self.n_features), np.float32))
+                self.stamps.changes.append(0)
+            elif first < self.n_rows:
+                self.stamps.changes[number] += 1
             part = self.segments[number][offset : offset + stop - first]
             for place in range(self.n_features) if places is None else places:
                 part[:, place] = self._values(self.specs[place], columns, first, stop, self.now if now is None else now)

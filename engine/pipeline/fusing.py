@@ -114,6 +114,7 @@ def fusion_of(fusings: Sequence[Fusing | None], n_rows: int) -> Fusion | None:
         weights=np.broadcast_to(each[0], (len(each), len(each[0]))) if is_shared else np.stack(each),
         features=table.segments if table is not None else (),
         extras=[one.dense(query, n_rows) for one in own for query in range(len(one.scorings))],
+        stamps=table.stamps if table is not None else None,
     )
 
 

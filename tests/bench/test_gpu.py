@@ -70,7 +70,7 @@ def test_ceilings_tell_memory_products_and_launches(kernel_lines: dict[str, list
 
 
 def test_a_scan_is_held_against_bandwidth_and_against_torch(kernel_lines: dict[str, list[Line]]) -> None:
-    alone, *batches = kernel_lines["scan"]
+    alone, *batches = [line for line in kernel_lines["scan"] if "features" not in line["case"]]
     is_measured(alone, "scan", "keys")
     assert alone["figures"]["scan"]["recall"] >= 0.9
     assert alone["targets"].keys() == {"of_bandwidth"}
@@ -78,6 +78,17 @@ def test_a_scan_is_held_against_bandwidth_and_against_torch(kernel_lines: dict[s
         is_measured(line, "scan", "gemm_topk", "gemm_topk_float32")
         assert line["figures"]["scan"]["recall"] >= 0.9
         assert line["targets"].keys() == {"times_gemm_topk"}
+
+
+def test_fused_scores_are_found_by_scans_and_lists_beside_plain_ones(kernel_lines: dict[str, list[Line]]) -> None:
+    for part, ways in (("scan", ("gemm_topk_float32",)), ("ivfpq", ("scan",))):
+        found = [line for line in kernel_lines[part] if "features" in line["case"]]
+        assert [line["case"]["batch"] for line in found] == [1, 4]
+        for line in found:
+            is_measured(line, "fused", "plain", *ways)
+            assert line["figures"]["times_plain"] > 0
+            exact = "fused" if part == "scan" else "scan"
+            assert line["figures"][exact]["recall"] >= 0.9
 
 
 def test_linr_s_case_has_its_searches_and_ours_and_what_the_planner_picks(kernel_lines: dict[str, list[Line]]) -> None:
@@ -93,7 +104,7 @@ def test_linr_s_case_has_its_searches_and_ours_and_what_the_planner_picks(kernel
 
 
 def test_filtered_lists_have_a_plan_and_others_beside_it(kernel_lines: dict[str, list[Line]]) -> None:
-    found = kernel_lines["ivfpq"]
+    found = [line for line in kernel_lines["ivfpq"] if "features" not in line["case"]]
     assert [(line["case"]["rate"], line["case"]["batch"]) for line in found] == [(1, 1), (1, 4), (0.1, 1), (0.1, 4)]
     for line in found:
         filtered = line["case"]["rate"] < 1

@@ -16,6 +16,7 @@ from engine.dtypes import to_stored
 from kernels._cuda_driver import CudaDevice
 from kernels.cuda import open_device
 from kernels.packed_lists import fixed_limits
+from tests.kernels import test_cuda_fusion as fused
 from tests.kernels import test_cuda_tensor as tensors
 from tests.kernels.cases import pack
 from tests.kernels.test_cuda_lists import all_the_same
@@ -68,6 +69,15 @@ def test_filter_programs_equal_the_reference(gpu: CudaDevice) -> None:
 
 def test_scans_of_lists_equal_the_definition(gpu: CudaDevice) -> None:
     all_the_same(gpu)
+
+
+def test_fused_searches_equal_the_definition(gpu: CudaDevice) -> None:
+    for dtype, f in (("float16", 5), ("bfloat16", 40), ("float32", 0)):
+        world = fused.World(gpu, dtype=dtype, n=1000, n_queries=17, f=f)
+        world.scan(k=3, first_row=37, end_row=991)
+        world.scan(metric="l2", k=40)
+        fused.World(gpu, dtype=dtype, n=1000, f=f).gather()
+    fused.all_lists(gpu)
 
 
 def test_what_is_put_comes_back_with_one_wait_however_much_is_put_at_once(gpu: CudaDevice) -> None:

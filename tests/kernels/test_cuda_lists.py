@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kernels import _cuda_exact, _cuda_lists, reference, reference_lists
+from kernels import _cuda_exact, _cuda_lists, reference
 from kernels._cuda_device import Device
 from kernels._cuda_lists import DeviceLists
 from kernels._cuda_rows import DeviceRows
 from kernels.arrays import Metric
-from kernels.packed_lists import BLOCK_ROWS, fixed_limits
+from kernels.packed_lists import fixed_limits
 from tests.kernels.cases import pack
 from tests.kernels.host_device import COMPILER, HostDevice, mutated
 from tests.kernels.test_cpu_probes import Case, cases, drawn_lists
@@ -28,20 +28,6 @@ few = settings(max_examples=25, deadline=None)
 def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
     """Of two warps a block: what many share, more of them do not share otherwise."""
     return HostDevice(tmp_path_factory.mktemp("kernels"), many_threads=64)
-
-
-@pytest.fixture(scope="module")
-def small_waves() -> None:
-    """Waves of 2 lists or 3 blocks, so that a few hundred rows are many rounds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference_lists, "WAVE_LISTS", 2)
-        patch.setattr(reference_lists, "ROUND_BLOCKS", 3)
-        changed = {"ROUND_BLOCKS": "ROUND_BLOCKS=3", "WAVE_LISTS": "WAVE_LISTS=2"}
-        defines = [changed.get(one.split("=")[0], one) for one in _cuda_lists.DEFINES]
-        patch.setattr(_cuda_lists, "DEFINES", tuple(defines))
-        patch.setattr(_cuda_lists, "_ROUND_ROWS", 3 * BLOCK_ROWS)
-        patch.setattr(_cuda_lists, "_ROUNDS_KEPT", 1)
-        yield
 
 
 def addresses(host: Device, case: Case) -> tuple[object, list[object]]:

@@ -31,12 +31,13 @@ from tests.kernels.test_filters import World as Columns
 ARCHITECTURES = ("sm_80", "sm_90")
 BUILDS = {
     "exact.cu": [
-        ("KIND=0", "IS_L2=0", "LANES=16", "CHUNKS=1", "QUERIES=8"),
-        ("KIND=1", "IS_L2=1", "LANES=16", "CHUNKS=3", "QUERIES=2"),
-        ("KIND=2", "IS_L2=0", "LANES=32", "CHUNKS=7", "QUERIES=1"),
+        ("KIND=0", "IS_L2=0", "LANES=16", "CHUNKS=1", "QUERIES=8", "FEATURE_ROUNDS=0"),
+        ("KIND=1", "IS_L2=1", "LANES=16", "CHUNKS=3", "QUERIES=2", "FEATURE_ROUNDS=3"),
+        ("KIND=2", "IS_L2=0", "LANES=32", "CHUNKS=7", "QUERIES=1", "FEATURE_ROUNDS=0"),
+        ("KIND=0", "IS_L2=0", "LANES=16", "CHUNKS=1", "QUERIES=8", "FEATURE_ROUNDS=1"),
     ],
     "filters.cu": [_cuda_filters.DEFINES],
-    "lists.cu": [_cuda_lists.DEFINES],
+    "lists.cu": [_cuda_lists.defines_for(is_fused=False), _cuda_lists.defines_for(is_fused=True)],
     "select.cu": [()],
     "tensor.cu": [("KIND=0", "STEPS=4", "SLABS=1"), ("KIND=1", "STEPS=4", "SLABS=3")],
 }
@@ -246,7 +247,7 @@ MUTATIONS = [
     ("common.cuh", "static_cast<unsigned>(~row)", "row", "scan_from_the_first_that_passes"),
     ("exact.cu", "key > best[q] ? key", "key < best[q] ? key", "scan_from_the_first_that_passes"),
     ("stored.cuh", "word_row + 32 > end_row", "word_row + 32 < end_row", "scan_short_of_the_best"),
-    ("exact.cu", "values[i] - asked", "values[i] + asked", "scan_from_the_first_that_passes"),
+    ("scored.cuh", "values[i] - asked", "values[i] + asked", "scan_from_the_first_that_passes"),
     ("exact.cu", "row >= given.first_row", "row > given.first_row", "scan_from_the_first_that_passes"),
     ("exact.cu", "at < end ? given.rows[at]", "at > end ? given.rows[at]", "gather_beyond_the_end"),
     ("select.cu", "key >= least", "key > least", "scan_from_the_first_that_passes"),

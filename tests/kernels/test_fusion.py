@@ -122,12 +122,13 @@ def numbers_of(case: probes.Case) -> Int32Array:
 
 
 @st.composite
-def fused_lists(draw: st.DrawFn) -> FusedLists:
+def fused_lists(draw: st.DrawFn, shares: tuple[float, ...] = (0.0, 0.5, 1.0)) -> FusedLists:
+    """``shares``: of rows that the extremes may be of."""
     case = draw(probes.cases())
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n_rows = len(case.segments[0])
     fusion = fusion_of(rng, n_rows, len(case.queries), extras=False, scales=(1, 2))
-    alive = pack(rng.random(n_rows) < draw(st.sampled_from([0.0, 0.5, 1.0])))
+    alive = pack(rng.random(n_rows) < draw(st.sampled_from(shares)))
     found = no_extremes(case.lists.nlist, fusion.weights.shape[1])
     numbers = numbers_of(case)
     reference.widen_extremes(found, numbers, fusion.features, alive, first_row=0, end_row=len(numbers))
