@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     recall_target: Fraction = Field(
         0.95, description="share of the true best k to be found, above 0 up to 1, where a query names none"
     )
+    cursor_lease_seconds: Seconds = Field(
+        60.0, description="seconds after a page during which the next page of the same moment can be asked for"
+    )
     recall_check_share: Share = Field(
         0.001, description="share of live queries that are answered again exactly to measure recall; 0 for none"
     )

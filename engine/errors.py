@@ -154,6 +154,12 @@ class VersionMismatch(FailedPrecondition):
     reason = "VERSION_MISMATCH"
 
 
+class CursorLapsed(FailedPrecondition):
+    """The moment that a cursor is of is kept no longer: begin again with the first page."""
+
+    reason = "CURSOR_LAPSED"
+
+
 class NoEncoder(FailedPrecondition):
     """A text query to a collection whose vectors come from its callers."""
 

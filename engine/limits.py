@@ -18,7 +18,7 @@ class Limits:
     of a vector. ``attributes``: of a schema. ``chunk``: embeddings an item. ``scoring_terms``: of one query's score.
     ``overlap_values``: keywords of one term. ``profiles``: of a schema.
     ``diversity_candidates``: items among which a query's hits are picked. ``examples``: of one query.
-    ``facets``: of one query. ``facet_values``: told of one facet.
+    ``paged_hits``: of all pages of a query. ``facets``: of one query. ``facet_values``: told of one facet.
     """
 
     k: int = 100_000
@@ -40,5 +40,6 @@ class Limits:
     profiles: int = 64
     diversity_candidates: int = 1000
     examples: int = 1024
+    paged_hits: int = 10_000
     facets: int = 16
     facet_values: int = 1000

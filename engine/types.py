@@ -330,6 +330,10 @@ class SearchParams:
     """At most so many hits of each group."""
     diversity: Diversity | None = None
     """Hits that resemble one another less; of grouped items where there are groups too."""
+    page: bool = False
+    """Give a cursor for the hits that follow these."""
+    cursor: bytes = b""
+    """Of the page before: the hits that follow it, of the same moment."""
     facets: tuple[Facet, ...] = ()
     """Values to be counted among all items that pass the filter and are not left out by id, hits or not."""
     rank: bool | None = None
@@ -442,12 +446,21 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class NextPage:
+    """How to ask for the hits that follow, and until when: ``SearchParams.cursor``."""
+
+    cursor: bytes
+    cursor_expires_at: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The hits of one query, best first, how they were found, and the facets asked for, in their order."""
 
     hits: Sequence[Hit]
     explanation: Explanation
     facets: Sequence[FacetCounts] = ()
+    next_page: NextPage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from engine import convert
 from engine.errors import EngineError, from_wire
 from engine.ranking import RankFallback
 from engine.selection import FacetCounts
-from engine.types import Explanation, Float32Array, ItemId, LegColumn, Schema
+from engine.types import Explanation, Float32Array, ItemId, LegColumn, NextPage, Schema
 from engine.v1 import admin_pb2, ingest_pb2, retrieval_pb2
 
 
@@ -23,9 +23,9 @@ class BatchResult:
 
     ``counts`` uint32 [B]; ``ids`` uint64 [hits] or a list of strings; ``scores`` float32 [hits]; ``errors`` has one
     entry for each query, None where it was answered; ``explanations`` likewise where they were asked for; ``legs``:
-    what scores are made of, where some query asked for it; ``facets``: of each query, where some query asked for any.
-    ``rank_fallbacks``: why each query's hits were not ranked,
-    None where they were; empty where the collection has no pipeline, as ``ranker_version`` is.
+    what scores are made of, where some query asked for it; ``facets`` and ``next_pages``: of each query, where some
+    query asked for any. ``rank_fallbacks``: why each query's hits were not ranked, None where they were; empty where
+    the collection has no pipeline, as ``ranker_version`` is.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -39,6 +39,7 @@ class BatchResult:
     facets: Sequence[Sequence[FacetCounts]] = ()
     ranker_version: str = ""
     rank_fallbacks: Sequence[RankFallback | None] = ()
+    next_pages: Sequence[NextPage | None] = ()
 
     def rows(self, query: int) -> tuple[npt.NDArray[np.uint64] | list[str], Float32Array]:
         """The ids and scores of one query.
@@ -161,6 +162,7 @@ def batch_result(reply: retrieval_pb2.SearchBatchResponse) -> BatchResult:
         facets=[tuple(map(convert.facet_counts_from, one.facets)) for one in reply.facets],
         ranker_version=reply.ranker_version,
         rank_fallbacks=tuple(map(convert.rank_fallback_from, reply.rank_fallbacks)),
+        next_pages=[convert.next_page_from(one) for one in reply.next_pages],
     )
 
 

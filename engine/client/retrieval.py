@@ -63,6 +63,7 @@ class RetrievalCalls(Connection):
             [convert.hit_from(hit) for hit in reply.hits],
             convert.explanation_from(reply.explanation),
             [convert.facet_counts_from(one) for one in reply.facets],
+            convert.next_page_from(reply.next_page),
         )
 
     def search_batch(

@@ -27,7 +27,7 @@ from engine.convert.searches import (
     rank_fallback_from,
     rank_fallback_to,
 )
-from engine.convert.selection import facet_counts_from, facet_counts_to
+from engine.convert.selection import facet_counts_from, facet_counts_to, next_page_from, next_page_to
 from engine.convert.tensors import DTYPE_VALUES, array_to_tensor, tensor_to_array, vector_to_array
 from engine.convert.times import duration, seconds, timestamp
 
@@ -59,6 +59,8 @@ __all__ = [
     "item_to",
     "leg_column_from",
     "leg_column_to",
+    "next_page_from",
+    "next_page_to",
     "params_from",
     "params_to",
     "pipeline_from",

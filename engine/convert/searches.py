@@ -85,6 +85,8 @@ def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.Search
         facets=tuple(map(facet_from, message.facets)),
         rank=_RANK_MODES[message.rank],
         query_features={name: tuple(floats.values) for name, floats in message.query_features.items()},
+        page=message.page,
+        cursor=message.cursor,
     )
 
 
@@ -119,6 +121,8 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         facets=map(facet_to, params.facets),
         rank=_RANK_MODE_VALUES[params.rank],
         query_features={name: retrieval_pb2.Floats(values=one) for name, one in params.query_features.items()},
+        page=params.page,
+        cursor=params.cursor,
     )
     if not params.filter.is_empty():
         message.filter.CopyFrom(filter_to(params.filter))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from engine.convert.items import value_from, value_to
+from engine.convert.times import timestamp, timestamp_from
 from engine.selection import Diversity, Facet, FacetCounts, GroupBy
+from engine.types import NextPage
 from engine.v1 import retrieval_pb2
 
 
@@ -43,3 +45,14 @@ def facet_counts_to(facet: FacetCounts) -> retrieval_pb2.FacetCounts:
     for value, count in facet.counts:
         message.counts.add(value=value_to(value), count=count)
     return message
+
+
+def next_page_from(message: retrieval_pb2.NextPage) -> NextPage | None:
+    """None where no hits follow."""
+    return NextPage(message.cursor, timestamp_from(message.cursor_expires_at)) if message.cursor else None
+
+
+def next_page_to(page: NextPage | None) -> retrieval_pb2.NextPage:
+    if page is None:
+        return retrieval_pb2.NextPage()
+    return retrieval_pb2.NextPage(cursor=page.cursor, cursor_expires_at=timestamp(page.cursor_expires_at.micros))

@@ -32,6 +32,7 @@ _ONE = np.ones(1, np.float32)
 _OFTEN = 3
 """Batches in which weights are met before their sum is worth a table."""
 _MOST_MET = 1024
+_EARLIER_TABLES = 4
 _LARGEST = float(np.finfo(np.float32).max)
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
@@ -253,10 +254,11 @@ class FeatureTables:
         self.most_bytes = most_bytes
         self._tables: OrderedDict[tuple[FeatureSpec, ...], FeatureTable] = OrderedDict()
         self._met: OrderedDict[SumFeature, int] = OrderedDict()
+        self._earlier: OrderedDict[tuple[object, ...], FeatureTable] = OrderedDict()
 
     @property
     def memory_bytes(self) -> int:
-        return sum(table.memory_bytes for table in list(self._tables.values()))
+        return sum(table.memory_bytes for table in [*self._tables.values(), *self._earlier.values()])
 
     def weighted(self, total: SumFeature, columns: Columns, now: int) -> Weighted:
         """Features and weights, as of ``now``: one by one, or their sum.
@@ -289,3 +291,25 @@ class FeatureTables:
             while len(self._tables) > 1 and self.memory_bytes > self.most_bytes:
                 self._tables.popitem(last=False)
         return table
+
+    def table_at(self, specs: tuple[FeatureSpec, ...], columns: Columns, now: int, *, then: int) -> FeatureTable:
+        """The table of these features with ages as they were at ``then``, all else as of ``now``.
+
+        Raises:
+            UnknownAttribute: the index has no such column.
+        """
+        live = self.table(specs, columns, now)
+        moments = _all_moments(specs, then)
+        if moments == _all_moments(specs, live.now):
+            return live
+        key = (specs, moments)
+        table = self._earlier.setdefault(key, FeatureTable(specs))
+        self._earlier.move_to_end(key)
+        table.follow(columns, then)
+        while len(self._earlier) > _EARLIER_TABLES:
+            self._earlier.popitem(last=False)
+        return table
+
+
+def _all_moments(specs: Sequence[FeatureSpec], now: int) -> tuple[int, ...]:
+    return tuple(moment for spec in specs for moment in _moments(spec, now))

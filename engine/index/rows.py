@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from engine.index.id_table import IdDict, IdTable, ItemIds
 from engine.index.schedule import Schedule
+from engine.index.shown_log import ShownLog
 from engine.types import IdType, Int64Array, ItemId, Times, Uint8Array
 from kernels.cpu_filters import set_rows
 
@@ -28,6 +29,7 @@ class Rows:
 
     def __init__(self, id_type: IdType) -> None:
         self.schedule = Schedule()
+        self.shown = ShownLog()
         self.n_rows = 0
         self.n_alive = 0
         self.n_items = 0
@@ -140,6 +142,7 @@ class Rows:
             return
         change = self._set_alive if is_seen else self._clear_alive
         change(first_row, first_row + n_rows)
+        self.shown.add(first_row, n_rows, is_shown=is_seen)
         self.n_alive += n_rows if is_seen else -n_rows
 
     def skip_to(self, n_rows: int) -> None:

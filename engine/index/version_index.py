@@ -224,6 +224,7 @@ class VersionIndex:
         self.sequence = max(self.sequence, sequence)
 
     def _apply(self, changes: Sequence[Change | ColumnsChange]) -> None:
+        self._forget_moments()
         written: dict[ItemId, Change] = {}
         for change in changes:
             if isinstance(change, ColumnsChange):
@@ -262,8 +263,13 @@ class VersionIndex:
 
     def tick(self) -> None:
         """Searches see what is to be seen now, until the next tick."""
+        self._forget_moments()
         if len(self.rows.schedule):
             self.rows.tick(self.clock())
+
+    def _forget_moments(self) -> None:
+        if self.rows.shown.is_kept:
+            self.rows.shown.forget_ended(self.clock())
 
     def add_attribute(self, spec: AttributeSpec, schema: Schema) -> None:
         """A new attribute, null for every row so far."""
@@ -289,6 +295,10 @@ class VersionIndex:
             UnknownAttribute: the index has no column for one.
         """
         return self.features.table(specs, self.columns, self.clock())
+
+    def feature_table_at(self, specs: tuple[FeatureSpec, ...], now: int) -> FeatureTable:
+        """The same with ages as they were at an earlier ``now``."""
+        return self.features.table_at(specs, self.columns, self.clock(), then=now)
 
     def vector_of(self, item_id: ItemId) -> Float32Array | None:
         """float32 [d], the mean of the item's embeddings; None where the item does not live."""

@@ -22,6 +22,7 @@ from engine.types import (
     ItemId,
     LegColumn,
     Metric,
+    NextPage,
     Priority,
     SearchParams,
     StageTimes,
@@ -58,6 +59,16 @@ class SearchCall:
             return len(self.vectors)
         return len(self.texts) or len(self.item_ids) or len(self.examples)
 
+    def query(self, place: int) -> Float32Array | str | ItemId | Examples:
+        """What one of the queries is, where it is sound."""
+        if self.vectors is not None:
+            vector: Float32Array = self.vectors[place]
+            return vector
+        if self.texts or self.item_ids:
+            return self.texts[place] if self.texts else self.item_ids[place]
+        examples = self.examples[place]
+        return Examples() if isinstance(examples, EngineError) else examples
+
     @property
     def names_items(self) -> bool:
         """Whether vectors are to be found for its queries where the items are."""
@@ -69,8 +80,8 @@ class SearchAnswer:
     """Hits as columns: ``counts`` uint32 [B], then ids and scores of all hits, query after query, best first.
 
     ``errors`` is empty where every query was answered, else has one entry for each. ``legs``: what the scores are made
-    of, where some query asked for it; ``facets``: of each query, where some query asked for any.
-    ``item_inputs`` float32 [hits, width]: what the call wanted read of the items.
+    of, where some query asked for it; ``facets`` and ``next_pages``: of each query, where some
+    query asked for any. ``item_inputs`` float32 [hits, width]: what the call wanted read of the items.
     ``rank_fallbacks``: why each query was not ranked, None where it was; empty without a pipeline, as the version is.
     """
 
@@ -87,6 +98,7 @@ class SearchAnswer:
     item_inputs: Float32Array | None = None
     ranker_version: str = ""
     rank_fallbacks: Sequence[RankFallback | None] = ()
+    next_pages: Sequence[NextPage | None] = ()
 
 
 def check_call(call: SearchCall, limits: Limits) -> None:

@@ -13,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend
-from engine.errors import EngineError, UnknownAttribute
+from engine.errors import CursorLapsed, EngineError, UnknownAttribute
 from engine.index.facet_counts import FacetCounting
-from engine.index.features import FeatureTable, Weighted
+from engine.index.features import FeatureTable, SumFeature, Weighted
 from engine.index.filters import FilterProgram
 from engine.index.masks import RowMask
+from engine.index.predicates import RowsOf
+from engine.index.row_views import RowView, view_of
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
+from engine.pipeline.cursors import Cursor
 from engine.pipeline.examples import vector_of_examples, vector_of_item
 from engine.pipeline.fusing import Extra, Fusing, find_extra
 from engine.pipeline.planner import (
@@ -40,6 +43,8 @@ from kernels.cpu_filters import set_rows
 
 _GROUPED_WIDTH = 2
 """Items searched for at first, for each that is wanted of groups."""
+_PAGE_MARGIN = 16
+"""Items searched for beyond a page, so that rounding at its end does not have it searched again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +52,7 @@ class CompiledParams:
     """A query's parameters with its filter compiled; shared by the queries of a call that has one for all.
 
     ``default_recall_target`` holds where the parameters name none; ``is_narrowed``: masks leave out rows that pass the
-    filter.
+    filter. ``cursor``: of the page before, where there was one; ``lease_seconds``: how long a page's moment is kept.
     """
 
     params: SearchParams
@@ -55,15 +60,25 @@ class CompiledParams:
     default_recall_target: float | None = None
     scoring: CompiledScoring | None = None
     is_narrowed: bool = False
+    cursor: Cursor | None = None
+    lease_seconds: float = 60.0
 
     @property
     def is_filtered(self) -> bool:
-        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0 or self.is_narrowed
+        is_narrowed = self.is_narrowed or self.cursor is not None
+        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0 or is_narrowed
+
+    @property
+    def needs_vector(self) -> bool:
+        """Whether the query has to be encoded: similarity counts, and no cursor brings the vector."""
+        return self.cursor is None and (self.scoring is None or self.scoring.similarity > 0)
 
     @property
     def n_candidates(self) -> int:
         """Items among which the hits are chosen."""
         diversity = self.params.diversity
+        if self.params.page:
+            return self.params.k + _PAGE_MARGIN + (0 if self.cursor is None else self.cursor.seen)
         return self.params.k if diversity is None or diversity.candidates is None else diversity.candidates
 
     @property
@@ -75,7 +90,7 @@ class CompiledParams:
     def tells_the_best(self) -> bool:
         """Whether the hits are the k best items and nothing else."""
         params = self.params
-        return params.min_score is None and params.group_by is None and params.diversity is None
+        return params.min_score is None and params.group_by is None and params.diversity is None and not params.page
 
     @property
     def asked(self) -> tuple[object, ...]:
@@ -90,6 +105,7 @@ class CompiledParams:
             params.strategy,
             self.is_filtered,
             None if self.scoring is None else self.scoring.kind,
+            self.cursor is not None,
         )
 
     @property
@@ -97,7 +113,8 @@ class CompiledParams:
         """What the hits of a cohort are chosen and told by."""
         params = self.params
         names = self.scoring.names if params.legs and self.scoring is not None else ()
-        return params.k, params.min_score, params.legs, params.group_by, params.diversity, names
+        chosen = (params.group_by, params.diversity, params.page, id(self.cursor))
+        return params.k, params.min_score, params.legs, names, *chosen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +214,8 @@ class Batch:
     avoids_lists: dict[Hashable, bool] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
     extras: dict[tuple[int, int, str], Extra] = field(default_factory=dict)
-    weighted: dict[int, Weighted] = field(default_factory=dict)
+    weighted: dict[tuple[int, int | None], Weighted] = field(default_factory=dict)
+    views: dict[tuple[int, int], RowView] = field(default_factory=dict)
     countings: dict[tuple[int, tuple[Facet, ...]], FacetCounting] = field(default_factory=dict)
     state: IndexState = field(init=False)
 
@@ -216,9 +234,9 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
     for place in np.flatnonzero(~is_sound).tolist():
         batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
     sound = np.flatnonzero(is_sound).tolist()
-    if len(job.compiled) > 1 or job.terms:
+    if len(job.compiled) > 1 or job.terms or job.compiled[0].cursor is not None:
         own: list[_Asked] = [(place, job.compiled_of(place), ()) for place in sound]
-        return _gathered(batch, number, vectors, own)
+        return _gathered(batch, number, _as_on_first_pages(vectors, own), own)
     try:
         mask = _shared_mask(batch, job.compiled[0])
         extra = _extra_of(batch, job.compiled[0], mask, "")
@@ -232,6 +250,15 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
         return []
     sound_vectors = vectors if is_sound.all() else vectors[is_sound]
     return [Cohort(number, sound, sound_vectors, job.compiled[0], [mask] * len(sound), plan_, wanted, fusing)]
+
+
+def _as_on_first_pages(vectors: Float32Array, asked: Sequence[_Asked]) -> Float32Array:
+    """The vectors [B, d] with those that cursors bring."""
+    brought = {place: one.cursor.vector for place, one, _ in asked if one.cursor is not None}
+    if brought:
+        vectors = vectors.copy()
+        vectors[list(brought)] = list(brought.values())
+    return vectors
 
 
 def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
@@ -257,7 +284,7 @@ def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[
         try:
             mask = _shared_mask(batch, compiled)
             if own:
-                mask = _without(batch.index, mask, own)
+                mask = Mask(mask.of.without(_rows_of(batch, compiled)(own)), passes_all=False)
             extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
             if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
                 mask = _only(batch.index, extra.matching(LEXICAL))
@@ -334,14 +361,60 @@ def _weighted(batch: Batch, compiled: CompiledParams) -> Weighted | None:
     scoring = compiled.scoring
     if scoring is None or not scoring.total.parts:
         return None
-    found = batch.weighted.get(id(scoring))
-    if found is None:
-        found = batch.weighted[id(scoring)] = batch.index.weighted_features(scoring.total)
-    return found
+    now = None if compiled.cursor is None else compiled.cursor.now
+    key = (id(scoring), now)
+    if key not in batch.weighted:
+        batch.weighted[key] = _found_weighted(batch.index, scoring.total, now)
+    return batch.weighted[key]
+
+
+def _found_weighted(index: VersionIndex, total: SumFeature, now: int | None) -> Weighted:
+    """``now``: of a cursor, where there is one."""
+    if now is None:
+        return index.weighted_features(total)
+    return Weighted(index.feature_table_at(total.features, now), total.weights)
+
+
+def _view(batch: Batch, cursor: Cursor) -> RowView:
+    """The rows of a cursor's moment.
+
+    Raises:
+        CursorLapsed: it is kept no longer.
+    """
+    index = batch.index
+    if cursor.generation != index.version.generation:
+        raise CursorLapsed("params.cursor: rows were written anew since, without those that had died")
+    if not index.rows.shown.holds(cursor.position) or index.clock() >= cursor.expires_at:
+        raise CursorLapsed("params.cursor: its lease has ended")
+    key = (cursor.position, cursor.n_rows)
+    if key not in batch.views:
+        batch.views[key] = view_of(index.rows, cursor.position, cursor.n_rows)
+    return batch.views[key]
+
+
+def _rows_of(batch: Batch, compiled: CompiledParams) -> RowsOf:
+    """Which rows items have, or had at the moment of a cursor."""
+    return batch.index.rows_of if compiled.cursor is None else _view(batch, compiled.cursor).rows_of
+
+
+def _view_mask(batch: Batch, compiled: CompiledParams, cursor: Cursor) -> Mask:
+    """The rows of a cursor's moment that pass, less the excluded items."""
+    index, view = batch.index, _view(batch, cursor)
+    of_columns, of_ids = compiled.program.parts()
+    mask = view.seen
+    if not of_columns.is_pass_all:
+        mask = index.masks.mask(of_columns, index.columns).among(mask.bits)
+    if not of_ids.is_pass_all:
+        mask = mask.among(of_ids.evaluate(index.columns, view.rows_of))
+    if len(compiled.params.exclude_ids):
+        mask = mask.without(view.rows_of(compiled.params.exclude_ids))
+    return Mask(mask, passes_all=False)
 
 
 def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
     """The mask of a filter, evaluated once for the batch, less the excluded items, looked up once for a call."""
+    if compiled.cursor is not None:
+        return _view_mask(batch, compiled, compiled.cursor)
     program, excluded = compiled.program, compiled.params.exclude_ids
     mask = batch.masks.get(program.fingerprint)
     if mask is None:
@@ -404,6 +477,9 @@ def _only(index: VersionIndex, rows: Int64Array) -> Mask:
 
 def _of_items(batch: Batch, job: SearchJob, place: int) -> tuple[Float32Array, Sequence[ItemId]]:
     """A query's vector and the items that it is made of."""
+    cursor = job.compiled_of(place).cursor
+    if cursor is not None:
+        return cursor.vector, [job.item_ids[place]] if job.item_ids else job.examples[place].ids
     if job.item_ids:
         own = job.item_ids[place]
         return vector_of_item(batch.backend, batch.index, own), [own]
@@ -414,7 +490,7 @@ def _of_items(batch: Batch, job: SearchJob, place: int) -> tuple[Float32Array, S
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> Plan:
     """One for all queries of the batch that ask the same and whose filters pass about as many rows."""
-    survivors = planned_survivors(mask.survivors, batch.state.alive_rows)
+    survivors = planned_survivors(mask.survivors, max(batch.state.alive_rows, mask.survivors))
     extra_rows = 0 if extra is None else planned_survivors(len(extra.rows), batch.state.alive_rows)
     avoids_lists = _avoids_lists(batch, compiled, survivors)
     key = (compiled.asked, survivors, extra_rows, avoids_lists)
@@ -446,7 +522,7 @@ def scored_alike(compiled: CompiledParams, survivors: int) -> Hashable | None:
 def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
     """One query of a cohort as a cohort of its own, planned anew as an exact search."""
     mask = cohort.masks[query]
-    survivors = planned_survivors(mask.survivors, batch.state.alive_rows)
+    survivors = planned_survivors(mask.survivors, max(batch.state.alive_rows, mask.survivors))
     request = replace(
         _request(batch.index, cohort.compiled, survivors, 0), exact=True, strategy=None, nprobe=None, rescore_depth=None
     )
@@ -462,7 +538,7 @@ def answered_exactly(batch: Batch, cohort: Cohort, query: int) -> Cohort:
 
 def narrowed(batch: Batch, cohort: Cohort, query: int, mask: Mask, *, k: int) -> Cohort:
     """One query of a cohort as a cohort of its own, for the k best items of a mask with fewer rows."""
-    params = replace(cohort.compiled.params, k=k, group_by=None, diversity=None)
+    params = replace(cohort.compiled.params, k=k, group_by=None, diversity=None, page=False)
     compiled = replace(cohort.compiled, params=params, is_narrowed=True)
     fusing = None if cohort.fusing is None else cohort.fusing.of(query).among(mask.bits)
     return replace(
@@ -503,6 +579,7 @@ def _request(index: VersionIndex, compiled: CompiledParams, survivors: int, extr
         is_fused=scoring is not None,
         has_similarity=scoring is None or scoring.similarity > 0,
         extra_rows=extra_rows,
+        sees_dead=compiled.cursor is not None,
     )
 
 

@@ -79,6 +79,7 @@ class Collection:
         limits: Limits,
         loop: asyncio.AbstractEventLoop,
         recall_target: float,
+        lease_seconds: float,
         changed: Callable[[Collection], None],
     ) -> None:
         self.store = store
@@ -109,6 +110,7 @@ class Collection:
             search_lane=lanes.search,
             limits=limits,
             recall_target=recall_target,
+            lease_seconds=lease_seconds,
             visible=self.visible,
         )
 

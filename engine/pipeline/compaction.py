@@ -77,6 +77,9 @@ async def compact(collection: Collection, backend: Backend, *, threads: int, rep
     try:
         compaction = await commit.call(store.begin_compaction)
         new = await _prepared(collection, compaction, backend, threads, report)
+        report("waiting", 0.0)
+        await _leases_ended(collection)
+        await _caught_up(collection, compaction, new)
         report("switching", 0.0)
         if store.schema is not schema:
             raise FailedPrecondition("an attribute was added while rows were compacted")
@@ -84,6 +87,7 @@ async def compact(collection: Collection, backend: Backend, *, threads: int, rep
     except BaseException:
         # Whether it was cancelled while it began or in the midst; a switch that has happened leaves nothing to give up.
         commit.post(store.give_up_compaction)
+        collection.lanes.search.post(collection.index.rows.shown.reopen)
         raise
     await collection.lanes.search.call(lambda: None)
     # Images of the rows before are of no use any more.
@@ -124,6 +128,13 @@ async def _prepared(
         await search.call_idle(lambda: new.add_codes(backend))
     await _caught_up(collection, compaction, new)
     return new
+
+
+async def _leases_ended(collection: Collection) -> None:
+    """Wait until no cursor is in use; leases given meanwhile end at that moment at the latest."""
+    index = collection.index
+    ends_at = await collection.lanes.search.call(lambda: index.rows.shown.close(index.clock()))
+    await asyncio.sleep(max(0.0, (ends_at - index.clock()) / 1e6))
 
 
 class _Filling:

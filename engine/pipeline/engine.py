@@ -432,6 +432,7 @@ class Engine:
             limits=self.limits,
             loop=self._loop,
             recall_target=self.settings.recall_target,
+            lease_seconds=self.settings.cursor_lease_seconds,
             changed=self.upkeep.consider,
         )
 

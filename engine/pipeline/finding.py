@@ -65,7 +65,6 @@ class Found:
             self._put(name, query, getattr(self, name)[query] + getattr(more, name)[0])
         self._put("second_pass", query, self.second_pass[query] or more.second_pass[0])
         self._put("is_exact", query, self.is_exact[query] and more.is_exact[0])
-        self.group_rounds[query] += 1
 
     def _put(self, name: str, query: int, value: Any) -> None:
         """Columns may be one and the same array."""

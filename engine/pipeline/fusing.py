@@ -208,24 +208,37 @@ class Legs:
         return total
 
 
-def legs_of(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: Int64Array, fusing: Fusing) -> Legs:
-    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding."""
+def legs_of(
+    backend: Backend,
+    index: VersionIndex,
+    vectors: Float32Array,
+    rows: Int64Array,
+    fusing: Fusing,
+    *,
+    similarities: Float32Array | None = None,
+    now: int | None = None,
+) -> Legs:
+    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding. ``similarities``: [m, k], where they are
+    known; ``now``: what ages are counted to, where that is earlier.
+    """
     names, raw, normalised, weights = [], [], [], []
     has_more = fusing.table is not None or any(extra is not None and extra.legs for extra in fusing.extras)
     if not has_more or any(one.similarity for one in fusing.scorings):
-        similarities = _similarities(backend, index, vectors, rows)
+        if similarities is None:
+            similarities = _similarities(backend, index, vectors, rows)
         names, raw, normalised, weights = [SIMILARITY], [similarities], [similarities], [_similarity_weights(fusing)]
     if fusing.table is not None:
-        table = index.feature_table(fusing.scorings[0].total.features)
+        features = fusing.scorings[0].total.features
+        table = index.feature_table(features) if now is None else index.feature_table_at(features, now)
         is_hit = rows >= 0
-        features = np.zeros((*rows.shape, table.n_features), np.float32)
-        features[is_hit] = table.rows(rows[is_hit])
+        found = np.zeros((*rows.shape, table.n_features), np.float32)
+        found[is_hit] = table.rows(rows[is_hit])
         for place, spec in enumerate(table.specs):
             names.append(fusing.scorings[0].names[place])
             own = np.zeros(rows.shape, np.float32)
-            own[is_hit] = _raw(index, spec, rows[is_hit], table.now)
+            own[is_hit] = _raw(index, spec, rows[is_hit], table.now if now is None else now)
             raw.append(own)
-            normalised.append(features[:, :, place])
+            normalised.append(found[:, :, place])
             weights.append(np.array([one.total.parts[place][1] for one in fusing.scorings], np.float32))
     for name in dict.fromkeys(leg.name for extra in fusing.extras if extra is not None for leg in extra.legs):
         told = [_extra_values(fusing.extras[query], name, rows[query]) for query in range(len(rows))]

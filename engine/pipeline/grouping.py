@@ -41,6 +41,7 @@ def group(batch: Batch, cohorts: Sequence[Cohort], found: Sequence[Found], ranke
         again = [walks[place][query].next_search() for place, query in unfinished]
         for (place, query), cohort, one in zip(unfinished, again, find(batch, again), strict=True):
             found[place].add(query, one)
+            found[place].group_rounds[query] += 1
             walks[place][query].take(rank(batch, cohort, one).top, 0)
     for place in grouped:
         told[place] = Ranked(_joined([walk.best() for walk in walks[place]]))

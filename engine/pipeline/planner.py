@@ -43,7 +43,8 @@ class PlanRequest:
     """What one query asks. ``survivors``: live rows that pass its filter, as counted or as ``planned_survivors`` has
     it; ``strategy``: asked for by name. ``is_fused``: scores have more than similarity; ``has_similarity``: and that at
     all. ``extra_rows``: rows that get something no list bounds, which are scored one by one beside the lists.
-    ``avoids_lists``: queries that were scored alike gave up on them.
+    ``avoids_lists``: queries that were scored alike gave up on them. ``sees_dead``: rows that have died may pass, for
+    which no codes vouch.
     """
 
     k: int
@@ -58,6 +59,7 @@ class PlanRequest:
     has_similarity: bool = True
     extra_rows: int = 0
     avoids_lists: bool = False
+    sees_dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def _exact_ways(request: PlanRequest, state: IndexState, reason: str) -> list[Pl
     ways = [Plan(Strategy.GATHER, 0, 0, 1.0, reason, gather), Plan(name, 0, 0, 1.0, reason, scan)]
     return (
         ways
-        if state.coarse is None or request.is_fused
+        if state.coarse is None or request.is_fused or request.sees_dead
         else [*ways, _coarse_way(request, state, state.coarse, reason, scan)]
     )
 

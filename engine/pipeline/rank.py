@@ -172,7 +172,7 @@ class Ranking:
         return _Wanted(np.array(ks, np.int64), fallbacks, queries), wide
 
     def _fallback(self, params: SearchParams | EngineError) -> RankFallback | None:
-        if isinstance(params, EngineError) or params.rank is False or params.k < 1 or params.diversity is not None:
+        if isinstance(params, EngineError) or params.rank is False or params.k < 1 or _is_ordered(params):
             return "off"
         if params.k > self.pipeline.rank.max_candidates:
             return "too_many"
@@ -295,9 +295,16 @@ def _field(place: int, call: SearchCall) -> str:
     return field_of("params", place, len(call.params))
 
 
+def _is_ordered(params: SearchParams) -> bool:
+    """Whether something else than a ranker says which hits there are and in which order."""
+    return params.diversity is not None or params.page or bool(params.cursor)
+
+
 def _check_mixture(params: SearchParams, field: str) -> None:
     if params.rank and params.diversity is not None:
         raise InvalidArgument(f"{field}.rank", "is on beside diversity, which picks hits by the fused score")
+    if params.rank and _is_ordered(params):
+        raise InvalidArgument(f"{field}.rank", "is on beside page or cursor: pages are in the order of the fused score")
 
 
 def without_pipeline(call: SearchCall, collection: str) -> SearchCall:

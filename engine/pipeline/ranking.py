@@ -5,6 +5,7 @@ Knows nothing of how rows were found.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from engine.backend.protocol import TopK
 from engine.index.version_index import VersionIndex
 from engine.pipeline.cohorts import Batch, Cohort
+from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found
 from engine.pipeline.fusing import Legs, legs_of, reordered
 
@@ -24,14 +26,19 @@ class Ranked:
 
     top: TopK
     legs: Legs | None = None
+    cursors: Sequence[Cursor | None] = ()
 
 
 @dataclass(eq=False, slots=True)
 class Chosen:
-    """A cohort's hits: rows int64 [m, k], the first of each item, and scores; their legs where those are asked for."""
+    """A cohort's hits: rows int64 [m, k], the first of each item, and scores; their legs where those are asked for.
+
+    ``cursors``: of each query whose hits are a page, None where no other page follows.
+    """
 
     top: TopK
     legs: Legs | None = None
+    cursors: Sequence[Cursor | None] = ()
 
 
 def rank(batch: Batch, cohort: Cohort, found: Found) -> Ranked:
@@ -51,10 +58,10 @@ def choose(batch: Batch, cohort: Cohort, ranked: Ranked) -> Chosen:
     if cohort.compiled.params.legs and cohort.fusing is not None:
         legs = ranked.legs or legs_of(batch.backend, batch.index, cohort.vectors, best.rows, cohort.fusing)
     if batch.index.schema.chunk == 1:
-        return Chosen(best, legs)
+        return Chosen(best, legs, ranked.cursors)
     rows, is_hit = best.rows.copy(), best.rows >= 0
     rows[is_hit] = batch.index.rows.first_rows[rows[is_hit]]
-    return Chosen(TopK(rows, best.scores), legs)
+    return Chosen(TopK(rows, best.scores), legs, ranked.cursors)
 
 
 def _best_rows(index: VersionIndex, cohort: Cohort, found: Found) -> TopK:

@@ -14,6 +14,7 @@ from engine.errors import EngineError
 from engine.index.facet_counts import FacetCounting
 from engine.index.version_index import VersionIndex
 from engine.pipeline.cohorts import Batch, Cohort, Mask, SearchJob
+from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found
 from engine.pipeline.fusing import hit_legs
 from engine.pipeline.ranking import Chosen
@@ -25,7 +26,8 @@ from engine.types import Explanation, Float32Array, Int64Array, LegColumn, Stage
 class JobResult:
     """Hits as columns: counts uint32 [B], then ids and scores float32 of all hits, query after query, best first.
 
-    ``countings``: of the facets of each query, still to be done, empty where none asks for any.
+    ``countings``: of the facets of each query, still to be done, empty where none asks for any. ``cursors``: of the
+    page that follows each query's, empty where none asks for pages.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -38,10 +40,11 @@ class JobResult:
     legs: Sequence[LegColumn] = ()
     countings: Sequence[FacetCounting | None] = ()
     item_inputs: Float32Array | None = None
+    cursors: Sequence[Cursor | None] = ()
 
 
 def selectivity_of(index: VersionIndex, mask: Mask) -> float:
-    return mask.survivors / index.rows.n_alive if index.rows.n_alive else 0.0
+    return min(1.0, mask.survivors / index.rows.n_alive) if index.rows.n_alive else 0.0
 
 
 def result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, Found, Chosen]], times: StageTimes) -> JobResult:
@@ -59,12 +62,23 @@ def result_of(batch: Batch, number: int, own: Sequence[tuple[Cohort, Found, Chos
         scores=scores,
         errors=[batch.errors.get((number, place)) for place in range(job.n_queries)] if batch.errors else (),
         explanations=explanations,
-        sequence=index.sequence,
+        sequence=min([index.sequence, *(one.compiled.cursor.sequence for one, _, _ in own if one.compiled.cursor)]),
         times=times,
+        cursors=_cursors(job, own),
         countings=_countings(batch, job, [cohort for cohort, _, _ in own]),
         legs=hit_legs(job.n_queries, [(cohort.places, chosen.top.rows, chosen.legs) for cohort, _, chosen in own]),
         item_inputs=None if job.item_inputs is None else job.item_inputs(index, rows),
     )
+
+
+def _cursors(job: SearchJob, own: Sequence[tuple[Cohort, Found, Chosen]]) -> list[Cursor | None]:
+    if not any(one.params.page for one in job.compiled):
+        return []
+    cursors: list[Cursor | None] = [None] * job.n_queries
+    for cohort, _, chosen in own:
+        for place, cursor in zip(cohort.places, chosen.cursors, strict=False):
+            cursors[place] = cursor
+    return cursors
 
 
 def _countings(batch: Batch, job: SearchJob, cohorts: Sequence[Cohort]) -> list[FacetCounting | None]:
@@ -143,7 +157,7 @@ def _explain(batch: Batch, cohort: Cohort, mask: Mask, did: Sequence[int], times
         device=batch.backend.device,
         score_dtype=index.version.dtype,
         batch_size=sum(job.n_queries for job in batch.jobs),
-        sequence=index.sequence,
+        sequence=index.sequence if cohort.compiled.cursor is None else cohort.compiled.cursor.sequence,
         times=times,
         profile="" if cohort.compiled.scoring is None else cohort.compiled.scoring.profile,
         group_rounds=group_rounds,

@@ -29,6 +29,7 @@ from engine.pipeline.diversity import diversify
 from engine.pipeline.finding import Found, find
 from engine.pipeline.fusing import fusion_of
 from engine.pipeline.grouping import group
+from engine.pipeline.paging import turn
 from engine.pipeline.ranking import Chosen, choose, rank
 from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
 from engine.pipeline.results import JobResult, result_of, selectivity_of
@@ -49,7 +50,10 @@ def search_jobs(
     filtered = time.perf_counter()
     found = find(batch, cohorts)
     searched = time.perf_counter()
-    ranked = [rank(batch, cohort, one) for cohort, one in zip(cohorts, found, strict=True)]
+    ranked = [
+        turn(batch, cohort, one) if cohort.compiled.params.page else rank(batch, cohort, one)
+        for cohort, one in zip(cohorts, found, strict=True)
+    ]
     ranked = diversify(batch, cohorts, group(batch, cohorts, found, ranked))
     chosen = [choose(batch, cohort, one) for cohort, one in zip(cohorts, ranked, strict=True)]
     times = StageTimes(filter=filtered - began, search=searched - filtered, fuse=time.perf_counter() - searched)

@@ -29,20 +29,23 @@ from engine.pipeline.calls import (
     check_vectors,
     field_of,
 )
+from engine.pipeline.cursors import Cursor, Seal, fingerprint
 from engine.pipeline.examples import check_examples
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
 from engine.selection import FacetCounts
-from engine.selections import check_facets, check_group, resolve_diversity
+from engine.selections import asks_for_terms, check_facets, check_group, check_page, resolve_diversity
 from engine.types import (
     Explanation,
     Float32Array,
     LegColumn,
+    NextPage,
     Priority,
     Schema,
     SearchParams,
     StageTimes,
     Strategy,
+    Timestamp,
     VersionInfo,
 )
 
@@ -66,6 +69,7 @@ class Searcher:
 
     Args:
         recall_target: of queries that name none.
+        lease_seconds: how long a page's moment is kept for the next one.
         visible: waits until a sequence number is searchable, or a deadline passes.
     """
 
@@ -78,6 +82,7 @@ class Searcher:
         search_lane: SearchLane,
         limits: Limits,
         recall_target: float,
+        lease_seconds: float,
         visible: Callable[[int, float | None], Coroutine[Any, Any, None]],
     ) -> None:
         self._index = index
@@ -86,6 +91,8 @@ class Searcher:
         self._search_lane = search_lane
         self._limits = limits
         self._recall_target = recall_target
+        self._lease_seconds = lease_seconds
+        self._seal = Seal()
         self._visible = visible
 
     async def search(self, call: SearchCall) -> SearchAnswer:
@@ -113,7 +120,7 @@ class Searcher:
             max_queue_delay=call.max_queue_delay,
         )
         await self._count_facets(done.result.countings)
-        return self._answer(call, done, encoded, errors, places)
+        return self._answer(call, compiled, done, encoded, errors, places)
 
     async def encode(
         self, texts: Sequence[str], *, version: str = "", priority: Priority, deadline: float | None
@@ -162,7 +169,7 @@ class Searcher:
         errors: dict[int, EngineError] = {}
         for place, params in enumerate(call.params):
             try:
-                compiled.append(self._compile_one(params, field_of("params", place, len(call.params))))
+                compiled.append(self._compile_one(call, params, place))
             except EngineError as error:
                 if len(call.params) == 1:
                     raise
@@ -170,8 +177,8 @@ class Searcher:
                 errors[place] = error
         return compiled, errors
 
-    def _compile_one(self, asked: SearchParams | EngineError, field: str) -> CompiledParams:
-        params = _sound(asked)
+    def _compile_one(self, call: SearchCall, asked: SearchParams | EngineError, place: int) -> CompiledParams:
+        params, field = _sound(asked), field_of("params", place, len(call.params))
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
@@ -184,11 +191,42 @@ class Searcher:
         scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE
-        return CompiledParams(params, compile_filter(params.filter, self._schema), self._recall_target, scoring)
+        program = compile_filter(params.filter, self._schema)
+        compiled = CompiledParams(params, program, self._recall_target, scoring, lease_seconds=self._lease_seconds)
+        return self._with_page(call, compiled, place, field) if params.page or params.cursor else compiled
+
+    def _with_page(self, call: SearchCall, compiled: CompiledParams, place: int, field: str) -> CompiledParams:
+        """The parameters with what the cursor says that they have."""
+        params, scoring, cursor = compiled.params, compiled.scoring, None
+        if params.cursor:
+            if len(call.params) < call.n_queries:
+                raise InvalidArgument(f"{field}.cursor", "is of one query: give each query parameters of its own")
+            asked = fingerprint(call.query(place), params, compiled.program, scoring)
+            cursor = self._seal.open(params.cursor, asked, f"{field}.cursor", now=self._index.clock())
+        by_terms = asks_for_terms(params.filter) or (scoring is not None and scoring.lexical > 0)
+        seen = 0 if cursor is None else cursor.seen
+        check_page(params, self._limits, field, seen=seen, by_terms=by_terms)
+        return replace(compiled, params=replace(params, page=True), cursor=cursor)
+
+    def _next_pages(
+        self,
+        call: SearchCall,
+        compiled: Sequence[CompiledParams | None],
+        cursors: Sequence[Cursor | None],
+        places: Sequence[int],
+    ) -> list[NextPage | None]:
+        """Of every query of the call, where some asks for pages."""
+        told: list[NextPage | None] = [None] * call.n_queries if cursors else []
+        for place, cursor in zip(places, cursors, strict=False):
+            own = compiled[place if len(compiled) > 1 else 0]
+            if cursor is not None and own is not None:
+                asked = fingerprint(call.query(place), own.params, own.program, own.scoring)
+                told[place] = NextPage(self._seal.close(cursor, asked), Timestamp(cursor.expires_at))
+        return told
 
     async def _vectors_of(self, call: SearchCall, compiled: Sequence[CompiledParams | None]) -> _Encoded:
         if call.texts:
-            if all(one is not None and one.scoring is not None and not one.scoring.similarity for one in compiled):
+            if all(one is not None and not one.needs_vector for one in compiled):
                 return self._unencoded(call)
             return await self._encoded(call)
         if call.vectors is None:
@@ -305,6 +343,7 @@ class Searcher:
     def _answer(
         self,
         call: SearchCall,
+        compiled: Sequence[CompiledParams | None],
         done: Done[JobResult],
         encoded: _Encoded,
         errors: Mapping[int, EngineError],
@@ -344,6 +383,7 @@ class Searcher:
             result.legs if places is None else _spread_weights(result.legs, places, call.n_queries),
             _facets_of(result.countings, chosen, call.n_queries),
             result.item_inputs,
+            next_pages=self._next_pages(call, compiled, result.cursors, chosen),
         )
 
     def _unanswered(self, call: SearchCall, errors: Mapping[int, EngineError]) -> SearchAnswer:

@@ -50,6 +50,9 @@ class RetrievalServicer:
         convert.add_legs(response, answer.legs)
         for facets in answer.facets:
             response.facets.extend(map(convert.facet_counts_to, facets))
+        for page in answer.next_pages:
+            if page is not None:
+                response.next_page.CopyFrom(convert.next_page_to(page))
         return response
 
     async def search_batch(
@@ -202,6 +205,7 @@ def _columns(answer: SearchAnswer) -> retrieval_pb2.SearchBatchResponse:
         facets=[retrieval_pb2.QueryFacets(facets=map(convert.facet_counts_to, one)) for one in answer.facets],
         ranker_version=answer.ranker_version,
         rank_fallbacks=map(convert.rank_fallback_to, answer.rank_fallbacks),
+        next_pages=map(convert.next_page_to, answer.next_pages),
     )
 
 

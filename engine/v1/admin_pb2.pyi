@@ -651,7 +651,7 @@ class GetServerRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("k", "batch_queries", "filter_depth", "filter_conditions", "exclude_ids", "text_bytes", "item_bytes", "upsert_items", "page_size", "message_bytes", "reply_hits", "dimension", "attributes", "chunk", "scoring_terms", "overlap_values", "profiles", "diversity_candidates", "examples", "facets", "facet_values")
+    __slots__ = ("k", "batch_queries", "filter_depth", "filter_conditions", "exclude_ids", "text_bytes", "item_bytes", "upsert_items", "page_size", "message_bytes", "reply_hits", "dimension", "attributes", "chunk", "scoring_terms", "overlap_values", "profiles", "diversity_candidates", "examples", "facets", "facet_values", "paged_hits")
     K_FIELD_NUMBER: _ClassVar[int]
     BATCH_QUERIES_FIELD_NUMBER: _ClassVar[int]
     FILTER_DEPTH_FIELD_NUMBER: _ClassVar[int]
@@ -673,6 +673,7 @@ class Limits(_message.Message):
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
     FACET_VALUES_FIELD_NUMBER: _ClassVar[int]
+    PAGED_HITS_FIELD_NUMBER: _ClassVar[int]
     k: int
     batch_queries: int
     filter_depth: int
@@ -694,7 +695,8 @@ class Limits(_message.Message):
     examples: int
     facets: int
     facet_values: int
-    def __init__(self, k: _Optional[int] = ..., batch_queries: _Optional[int] = ..., filter_depth: _Optional[int] = ..., filter_conditions: _Optional[int] = ..., exclude_ids: _Optional[int] = ..., text_bytes: _Optional[int] = ..., item_bytes: _Optional[int] = ..., upsert_items: _Optional[int] = ..., page_size: _Optional[int] = ..., message_bytes: _Optional[int] = ..., reply_hits: _Optional[int] = ..., dimension: _Optional[int] = ..., attributes: _Optional[int] = ..., chunk: _Optional[int] = ..., scoring_terms: _Optional[int] = ..., overlap_values: _Optional[int] = ..., profiles: _Optional[int] = ..., diversity_candidates: _Optional[int] = ..., examples: _Optional[int] = ..., facets: _Optional[int] = ..., facet_values: _Optional[int] = ...) -> None: ...
+    paged_hits: int
+    def __init__(self, k: _Optional[int] = ..., batch_queries: _Optional[int] = ..., filter_depth: _Optional[int] = ..., filter_conditions: _Optional[int] = ..., exclude_ids: _Optional[int] = ..., text_bytes: _Optional[int] = ..., item_bytes: _Optional[int] = ..., upsert_items: _Optional[int] = ..., page_size: _Optional[int] = ..., message_bytes: _Optional[int] = ..., reply_hits: _Optional[int] = ..., dimension: _Optional[int] = ..., attributes: _Optional[int] = ..., chunk: _Optional[int] = ..., scoring_terms: _Optional[int] = ..., overlap_values: _Optional[int] = ..., profiles: _Optional[int] = ..., diversity_candidates: _Optional[int] = ..., examples: _Optional[int] = ..., facets: _Optional[int] = ..., facet_values: _Optional[int] = ..., paged_hits: _Optional[int] = ...) -> None: ...
 
 class Library(_message.Message):
     __slots__ = ("name", "version")

@@ -2,6 +2,7 @@ import datetime
 
 from engine.v1 import common_pb2 as _common_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -80,7 +81,7 @@ class Floats(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets", "rank", "query_features")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets", "rank", "query_features", "page", "cursor")
     class QueryFeaturesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +108,8 @@ class SearchParams(_message.Message):
     FACETS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     QUERY_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
     k: int
     filter: _common_pb2.Filter
     exclude_ids: _common_pb2.ItemIds
@@ -126,7 +129,17 @@ class SearchParams(_message.Message):
     facets: _containers.RepeatedCompositeFieldContainer[Facet]
     rank: RankMode
     query_features: _containers.MessageMap[str, Floats]
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., rank: _Optional[_Union[RankMode, str]] = ..., query_features: _Optional[_Mapping[str, Floats]] = ...) -> None: ...
+    page: bool
+    cursor: bytes
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., rank: _Optional[_Union[RankMode, str]] = ..., query_features: _Optional[_Mapping[str, Floats]] = ..., page: bool = ..., cursor: _Optional[bytes] = ...) -> None: ...
+
+class NextPage(_message.Message):
+    __slots__ = ("cursor", "cursor_expires_at")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    cursor: bytes
+    cursor_expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, cursor: _Optional[bytes] = ..., cursor_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Facet(_message.Message):
     __slots__ = ("attribute", "limit")
@@ -341,14 +354,16 @@ class Explanation(_message.Message):
     def __init__(self, strategy: _Optional[_Union[Strategy, str]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., selectivity: _Optional[float] = ..., selectivity_exact: bool = ..., nprobe: _Optional[int] = ..., lists_scanned: _Optional[int] = ..., rows_scanned: _Optional[int] = ..., rescored: _Optional[int] = ..., expected_recall: _Optional[float] = ..., second_pass: bool = ..., device: _Optional[str] = ..., score_dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., batch_size: _Optional[int] = ..., partial: bool = ..., truncated_tokens: _Optional[int] = ..., sequence: _Optional[int] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., expected_recall_provisional: bool = ..., profile: _Optional[str] = ..., group_rounds: _Optional[int] = ..., ranked: bool = ..., rank_fallback: _Optional[_Union[RankFallback, str]] = ..., candidates_ranked: _Optional[int] = ..., ranker_version: _Optional[str] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("hits", "explanation", "facets")
+    __slots__ = ("hits", "explanation", "facets", "next_page")
     HITS_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     explanation: Explanation
     facets: _containers.RepeatedCompositeFieldContainer[FacetCounts]
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[FacetCounts, _Mapping]]] = ...) -> None: ...
+    next_page: NextPage
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[FacetCounts, _Mapping]]] = ..., next_page: _Optional[_Union[NextPage, _Mapping]] = ...) -> None: ...
 
 class Texts(_message.Message):
     __slots__ = ("values",)
@@ -383,7 +398,7 @@ class SearchBatchRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
 
 class SearchBatchResponse(_message.Message):
-    __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence", "facets", "ranker_version", "rank_fallbacks")
+    __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence", "facets", "ranker_version", "rank_fallbacks", "next_pages")
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
@@ -396,6 +411,7 @@ class SearchBatchResponse(_message.Message):
     FACETS_FIELD_NUMBER: _ClassVar[int]
     RANKER_VERSION_FIELD_NUMBER: _ClassVar[int]
     RANK_FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGES_FIELD_NUMBER: _ClassVar[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
     ids: _common_pb2.ItemIds
     scores: bytes
@@ -408,7 +424,8 @@ class SearchBatchResponse(_message.Message):
     facets: _containers.RepeatedCompositeFieldContainer[QueryFacets]
     ranker_version: str
     rank_fallbacks: _containers.RepeatedScalarFieldContainer[RankFallback]
-    def __init__(self, counts: _Optional[_Iterable[int]] = ..., ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., scores: _Optional[bytes] = ..., statuses: _Optional[_Iterable[_Union[_status_pb2.Status, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., legs: _Optional[_Iterable[_Union[LegColumn, _Mapping]]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., sequence: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[QueryFacets, _Mapping]]] = ..., ranker_version: _Optional[str] = ..., rank_fallbacks: _Optional[_Iterable[_Union[RankFallback, str]]] = ...) -> None: ...
+    next_pages: _containers.RepeatedCompositeFieldContainer[NextPage]
+    def __init__(self, counts: _Optional[_Iterable[int]] = ..., ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., scores: _Optional[bytes] = ..., statuses: _Optional[_Iterable[_Union[_status_pb2.Status, _Mapping]]] = ..., explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., legs: _Optional[_Iterable[_Union[LegColumn, _Mapping]]] = ..., index_version: _Optional[str] = ..., encoder_version: _Optional[str] = ..., sequence: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[QueryFacets, _Mapping]]] = ..., ranker_version: _Optional[str] = ..., rank_fallbacks: _Optional[_Iterable[_Union[RankFallback, str]]] = ..., next_pages: _Optional[_Iterable[_Union[NextPage, _Mapping]]] = ...) -> None: ...
 
 class QueryFacets(_message.Message):
     __slots__ = ("facets",)

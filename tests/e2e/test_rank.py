@@ -282,3 +282,9 @@ def test_groups_are_of_the_candidates_and_diversity_is_not_ranked(tmp_path: Path
         assert (told.ranked, told.rank_fallback) == (False, "off")
         with pytest.raises(InvalidArgument, match="rank: is on beside diversity"):
             client.search("points", QUERY, params=SearchParams(k=5, rank=True, diversity=Diversity(0.5)))
+        paged = client.search("points", QUERY, params=SearchParams(k=5, page=True))
+        assert paged.explanation.rank_fallback == "off"
+        assert paged.next_page is not None
+        assert len(client.search("points", QUERY, params=SearchParams(cursor=paged.next_page.cursor)).hits) > 0
+        with pytest.raises(InvalidArgument, match="rank: is on beside page or cursor"):
+            client.search("points", QUERY, params=SearchParams(k=5, rank=True, page=True))
