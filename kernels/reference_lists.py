@@ -90,7 +90,8 @@ def scan_lists_in_waves(
     extremes: ListExtremes | None = None,
 ) -> tuple[Selection, Probed]:
     """As ``scan_lists``, for devices that score many rows at once: a query asks only before each wave whether the next
-    list is worth it, so that it may scan some more; the mask is asked about every row, and all rows are the same work.
+    list is worth it, so that it may scan some more; the mask is asked about every row, and all rows are the same work,
+    whether or not their features are looked at.
 
     A wave is the next lists that have ``ROUND_BLOCKS`` blocks together, at least one list and ``WAVE_LISTS`` at most.
     """
@@ -287,11 +288,12 @@ class _Scan:
             self.seen += int(asked.sum())
             self.passed += int((asked & visible).sum())
             found &= visible
+        if len(self.weights):
+            self.work += LOOK_WORK * int(found.sum())
         self._take_found(rows[found], scores[found], bound)
 
     def _take_found(self, rows: Int64Array, scores: Float32Array, bound: np.float32) -> None:
         if len(self.weights):
-            self.work += LOOK_WORK * len(rows)
             scores = (scores - bound) + weighted_features(rows, self.weights, self.features)
             kept = scores >= self._below_kth(self.slack)
             rows, scores = rows[kept], scores[kept]
