@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -80,6 +81,8 @@ def hit_record(hit: Hit) -> dict[str, Any]:
     record: dict[str, Any] = {"id": hit.id, "score": hit.score, "attributes": attributes, "text": dict(hit.text)}
     if hit.vector is not None:
         record["vectors"] = hit.vector.tolist()
+    if hit.legs:
+        record["legs"] = [{**asdict(leg), "raw": None if math.isnan(leg.raw) else leg.raw} for leg in hit.legs]
     return record
 
 
@@ -113,15 +116,22 @@ def search_view(result: SearchResult, columns: Sequence[str], *, round_trip_s: f
 
 
 def hits_table(hits: Sequence[Hit], columns: Sequence[str]) -> Table:
-    table = new_table("#", "id", "score", *columns)
+    has_legs = any(hit.legs for hit in hits)
+    table = new_table("#", "id", "score", *(("legs",) if has_legs else ()), *columns)
     for name in ("#", "score"):
         next(one for one in table.columns if one.header == name).justify = "right"
     for column in table.columns[:3]:
         column.no_wrap = True
     for rank, hit in enumerate(hits, 1):
         values = [_shortened(hit.text.get(name) or cell(hit.attributes.get(name))) for name in columns]
-        table.add_row(str(rank), Text(str(hit.id)), f"{hit.score:.4f}", *values)
+        legs = [legs_line(hit)] if has_legs else []
+        table.add_row(str(rank), Text(str(hit.id)), f"{hit.score:.4f}", *legs, *values)
     return table
+
+
+def legs_line(hit: Hit) -> str:
+    """What the score adds up from: weight x value of each leg that counts."""
+    return " + ".join(f"{leg.weight:g} x {leg.normalised:.3f} {leg.name}" for leg in hit.legs if leg.weight)
 
 
 def _shortened(text: str) -> Text:

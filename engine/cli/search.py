@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +13,30 @@ import typer
 
 from engine.cli import output, session
 from engine.errors import InvalidArgument
+from engine.scoring import Mode, Scoring
+from engine.selection import GroupBy
 from engine.types import Float32Array, Schema, SearchParams
 
 if TYPE_CHECKING:
     from engine.client import RetrievalClient, SimilarTo
 
 app = typer.Typer(add_completion=False)
+
+
+class _Mode(StrEnum):
+    """As ``engine.scoring.Mode``."""
+
+    DENSE = "dense"
+    LEXICAL = "lexical"
+    HYBRID = "hybrid"
+
+
+_MODES: dict[_Mode | None, Mode | None] = {
+    None: None,
+    _Mode.DENSE: "dense",
+    _Mode.LEXICAL: "lexical",
+    _Mode.HYBRID: "hybrid",
+}
 
 
 @app.command()
@@ -41,6 +60,21 @@ def search(
         list[str] | None,
         typer.Option("--fields", metavar="NAME,...", help="Texts and attributes to show; * for all."),
     ] = None,
+    mode: Annotated[
+        _Mode | None, typer.Option("--mode", help="Items by similarity (dense), by terms (lexical), or by both.")
+    ] = None,
+    terms: Annotated[
+        str, typer.Option("--terms", metavar="TEXT", help="What to search by terms for; TEXT unless given.")
+    ] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="A scoring profile; the collection's own unless given.")
+    ] = "",
+    min_score: Annotated[float | None, typer.Option("--min-score", help="Leave out hits that score less.")] = None,
+    group_by: Annotated[
+        str, typer.Option("--group-by", metavar="ATTRIBUTE", help="One hit of each value at most.")
+    ] = "",
+    per_group: Annotated[int, typer.Option("--per-group", min=1, help="Hits of each value.")] = 1,
+    legs: Annotated[bool, typer.Option("--legs", help="Show what the scores are made of.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show everything the reply says was done.")] = False,
     as_json: session.JsonOption = False,
     target: session.TargetOption = session.DEFAULT_TARGET,
@@ -56,6 +90,12 @@ def search(
             exact=exact,
             recall_target=recall_target,
             nprobe=nprobe,
+            mode=_MODES[mode],
+            terms=terms,
+            scoring=Scoring(profile) if profile else None,
+            min_score=min_score,
+            group_by=GroupBy(group_by, per_group) if group_by else None,
+            legs=legs,
         )
         columns = output.chosen_columns(schema, fields or ())
         query = _query(text, like, vector_file, schema)

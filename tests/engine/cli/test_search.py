@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine.cli import output
 from engine.cli.search import read_vector
 from engine.client import SimilarTo
 from engine.errors import InvalidArgument
-from engine.types import Item, Match, Timestamp
+from engine.scoring import Scoring
+from engine.selection import GroupBy
+from engine.types import Hit, Item, LegScore, Match, Timestamp
 from tests.engine.cli.conftest import Run
 from tests.engine.cli.fake import FakeServer
 
@@ -31,6 +35,23 @@ def test_hits_are_shown_as_a_table_with_strategy_and_times_below(run: Run) -> No
     )
     assert any("filtered_ivfpq · 25.00% of items pass · nprobe 8" in line for line in lines)
     assert any("queue 1.00 ms · encode 2.00 ms" in line and "search 500 ms" in line for line in lines)
+
+
+def test_scores_and_what_is_chosen_by_them_are_up_to_options(run: Run, server: FakeServer) -> None:
+    options = ["--mode", "hybrid", "--terms", "flour", "--profile", "fresh", "--min-score", 0.5]
+    run("search", "bread", "-c", "jobs", *options, "--group-by", "company", "--per-group", 2, "--legs")
+
+    _, params = server.searches[0]
+    assert (params.mode, params.terms, params.scoring, params.min_score) == ("hybrid", "flour", Scoring("fresh"), 0.5)
+    assert (params.group_by, params.legs) == (GroupBy("company", 2), True)
+
+
+def test_legs_are_shown_and_told() -> None:
+    legs = (LegScore("similarity", 0.5, 0.5, 1.0), LegScore("rank", math.nan, 0.0, 2.0))
+    hit = Hit("a", 0.5, legs=legs)
+    assert output.legs_line(hit) == "1 x 0.500 similarity + 2 x 0.000 rank"
+    assert output.hit_record(hit)["legs"][1] == {"name": "rank", "raw": None, "normalised": 0.0, "weight": 2.0}
+    assert "legs" in [column.header for column in output.hits_table([hit], ()).columns]
 
 
 def test_json_holds_hits_and_explanation(run: Run) -> None:
