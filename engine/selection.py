@@ -46,3 +46,15 @@ class FacetCounts:
 
     attribute: str
     counts: tuple[tuple[str | bool | int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RankFusion:
+    """Similarity and terms each find ``depth`` items; an item scores weight / (constant + its place), places from 1 on,
+    of each leg that has it, ``dense`` and ``lexical`` being the weights (reciprocal rank fusion).
+    """
+
+    constant: float = 60.0
+    depth: int = 100
+    dense: float = 1.0
+    lexical: float = 1.0

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from engine.ranking import Pipeline, RankFallback
 from engine.scoring import Mode, Scoring, ScoringProfile
-from engine.selection import Diversity, Facet, FacetCounts, GroupBy
+from engine.selection import Diversity, Facet, FacetCounts, GroupBy, RankFusion
 
 ItemId: TypeAlias = int | str
 """An int in [0, 2**64) or a string of 1..256 UTF-8 bytes; which of the two is fixed by the schema."""
@@ -326,6 +326,8 @@ class SearchParams:
     """Tell what each hit's score is made of."""
     min_score: float | None = None
     """Hits that score less are left out."""
+    rank_fusion: RankFusion | None = None
+    """Fuse similarity and terms by the places that items have in either, in place of a sum of scores."""
     group_by: GroupBy | None = None
     """At most so many hits of each group."""
     diversity: Diversity | None = None

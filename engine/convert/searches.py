@@ -13,7 +13,16 @@ from engine.convert.filters import filter_from, filter_to
 from engine.convert.ids import item_id_from, item_id_to, item_ids_to, uint64_ids_from
 from engine.convert.items import value_from, value_to
 from engine.convert.scoring import scoring_from, scoring_to
-from engine.convert.selection import diversity_from, diversity_to, facet_from, facet_to, group_by_from, group_by_to
+from engine.convert.selection import (
+    diversity_from,
+    diversity_to,
+    facet_from,
+    facet_to,
+    group_by_from,
+    group_by_to,
+    rank_fusion_from,
+    rank_fusion_to,
+)
 from engine.convert.tensors import DTYPE_NAMES, DTYPE_VALUES, array_to_tensor, tensor_to_array
 from engine.convert.times import duration, seconds
 from engine.errors import InvalidArgument
@@ -80,6 +89,7 @@ def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.Search
         terms=message.terms,
         legs=message.legs,
         min_score=message.min_score if message.HasField("min_score") else None,
+        rank_fusion=rank_fusion_from(message.rank_fusion) if message.HasField("rank_fusion") else None,
         group_by=group_by_from(message.group_by) if message.HasField("group_by") else None,
         diversity=diversity_from(message.diversity) if message.HasField("diversity") else None,
         facets=tuple(map(facet_from, message.facets)),
@@ -116,6 +126,7 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         terms=params.terms,
         legs=params.legs,
         min_score=params.min_score,
+        rank_fusion=None if params.rank_fusion is None else rank_fusion_to(params.rank_fusion),
         group_by=None if params.group_by is None else group_by_to(params.group_by),
         diversity=None if params.diversity is None else diversity_to(params.diversity),
         facets=map(facet_to, params.facets),

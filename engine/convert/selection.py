@@ -6,7 +6,7 @@ from typing import cast
 
 from engine.convert.items import value_from, value_to
 from engine.convert.times import timestamp, timestamp_from
-from engine.selection import Diversity, Facet, FacetCounts, GroupBy
+from engine.selection import Diversity, Facet, FacetCounts, GroupBy, RankFusion
 from engine.types import NextPage
 from engine.v1 import retrieval_pb2
 
@@ -25,6 +25,19 @@ def diversity_from(message: retrieval_pb2.Diversity) -> Diversity:
 
 def diversity_to(diversity: Diversity) -> retrieval_pb2.Diversity:
     return retrieval_pb2.Diversity(relevance=diversity.relevance, candidates=diversity.candidates)
+
+
+def rank_fusion_from(message: retrieval_pb2.RankFusion) -> RankFusion:
+    given = {
+        name: getattr(message, name) for name in ("constant", "depth", "dense", "lexical") if message.HasField(name)
+    }
+    return RankFusion(**given)
+
+
+def rank_fusion_to(fusion: RankFusion) -> retrieval_pb2.RankFusion:
+    return retrieval_pb2.RankFusion(
+        constant=fusion.constant, depth=fusion.depth, dense=fusion.dense, lexical=fusion.lexical
+    )
 
 
 def facet_from(message: retrieval_pb2.Facet) -> Facet:

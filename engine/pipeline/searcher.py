@@ -5,6 +5,7 @@ Runs on the event loop and computes nothing itself. What is wrong with one query
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from engine.pipeline.calls import (
 )
 from engine.pipeline.cursors import Cursor, Seal, fingerprint
 from engine.pipeline.examples import check_examples
+from engine.pipeline.rank_fusion import calls_of, fused_by_ranks, is_fused_by_ranks
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
 from engine.selection import FacetCounts
@@ -98,6 +100,9 @@ class Searcher:
     async def search(self, call: SearchCall) -> SearchAnswer:
         """Answer every query of the call, each on its own; what is wrong with the call as a whole is raised."""
         check_call(call, self._limits)
+        if is_fused_by_ranks(call):
+            dense, lexical = await asyncio.gather(*(self.search(leg) for leg in calls_of(call)))
+            return await self._search_lane.call(lambda: fused_by_ranks(call, dense, lexical))
         self._check_version(call.version)
         compiled, errors = self._compile(call)
         terms = self._terms(call, compiled, errors)

@@ -81,7 +81,7 @@ class Floats(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets", "rank", "query_features", "page", "cursor")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets", "rank", "query_features", "rank_fusion", "page", "cursor")
     class QueryFeaturesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class SearchParams(_message.Message):
     FACETS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     QUERY_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    RANK_FUSION_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     k: int
@@ -129,9 +130,10 @@ class SearchParams(_message.Message):
     facets: _containers.RepeatedCompositeFieldContainer[Facet]
     rank: RankMode
     query_features: _containers.MessageMap[str, Floats]
+    rank_fusion: RankFusion
     page: bool
     cursor: bytes
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., rank: _Optional[_Union[RankMode, str]] = ..., query_features: _Optional[_Mapping[str, Floats]] = ..., page: bool = ..., cursor: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., rank: _Optional[_Union[RankMode, str]] = ..., query_features: _Optional[_Mapping[str, Floats]] = ..., rank_fusion: _Optional[_Union[RankFusion, _Mapping]] = ..., page: bool = ..., cursor: _Optional[bytes] = ...) -> None: ...
 
 class NextPage(_message.Message):
     __slots__ = ("cursor", "cursor_expires_at")
@@ -140,6 +142,18 @@ class NextPage(_message.Message):
     cursor: bytes
     cursor_expires_at: _timestamp_pb2.Timestamp
     def __init__(self, cursor: _Optional[bytes] = ..., cursor_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RankFusion(_message.Message):
+    __slots__ = ("constant", "depth", "dense", "lexical")
+    CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    DENSE_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_FIELD_NUMBER: _ClassVar[int]
+    constant: float
+    depth: int
+    dense: float
+    lexical: float
+    def __init__(self, constant: _Optional[float] = ..., depth: _Optional[int] = ..., dense: _Optional[float] = ..., lexical: _Optional[float] = ...) -> None: ...
 
 class Facet(_message.Message):
     __slots__ = ("attribute", "limit")

@@ -12,6 +12,7 @@ import pytest
 from engine.client import RetrievalClient
 from engine.errors import InvalidArgument, NoAnalyser, UnknownAttribute
 from engine.scoring import Decay, Feature, Overlap, Scoring, ScoringProfile
+from engine.selection import RankFusion
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -135,6 +136,28 @@ def test_one_query_that_cannot_be_scored_fails_alone(client: RetrievalClient) ->
 def test_hits_that_score_too_little_are_left_out(client: RetrievalClient) -> None:
     params = SearchParams(scoring=Scoring("popular", similarity=0.0), min_score=0.5)
     assert ids(client.search("things", "x", params=params).hits) == ["night", "cook"]
+
+
+def test_ranks_of_similarity_and_terms_are_fused(client: RetrievalClient) -> None:
+    fusion = RankFusion(constant=10.0, depth=3, lexical=0.5)
+    text = "food for patients"
+    dense = ids(client.search("things", text, params=SearchParams(k=3)).hits)
+    lexical = ids(client.search("things", text, params=SearchParams(k=3, mode="lexical")).hits)
+    wanted = {
+        one: sum(w / (11 + own.index(one)) for w, own in ((1.0, dense), (0.5, lexical)) if one in own)
+        for one in {*dense, *lexical}
+    }
+    params = SearchParams(k=2, rank_fusion=fusion, legs=True)
+    found = client.search("things", text, params=params)
+    assert ids(found.hits) == sorted(wanted, key=lambda one: -wanted[one])[:2]
+    for hit in found.hits:
+        assert hit.score == pytest.approx(wanted[hit.id])
+        assert np.float32(hit.score) == sum(np.float32(one.weight) * np.float32(one.normalised) for one in hit.legs)
+    batch = client.search_batch(
+        "things", [text, text, text], params=[params, SearchParams(k=2), replace(params, page=True)]
+    )
+    assert list(batch.ids) == [*ids(found.hits), *dense[:2]]
+    assert isinstance(batch.errors[2], InvalidArgument)
 
 
 def test_terms_want_a_text_field_with_an_analyser(client: RetrievalClient) -> None:
