@@ -26,6 +26,8 @@ def validate_columns(
     Raises:
         InvalidArgument: what is wrong with all of them.
     """
+    if schema.embeddings:
+        raise InvalidArgument("vectors", "have no names, and the collection has named embeddings: use Upsert")
     wanted = np.ndarray if schema.id_type == "uint64" else list
     if len(columns) and not isinstance(columns.ids, wanted):
         raise InvalidArgument("ids", f"are no {schema.id_type} ids, which this collection has")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from engine.dtypes import LARGEST
+from engine.embeddings import dimension_of, find_embedding
 from engine.errors import InvalidArgument, LimitExceeded
 from engine.limits import Limits
 from engine.types import (
@@ -31,7 +32,8 @@ TIMESTAMPS = range(-62_135_596_800_000_000, 253_402_300_800_000_000)
 
 
 def validate_item(item: Item, schema: Schema, dimension: int, limits: Limits) -> Item:
-    """The item in canonical form: ints of float attributes as floats, empty lists left out, vector float32 [chunks, d].
+    """The item in canonical form: ints of float attributes as floats, empty lists left out, vector float32 [chunks, d],
+    named vectors float32 [d].
 
     Raises:
         InvalidArgument: the first thing wrong with it, with a path that names the item and the field.
@@ -45,12 +47,14 @@ def validate_item(item: Item, schema: Schema, dimension: int, limits: Limits) ->
     if vector is not None:
         vector = validate_vectors(vector, schema, dimension, f"{field}.vector")
         size += vector.nbytes
+    named = {name: _named_vector(name, one, schema, field) for name, one in item.named_vectors.items()}
+    size += sum(one.nbytes for one in named.values())
     if size > limits.item_bytes:
         raise LimitExceeded(field, value=size, limit=limits.item_bytes, unit="bytes an item")
     if item.if_sequence is not None:
         _check_sequence(item.if_sequence, field)
     _check_times(item.times, field)
-    return Item(item.id, item.text, attributes, vector, item.if_sequence, item.times)
+    return Item(item.id, item.text, attributes, vector, item.if_sequence, item.times, named)
 
 
 def validate_update(update: ItemUpdate, schema: Schema) -> ItemUpdate:
@@ -225,6 +229,8 @@ _CANONICAL: Mapping[AttributeType, Callable[[object, str], AttributeValue | None
 
 def validate_vectors(vector: Float32Array, schema: Schema, dimension: int, field: str) -> Float32Array:
     """float32 [chunks, d] from [d] or [chunks, d]. Raises InvalidArgument for what cannot be stored or compared."""
+    if schema.embeddings:
+        raise InvalidArgument(field, "has no name: the collection has named embeddings")
     if vector.ndim not in (1, 2) or vector.size == 0:
         raise InvalidArgument(field, f"has shape {vector.shape}, not [d] or [chunks, d]")
     if vector.shape[-1] != dimension:
@@ -236,6 +242,17 @@ def validate_vectors(vector: Float32Array, schema: Schema, dimension: int, field
         raise LimitExceeded(field, value=len(rows), limit=schema.chunk, unit="embeddings an item in this collection")
     _check_numbers(rows, schema, field)
     return rows
+
+
+def _named_vector(name: str, vector: Float32Array, schema: Schema, field: str) -> Float32Array:
+    """float32 [d] from [d] or [1, d]."""
+    path = f"{field}.named_vectors[{_shown(name)}]"
+    wanted = dimension_of(find_embedding(name, schema, path))
+    if vector.shape not in ((wanted,), (1, wanted)):
+        raise InvalidArgument(path, f"has shape {vector.shape}, the embedding has {wanted} dimensions", limit=wanted)
+    rows = np.ascontiguousarray(np.atleast_2d(vector), np.float32)
+    _check_numbers(rows, schema, path)
+    return rows.reshape(wanted)
 
 
 def _check_numbers(rows: Float32Array, schema: Schema, field: str) -> None:

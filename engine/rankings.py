@@ -10,6 +10,7 @@ import numpy as np
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.limits import Limits
 from engine.ranking import KeywordInput, LegInput, NumberInput, Pipeline, QueryInput, RankInput, name_of, width_of
+from engine.scorings import SIMILARITY, similarity_leg
 from engine.types import AttributeType, Float32Array, Schema
 
 COLUMNS = 4096
@@ -31,6 +32,10 @@ def check_pipeline(pipeline: Pipeline, schema: Schema, limits: Limits, field: st
         if isinstance(one, NumberInput | KeywordInput):
             types = _NUMBERS if isinstance(one, NumberInput) else _KEYWORDS
             _check_attribute(one.attribute, types, schema, f"{field}.rank.inputs[{place}]")
+        if isinstance(one, LegInput) and one.leg == SIMILARITY and schema.embeddings:
+            known = ", ".join(map(similarity_leg, schema.embeddings))
+            told = f"is {SIMILARITY!r}: where embeddings have names each has a leg of its own, {known}"
+            raise InvalidArgument(f"{field}.rank.inputs[{place}].leg", told)
     return pipeline
 
 

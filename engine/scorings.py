@@ -11,7 +11,7 @@ import numpy as np
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.limits import Limits
 from engine.scoring import Decay, Feature, Overlap, Scoring, ScoringProfile, Term
-from engine.types import AttributeType, Schema
+from engine.types import AttributeType, EmbeddingSpec, Schema
 
 SIMILARITY, LEXICAL, FUSED = "similarity", "lexical", "fused"
 """The legs that are no terms; ``fused``, of ranked hits: the sum of all others."""
@@ -62,6 +62,11 @@ def check_profile(profile: ScoringProfile, schema: Schema, limits: Limits, field
         _check_term(term, schema, limits, f"{field}.terms[{place}]")
 
 
+def similarity_leg(spec: EmbeddingSpec) -> str:
+    """What the leg of a named embedding is called."""
+    return f"{SIMILARITY}.{spec.name}"
+
+
 def leg_of(term: Term) -> str:
     """What a term's leg is called."""
     return term.name or term.attribute
@@ -87,7 +92,7 @@ def _check_term(term: Term, schema: Schema, limits: Limits, field: str) -> None:
         raise InvalidArgument(f"{field}.attribute", f"{term.attribute!r} is a {spec.type.value}, not a {kinds}")
     if not (spec.filterable or spec.volatile):
         raise InvalidArgument(f"{field}.attribute", f"{term.attribute!r} is neither filterable nor volatile")
-    if leg_of(term) in _RESERVED:
+    if leg_of(term) in (*_RESERVED, *map(similarity_leg, schema.embeddings)):
         raise InvalidArgument(f"{field}.name", f"{leg_of(term)!r} is the name of another leg")
     _check_number(term.weight, f"{field}.weight")
     for name, number in _numbers_of(term):

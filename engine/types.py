@@ -25,6 +25,7 @@ Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 
 VectorDtype: TypeAlias = Literal["float16", "bfloat16", "float32"]
 IdType: TypeAlias = Literal["uint64", "string"]
+Combine: TypeAlias = Literal["weighted", "maximum"]
 Analyser: TypeAlias = Literal["english", "plain"]
 """How text becomes terms: ``plain`` splits into words in lower case, ``english`` also stems and drops stop words."""
 
@@ -95,15 +96,32 @@ class TextField:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """One of the named embeddings of a schema's items.
+
+    ``text_fields``: the names of those that the encoder reads for it; empty where callers bring its vectors.
+    ``weight``: how much it counts in the similarity of queries that do not say; of a maximum 0 or 1. ``dimension``: the
+    encoder's where it has text fields, and in the schema of a collection never None.
+    """
+
+    name: str
+    text_fields: tuple[str, ...] = ()
+    weight: float = 1.0
+    dimension: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """What a collection holds.
 
     ``encoder``: ``minilm``, a path to a Sentence-Transformers folder, or None where callers bring the vectors (then
     ``dimension`` is required). ``text_mode``: ``joined`` encodes the fields as one text, ``weighted`` encodes each and
     takes the weighted mean. ``chunk``: at most so many embeddings per item, one per window of the encoder's length;
-    an item's score is its best chunk's. ``bm25_k1``: how soon a term's repetitions stop to count; ``bm25_b``: how much
-    long texts are held back, in [0, 1]. ``profiles``: scorings by name, ``default_profile`` that of queries which give
-    none; empty: similarity alone. ``pipeline``: how candidates are ranked, None where the fused score is all.
+    an item's score is its best chunk's. ``embeddings``: where items have several by name. ``combine``: an item's
+    similarity is the ``weighted`` sum of theirs, for cosine over the sum of the weights that count, or the ``maximum``
+    of those that count. ``bm25_k1``: how soon a term's repetitions stop to count; ``bm25_b``: how much long texts are
+    held back, in [0, 1]. ``profiles``: scorings by name, ``default_profile`` that of queries which give none; empty:
+    similarity alone. ``pipeline``: how candidates are ranked, None where the fused score is all.
     """
 
     name: str
@@ -121,6 +139,18 @@ class Schema:
     bm25_k1: float = 0.9
     bm25_b: float = 0.4
     pipeline: Pipeline | None = None
+    embeddings: tuple[EmbeddingSpec, ...] = ()
+    combine: Combine = "weighted"
+
+    @property
+    def takes_maximum(self) -> bool:
+        """Whether each named embedding is a row of its own."""
+        return self.combine == "maximum" and bool(self.embeddings)
+
+    @property
+    def rows_per_item(self) -> int:
+        """At most."""
+        return len(self.embeddings) if self.takes_maximum else self.chunk
 
     @property
     def analysed_fields(self) -> tuple[TextField, ...]:
@@ -169,6 +199,7 @@ ALWAYS = Times()
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing to be found. ``vector`` (float32 [d] or [chunks, d]) spares the encoder; ``text`` maps text fields.
+    ``named_vectors``: where the schema names embeddings, those that the encoder is spared, float32 [d] each.
 
     ``if_sequence``: it is written only where the stored item has this sequence number; 0: only where there is none.
     ``times``: when searches find it; once it has expired it is deleted before long.
@@ -180,6 +211,7 @@ class Item:
     vector: Float32Array | None = None
     if_sequence: int | None = None
     times: Times = ALWAYS
+    named_vectors: Mapping[str, Float32Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +374,8 @@ class SearchParams:
     """Whether the collection's pipeline ranks the hits: where it has one, unless given; never beside diversity."""
     query_features: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Numbers of the query by name, which the pipeline's ranker reads."""
+    embedding_weights: Mapping[str, float] = field(default_factory=dict)
+    """How much named embeddings count, in place of the schema's weights; one of 0 does not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -437,7 +471,7 @@ class LegColumn:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result; ``attributes``, ``text`` and ``vector`` only where asked for."""
+    """One result; ``attributes``, ``text`` and ``vector`` or ``named_vectors`` only where asked for."""
 
     id: ItemId
     score: float
@@ -445,6 +479,7 @@ class Hit:
     text: Mapping[str, str] = field(default_factory=dict)
     vector: Float32Array | None = None
     legs: Sequence[LegScore] = ()
+    named_vectors: Mapping[str, Float32Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,3 +511,5 @@ class StoredItem:
     vectors: Float32Array | None = None
     """float32 [chunks, d] as stored, where asked for."""
     times: Times = ALWAYS
+    named_vectors: Mapping[str, Float32Array] = field(default_factory=dict)
+    """In the place of ``vectors`` where the schema names embeddings: float32 [d] each of those the item has."""

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from engine.cli import operation, output, session
 from engine.schema_file import read_schema
-from engine.types import AttributeSpec, AttributeType, Schema
+from engine.types import AttributeSpec, AttributeType, EmbeddingSpec, Schema
 
 if TYPE_CHECKING:
     from engine.client import CollectionInfo, OperationStatus, VersionStatus
@@ -192,7 +192,9 @@ def _facts(info: CollectionInfo) -> dict[str, object]:
     facts: dict[str, object] = {
         "items": f"{info.items:,}",
         "ids": schema.id_type,
-        "vectors": f"{version.dimension} x {schema.dtype}, {schema.metric}, up to {schema.chunk} an item",
+        "vectors": f"{version.dimension} x {schema.dtype}, {schema.metric}, up to {schema.rows_per_item} an item",
+        **{f"embedding {one.name}": _embedding(one) for one in schema.embeddings},
+        **({"embeddings make": f"their {schema.combine} similarity"} if schema.embeddings else {}),
         "encoder": schema.encoder or "none: callers bring the vectors",
         "version": f"{version.id}{' (active)' if version.active else ''}",
     }
@@ -208,6 +210,11 @@ def _facts(info: CollectionInfo) -> dict[str, object]:
     if info.message.upkeep_paused:
         facts["upkeep"] = f"paused: `ebr collection resume {info.schema.name}` lets it go on"
     return facts
+
+
+def _embedding(one: EmbeddingSpec) -> str:
+    read = f"of {', '.join(one.text_fields)}" if one.text_fields else "brought by callers"
+    return f"{one.dimension} dimensions, weight {one.weight:g}, {read}"
 
 
 def _index(version: VersionStatus) -> str:

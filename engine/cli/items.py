@@ -47,6 +47,7 @@ def _facts(item: StoredItem) -> dict[str, object]:
     facts |= {name: output.cell(value) for name, value in item.attributes.items()}
     if item.vectors is not None:
         facts["vectors"] = item.vectors
+    facts |= {f"vector {name}": vector for name, vector in item.named_vectors.items()}
     return facts | {"sequence": item.sequence}
 
 
@@ -96,7 +97,9 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of to stdout.")
     ] = None,
-    vectors: Annotated[bool, typer.Option("--vectors", help="With the vectors as stored, as _vector.")] = False,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="With the vectors as stored (_vector or _named_vectors).")
+    ] = False,
     page: Annotated[int, typer.Option("--page", min=1, metavar="N", help="Items fetched at a time.")] = 500,
     as_json: Annotated[bool, typer.Option("--json", help="Tell the count as JSON, on stderr.")] = False,
     target: session.TargetOption = session.DEFAULT_TARGET,

@@ -173,10 +173,16 @@ def open_collection(client: RetrievalClient, schema: Schema) -> CollectionInfo:
         session.err.print(Text(f"creating collection {schema.name}"))
         return client.create_collection(schema)
     lacks = [one.name for one in schema.attributes if info.schema.attribute(one.name) != one]
-    if lacks or info.schema.text_fields != schema.text_fields or info.schema.encoder != schema.encoder:
-        what = f"attributes {', '.join(lacks)}" if lacks else "encoder or text fields"
+    if lacks or _vector_makers(schema) != _vector_makers(info.schema):
+        what = f"attributes {', '.join(lacks)}" if lacks else "encoder, text fields or embeddings"
         raise InvalidArgument("schema", f"collection {schema.name!r} exists and differs in its {what}")
     return info
+
+
+def _vector_makers(schema: Schema) -> tuple[object, ...]:
+    """What vectors are made by; dimensions that only the encoder knows aside."""
+    embeddings = [replace(one, dimension=None) for one in schema.embeddings]
+    return schema.encoder, schema.text_fields, embeddings, schema.combine
 
 
 def _refuse_options_of_others(

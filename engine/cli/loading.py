@@ -151,5 +151,6 @@ class Loader:
 def _size(item: Item) -> int:
     """About what the item takes in a message."""
     texts = sum(len(text) for text in item.text.values())
+    named = sum(one.nbytes for one in item.named_vectors.values())
     values = sum(len(str(value)) + 24 for value in item.attributes.values())
-    return texts + values + (0 if item.vector is None else item.vector.nbytes) + 64
+    return texts + values + (0 if item.vector is None else item.vector.nbytes) + named + 64

@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from engine.ingest.coerce import NAMED_VECTORS_FIELD
 from engine.types import AttributeValue, Explanation, GeoPoint, Hit, Schema, SearchResult, StoredItem, Timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,13 +63,15 @@ def json_line(value: object) -> str:
 
 
 def item_record(item: StoredItem) -> dict[str, Any]:
-    """The item as `ebr load` reads it: `_id`, then attributes and texts by name; `_vector` and times if it has any."""
+    """The item as `ebr load` reads it: `_id`, then attributes and texts by name; vectors and times if it has any."""
     record: dict[str, Any] = {"_id": item.id}
     record |= {name: plain(value) for name, value in item.attributes.items()}
     record |= item.text
     for name, time in (("_visible_from", item.times.visible_from), ("_expires_at", item.times.expires_at)):
         if time is not None:
             record[name] = plain(time)
+    if item.named_vectors:
+        record[NAMED_VECTORS_FIELD] = {name: vector.tolist() for name, vector in item.named_vectors.items()}
     if item.vectors is not None:
         record["_vector"] = (
             np.squeeze(item.vectors, axis=0).tolist() if len(item.vectors) == 1 else item.vectors.tolist()
@@ -83,6 +86,8 @@ def hit_record(hit: Hit) -> dict[str, Any]:
         record["vectors"] = hit.vector.tolist()
     if hit.legs:
         record["legs"] = [{**asdict(leg), "raw": None if math.isnan(leg.raw) else leg.raw} for leg in hit.legs]
+    if hit.named_vectors:
+        record["named_vectors"] = {name: vector.tolist() for name, vector in hit.named_vectors.items()}
     return record
 
 

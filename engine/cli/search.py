@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,6 +57,10 @@ def search(
         float | None, typer.Option("--recall-target", help="Share of the true best k to find, up to 1.")
     ] = None,
     nprobe: Annotated[int | None, typer.Option("--nprobe", min=1, help="Inverted lists to probe.")] = None,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option("--embedding", metavar="NAME=WEIGHT", help="How much a named embedding counts; 0: not at all."),
+    ] = None,
     fields: Annotated[
         list[str] | None,
         typer.Option("--fields", metavar="NAME,...", help="Texts and attributes to show; * for all."),
@@ -96,6 +101,7 @@ def search(
             min_score=min_score,
             group_by=GroupBy(group_by, per_group) if group_by else None,
             legs=legs,
+            embedding_weights=_weights(embedding or ()),
         )
         columns = output.chosen_columns(schema, fields or ())
         query = _query(text, like, vector_file, schema)
@@ -142,6 +148,17 @@ def _query(text: str, like: str, vector_file: Path | None, schema: Schema) -> st
 
         return SimilarTo(session.parse_ids([like], schema)[0])
     return text
+
+
+def _weights(given: Sequence[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for one in given:
+        name, _, weight = one.partition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            raise typer.BadParameter(f"--embedding {one}: give NAME=WEIGHT, as in title=2") from None
+    return weights
 
 
 def read_vector(path: Path) -> Float32Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +15,10 @@ from engine.errors import EngineError
 from engine.types import Examples, Float32Array, ItemId, Priority, SearchParams, SearchResult
 from engine.v1 import common_pb2, retrieval_pb2
 
-Queries = Float32Array | Sequence[str] | Sequence[Examples]
+Queries = Float32Array | Sequence[str] | Sequence[Examples] | Mapping[str, Float32Array | Sequence[str]]
+"""Vectors float32 [B, d], texts or examples, or vectors or texts by the names of embeddings."""
+
+Query = str | Float32Array | Examples | Mapping[str, str | Float32Array]
 
 _PRIORITIES = {
     Priority.INTERACTIVE: retrieval_pb2.PRIORITY_INTERACTIVE,
@@ -37,7 +40,7 @@ class RetrievalCalls(Connection):
     def search(
         self,
         collection: str,
-        query: str | Float32Array | SimilarTo | Examples,
+        query: Query | SimilarTo,
         *,
         params: SearchParams = SearchParams(),
         attributes: Sequence[str] = ("*",),
@@ -48,7 +51,9 @@ class RetrievalCalls(Connection):
         priority: Priority = Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> SearchResult:
-        """The best items for a text, a vector float32 [d], an item or examples, with what is to be returned of each."""
+        """The best items for a text, a vector float32 [d], either by the names of embeddings, an item or examples,
+        with what is to be returned of each.
+        """
         request = retrieval_pb2.SearchRequest(
             collection=collection,
             version=version,
@@ -78,8 +83,8 @@ class RetrievalCalls(Connection):
         priority: Priority = Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> BatchResult:
-        """The best items for each of many vectors float32 [B, d], texts or examples, all of one kind; one set of
-        parameters, or one for each.
+        """The best items for each of many vectors float32 [B, d], texts or examples, all of one kind, or of vectors or
+        texts by the names of embeddings; one set of parameters, or one for each.
         """
         request = _batch_request(collection, queries, params, explain, version, min_sequence, priority)
         return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s))
@@ -124,16 +129,23 @@ class RetrievalCalls(Connection):
         return convert.tensor_to_array(reply.vectors, "vectors")
 
 
-def _query(query: str | Float32Array | SimilarTo | Examples) -> retrieval_pb2.Query:
+def _query(query: Query | SimilarTo) -> retrieval_pb2.Query:
     if isinstance(query, str):
         return retrieval_pb2.Query(text=query)
     if isinstance(query, SimilarTo):
         return retrieval_pb2.Query(item_id=convert.item_id_to(query.id))
     if isinstance(query, Examples):
         return retrieval_pb2.Query(examples=convert.examples_to(query))
-    content = np.ascontiguousarray(query, np.dtype("<f4")).tobytes()
-    encoded = common_pb2.VectorBytes(content=content, dtype=common_pb2.DTYPE_FLOAT32)
-    return retrieval_pb2.Query(vector=common_pb2.Vector(encoded=encoded))
+    if isinstance(query, Mapping):
+        texts = {name: one for name, one in query.items() if isinstance(one, str)}
+        vectors = {name: _vector(one) for name, one in query.items() if not isinstance(one, str)}
+        return retrieval_pb2.Query(named=retrieval_pb2.NamedQuery(texts=texts, vectors=vectors))
+    return retrieval_pb2.Query(vector=_vector(query))
+
+
+def _vector(vector: Float32Array) -> common_pb2.Vector:
+    content = np.ascontiguousarray(vector, np.dtype("<f4")).tobytes()
+    return common_pb2.Vector(encoded=common_pb2.VectorBytes(content=content, dtype=common_pb2.DTYPE_FLOAT32))
 
 
 def _batch_request(
@@ -156,6 +168,13 @@ def _batch_request(
     )
     if isinstance(queries, np.ndarray):
         request.vectors.CopyFrom(convert.array_to_tensor(queries))
+    elif isinstance(queries, Mapping):
+        request.named.SetInParent()
+        for name, own in queries.items():
+            if isinstance(own, np.ndarray):
+                request.named.vectors[name].CopyFrom(convert.array_to_tensor(own))
+            else:
+                request.named.texts[name].values.extend(own)
     elif queries is not None and len(queries) and isinstance(queries[0], Examples):
         request.examples.queries.extend(map(convert.examples_to, cast("Sequence[Examples]", queries)))
     elif queries is not None:

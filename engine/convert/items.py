@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from engine import types
 from engine.convert.ids import item_id_from, item_id_to
 from engine.convert.tensors import array_to_tensor, tensor_to_array
 from engine.convert.times import timestamp, timestamp_from
+from engine.types import Float32Array
 from engine.v1 import common_pb2, ingest_pb2
 
 
@@ -54,7 +57,18 @@ def item_from(message: common_pb2.Item, field: str) -> types.Item:
     vector = tensor_to_array(message.vectors, f"{field}.vectors") if message.HasField("vectors") else None
     sequence = message.if_sequence if message.HasField("if_sequence") else None
     item_id = item_id_from(message.id, f"{field}.id")
-    return types.Item(item_id, dict(message.text), attributes, vector, sequence, _times_from(message))
+    named = named_vectors_from(message.named_vectors, f"{field}.named_vectors")
+    return types.Item(item_id, dict(message.text), attributes, vector, sequence, _times_from(message), named)
+
+
+def named_vectors_from(message: Mapping[str, common_pb2.Tensor], field: str) -> dict[str, Float32Array]:
+    """float32 [d] each, but for those of several rows, which stay as they are."""
+    named = {name: tensor_to_array(tensor, f"{field}[{name}]") for name, tensor in message.items()}
+    return {name: rows[0] if len(rows) == 1 else rows for name, rows in named.items()}
+
+
+def named_vectors_to(named: Mapping[str, Float32Array]) -> dict[str, common_pb2.Tensor]:
+    return {name: array_to_tensor(np.atleast_2d(vector)) for name, vector in named.items()}
 
 
 def item_to(item: types.Item) -> common_pb2.Item:
@@ -62,6 +76,7 @@ def item_to(item: types.Item) -> common_pb2.Item:
         id=item_id_to(item.id),
         text=dict(item.text),
         attributes={name: value_to(value) for name, value in item.attributes.items()},
+        named_vectors=named_vectors_to(item.named_vectors),
     )
     if item.vector is not None:
         message.vectors.CopyFrom(array_to_tensor(np.atleast_2d(item.vector)))
@@ -115,4 +130,5 @@ def update_to(update: types.ItemUpdate) -> ingest_pb2.ItemUpdate:
 
 def stored_item_from(item: common_pb2.Item, sequence: int) -> types.StoredItem:
     plain = item_from(item, "item")
-    return types.StoredItem(plain.id, sequence, plain.text, plain.attributes, plain.vector, plain.times)
+    own = (plain.text, plain.attributes, plain.vector, plain.times, plain.named_vectors)
+    return types.StoredItem(plain.id, sequence, *own)

@@ -35,6 +35,11 @@ _TEXT_MODES: dict[int, Literal["joined", "weighted"]] = {
     admin_pb2.TEXT_MODE_JOINED: "joined",
     admin_pb2.TEXT_MODE_WEIGHTED: "weighted",
 }
+_COMBINES: dict[int, types.Combine] = {
+    admin_pb2.COMBINE_UNSPECIFIED: "weighted",
+    admin_pb2.COMBINE_WEIGHTED: "weighted",
+    admin_pb2.COMBINE_MAXIMUM: "maximum",
+}
 _ANALYSERS: dict[int, types.Analyser | None] = {
     admin_pb2.ANALYSER_UNSPECIFIED: None,
     admin_pb2.ANALYSER_ENGLISH: "english",
@@ -91,8 +96,15 @@ def schema_from(message: admin_pb2.Schema, field: str) -> types.Schema:
         profiles=tuple(profile_from(one, f"{field}.profiles[{i}]") for i, one in enumerate(message.profiles)),
         default_profile=message.default_profile,
         pipeline=pipeline_from(message.pipeline, f"{field}.pipeline") if message.HasField("pipeline") else None,
+        embeddings=tuple(map(_embedding_from, message.embeddings)),
+        combine=_known(_COMBINES, message.combine, f"{field}.combine"),
         **{name: getattr(message, name) for name in ("bm25_k1", "bm25_b") if message.HasField(name)},
     )
+
+
+def _embedding_from(message: admin_pb2.EmbeddingSpec) -> types.EmbeddingSpec:
+    weight = message.weight if message.HasField("weight") else 1.0
+    return types.EmbeddingSpec(message.name, tuple(message.text_fields), weight, message.dimension or None)
 
 
 def _text_field_from(message: admin_pb2.TextField, field: str) -> types.TextField:
@@ -129,6 +141,13 @@ def schema_to(schema: types.Schema) -> admin_pb2.Schema:
         profiles=[profile_to(one) for one in schema.profiles],
         default_profile=schema.default_profile,
         pipeline=None if schema.pipeline is None else pipeline_to(schema.pipeline),
+        embeddings=[
+            admin_pb2.EmbeddingSpec(
+                name=one.name, text_fields=one.text_fields, weight=one.weight, dimension=one.dimension or 0
+            )
+            for one in schema.embeddings
+        ],
+        combine=admin_pb2.COMBINE_MAXIMUM if schema.combine == "maximum" else admin_pb2.COMBINE_WEIGHTED,
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from engine import types
 from engine.convert.filters import filter_from, filter_to
 from engine.convert.ids import item_id_from, item_id_to, item_ids_to, uint64_ids_from
-from engine.convert.items import value_from, value_to
+from engine.convert.items import named_vectors_from, named_vectors_to, value_from, value_to
 from engine.convert.scoring import scoring_from, scoring_to
 from engine.convert.selection import (
     diversity_from,
@@ -97,6 +97,7 @@ def params_from(message: retrieval_pb2.SearchParams, field: str) -> types.Search
         query_features={name: tuple(floats.values) for name, floats in message.query_features.items()},
         page=message.page,
         cursor=message.cursor,
+        embedding_weights=dict(message.embedding_weights),
     )
 
 
@@ -134,6 +135,7 @@ def params_to(params: types.SearchParams) -> retrieval_pb2.SearchParams:
         query_features={name: retrieval_pb2.Floats(values=one) for name, one in params.query_features.items()},
         page=params.page,
         cursor=params.cursor,
+        embedding_weights=params.embedding_weights,
     )
     if not params.filter.is_empty():
         message.filter.CopyFrom(filter_to(params.filter))
@@ -265,6 +267,7 @@ def hit_to(hit: types.Hit) -> retrieval_pb2.Hit:
             retrieval_pb2.LegScore(name=leg.name, raw=leg.raw, normalised=leg.normalised, weight=leg.weight)
             for leg in hit.legs
         ],
+        named_vectors=named_vectors_to(hit.named_vectors),
     )
     if hit.vector is not None:
         message.vectors.CopyFrom(array_to_tensor(np.atleast_2d(hit.vector)))
@@ -275,7 +278,8 @@ def hit_from(message: retrieval_pb2.Hit) -> types.Hit:
     attributes = _attributes_from(message.attributes)
     vector = tensor_to_array(message.vectors, "vectors") if message.HasField("vectors") else None
     legs = tuple(types.LegScore(leg.name, leg.raw, leg.normalised, leg.weight) for leg in message.legs)
-    return types.Hit(item_id_from(message.id, "id"), message.score, attributes, dict(message.text), vector, legs)
+    named = named_vectors_from(message.named_vectors, "named_vectors")
+    return types.Hit(item_id_from(message.id, "id"), message.score, attributes, dict(message.text), vector, legs, named)
 
 
 def _attributes_from(wire: Mapping[str, common_pb2.Value]) -> dict[str, types.AttributeValue]:

@@ -24,6 +24,7 @@ from engine.index.rows import Rows
 from engine.selection import Facet, FacetCounts
 from engine.types import AttributeType, Int64Array, Schema, Uint8Array
 from kernels.cpu import rows_of_mask
+from kernels.cpu_filters import set_rows
 
 _SLICE_SECONDS = 0.002
 _ROWS_PER_KEYWORD = 50
@@ -45,7 +46,7 @@ class FacetCounting:
         self._facets = facets
         self._n_rows = rows.n_rows
         self._bits = mask.copy()
-        self._first_rows = rows.first_rows if schema.chunk > 1 else None
+        self._first_rows = rows.first_rows if schema.rows_per_item > 1 else None
         self._pieces = self._in_pieces()
 
     def step(self) -> bool:
@@ -62,12 +63,12 @@ class FacetCounting:
             self.counts.append(FacetCounts(facet.attribute, tuple(told)))
 
     def _keep_first_rows(self, first_rows: Int64Array) -> Iterator[None]:
-        """An item counts once, however many rows it has."""
-        for first, end in self._spans():
-            is_first = first_rows[first:end] == np.arange(first, end)
-            packed = np.packbits(is_first, bitorder="little")
-            self._bits[first >> 3 : (first >> 3) + len(packed)] &= packed
+        """An item counts once, however many rows it has, and whichever of them the mask has."""
+        firsts = np.zeros_like(self._bits)
+        for rows in self._slices():
+            set_rows(firsts, first_rows[rows])
             yield
+        self._bits = firsts
 
     def _counted(self, attribute: str) -> Generator[None, None, _Counted]:
         column, spec = self._columns.column(attribute), self._schema.attribute(attribute)

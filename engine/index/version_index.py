@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.backend.protocol import Backend, IvfPqIndex, Vectors
 from engine.dtypes import StoredArray, to_float32
+from engine.embeddings import Int8Array, marked
 from engine.index.changes import Change, LiveRow
 from engine.index.coarse import Coarse
 from engine.index.columns import Columns
@@ -117,6 +118,7 @@ class VersionIndex:
         self._vectors: Vectors | None = None
         self._fold_rows = 1
         self._least_rows: int | None = None
+        self._marked = np.zeros(0, np.int8)
 
     @property
     def lexical(self) -> LexicalIndex | None:
@@ -131,6 +133,20 @@ class VersionIndex:
             arrays = self._segments.arrays(self.rows.n_rows)
             self._vectors = Vectors(arrays, self.rows.n_rows, version.dimension, version.dtype, version.metric)
         return self._vectors
+
+    def marked_rows(self) -> Int8Array:
+        """int8 [n_rows]: which of the schema's embeddings each row is, where each is one; read from a row once."""
+        first, end = len(self._marked), self.rows.n_rows
+        if first < end:
+            arrays, dtype = self.vectors.segments, self.version.dtype
+            stride = len(arrays[0])
+            found = [self._marked]
+            for number in range(first // stride, (end - 1) // stride + 1):
+                begin = number * stride
+                marks = arrays[number][max(first - begin, 0) : end - begin, -1]
+                found.append(marked(to_float32(marks, dtype)))
+            self._marked = np.concatenate(found)
+        return self._marked
 
     @property
     def indexed_rows(self) -> int:
@@ -164,6 +180,7 @@ class VersionIndex:
         self.rows, self.columns, self.lists, self.coarse = other.rows, other.columns, other.lists, other.coarse
         self.sequence, self.image_sequence = other.sequence, other.image_sequence
         self._segments, self._vectors, self._fold_rows = other._segments, None, 1
+        self._marked = other._marked
 
     def reckon_with(self, costs: Costs) -> None:
         """Plan by what another device costs from the next batch on, unless someone said what costs are."""

@@ -19,6 +19,8 @@ _TRUE = ("true", "1", "yes", "y", "t")
 _FALSE = ("false", "0", "no", "n", "f")
 ID_FIELDS = ("_id", "id")
 TIME_FIELDS = ("_visible_from", "_expires_at")
+NAMED_VECTORS_FIELD = "_named_vectors"
+"""Of vectors by the names of embeddings, unless another field is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def map_fields(
         id=id,
         texts=chosen or {name: name for name in text_names},
         attributes={one.name: moved.get(one.name, one.name) for one in schema.attributes},
-        vector=vector,
+        vector=vector or (NAMED_VECTORS_FIELD if schema.embeddings else None),
         list_separator=list_separator,
         named=frozenset((*chosen.values(), *moved.values(), *filter(None, (id, vector)))),
     )
@@ -98,10 +100,24 @@ def to_item(fields: Mapping[str, object], schema: Schema, chosen: FieldMap) -> I
         value = coerce_value(fields[source], spec.type, source, list_separator=chosen.list_separator)
         if value is not None:
             attributes[spec.name] = value
-    vector = None
-    if chosen.vector is not None and _is_given(fields, chosen.vector):
-        vector = to_vector(fields[chosen.vector], chosen.vector)
-    return Item(_id(fields, schema, chosen), texts, attributes, vector, times=_times(fields))
+    vector, named, source = None, {}, chosen.vector
+    if source is not None and _is_given(fields, source):
+        if schema.embeddings:
+            named = _named_vectors(fields[source], source)
+        else:
+            vector = to_vector(fields[source], source)
+    return Item(_id(fields, schema, chosen), texts, attributes, vector, times=_times(fields), named_vectors=named)
+
+
+def _named_vectors(value: object, source: str) -> dict[str, Float32Array]:
+    """float32 [d] each of an object, or of text that is one in JSON; null is one that the item lacks."""
+    try:
+        given = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        given = None
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(source, f"{_shown(value)} is no object of vectors by the names of embeddings")
+    return {name: to_vector(one, f"{source}[{name}]") for name, one in given.items() if one is not None}
 
 
 def _times(fields: Mapping[str, object]) -> Times:

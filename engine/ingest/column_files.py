@@ -61,6 +61,8 @@ class VectorFile:
         Raises:
             InvalidArgument: no such file, not of vectors, or ids that are none.
         """
+        if schema.embeddings:
+            raise InvalidArgument("file", f"{path.name} has one vector an item; the collection has named embeddings")
         self._vectors = _read(path, "file")
         self._is_text = schema.id_type == "string"
         self._ids = None if ids is None else _read_ids(ids, len(self._vectors))

@@ -88,7 +88,8 @@ class ParquetColumns:
 def open_parquet_columns(
     path: Path, schema: Schema, dimension: int, fields: FieldMap, limits: Limits
 ) -> ParquetColumns | None:
-    """The file, where all it has of an item are one id, a vector of one row and attributes; None where it has more.
+    """The file, where all it has of an item are one id, a vector of one row and attributes; None where it has more, or
+    embeddings have names.
 
     Raises:
         InvalidArgument: the file cannot be read.
@@ -100,6 +101,8 @@ def open_parquet_columns(
         found = parquet.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise InvalidArgument("file", f"cannot read {path.name}: {error}") from error
+    if schema.embeddings:
+        return None
     names = set(found.names)
     ids = names & ({fields.id} if fields.id else {*ID_FIELDS})
     has_more = names & {*fields.texts.values(), *TIME_FIELDS} or len(names) < len(found.names)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.types import Float32Array, Item, Schema
+from engine.types import Float32Array, Item, Schema, TextField
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -17,35 +18,55 @@ _VECTOR = b"vector\0"
 _LENGTH_BYTES = 8
 
 
-def texts_of(item: Item, schema: Schema) -> list[str]:
-    """The texts to encode, in the fields' order: one when fields are joined, one for each non-empty field else."""
-    ordered = sorted(schema.text_fields, key=lambda one: one.order)
-    present = [text for one in ordered if (text := item.text.get(one.name, "").strip())]
-    if schema.text_mode == "joined" and present:
-        return ["\n".join(present)]
-    return present
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the encoder reads for one embedding: several texts make their weighted mean. ``name``: empty without."""
+
+    name: str
+    texts: list[str]
+    weights: Float32Array
+    """float32 [texts]: beside the largest of them, which is 1."""
 
 
-def weights_of(item: Item, schema: Schema) -> Float32Array:
-    """float32 [texts]: the weight of each text of ``texts_of`` beside the largest of them, which is 1."""
+def readings_of(item: Item, schema: Schema) -> list[Reading]:
+    """What is to be encoded of an item: for each embedding that the caller does not bring, where it has any text."""
+    fields = sorted(schema.text_fields, key=lambda one: one.order)
+    if not schema.embeddings:
+        readings = [] if item.vector is not None else [_reading("", fields, item, schema)]
+    else:
+        readings = [
+            _reading(one.name, [field for field in fields if field.name in one.text_fields], item, schema)
+            for one in schema.embeddings
+            if one.name not in item.named_vectors
+        ]
+    return [one for one in readings if one.texts]
+
+
+def _reading(name: str, fields: Sequence[TextField], item: Item, schema: Schema) -> Reading:
+    """The texts in the fields' order: one when fields are joined, one for each non-empty field else."""
+    present = [(text, one.weight) for one in fields if (text := item.text.get(one.name, "").strip())]
+    texts = [text for text, _ in present]
     if schema.text_mode == "joined":
-        return np.ones(1, np.float32)
-    ordered = sorted(schema.text_fields, key=lambda one: one.order)
-    weights = np.array([one.weight for one in ordered if item.text.get(one.name, "").strip()], np.float64)
+        return Reading(name, ["\n".join(texts)] if texts else [], np.ones(min(1, len(texts)), np.float32))
+    weights = np.array([weight for _, weight in present], np.float64)
     # Relative ones always fit: a float32 would make infinity of 1e300 and zero of 1e-300, and both NaN of the mean.
-    return (weights / weights.max()).astype(np.float32) if len(weights) else weights.astype(np.float32)
+    return Reading(name, texts, (weights / weights.max()).astype(np.float32) if texts else weights.astype(np.float32))
 
 
 def text_hash(item: Item, schema: Schema) -> bytes:
-    """Equal for equal embeddings and terms: over the texts and their weights, or over the vector where the caller
-    brings it; and over each text that is searched by terms, for the same words may move from one field to another.
+    """Equal for equal embeddings and terms: over the texts and their weights, or over the vectors where the caller
+    brings them; and over each text that is searched by terms, for the same words may move from one field to another.
     """
     digest = hashlib.sha256()
     if item.vector is not None:
         digest.update(_VECTOR + np.ascontiguousarray(item.vector, np.float32).tobytes())
-    else:
-        digest.update(weights_of(item, schema).tobytes())
-        _add_texts(digest, texts_of(item, schema))
+    for name in sorted(item.named_vectors):
+        _add_texts(digest, [name])
+        digest.update(_VECTOR + np.ascontiguousarray(item.named_vectors[name], np.float32).tobytes())
+    for one in readings_of(item, schema):
+        _add_texts(digest, [one.name] if one.name else [])
+        digest.update(one.weights.tobytes())
+        _add_texts(digest, one.texts)
     _add_texts(digest, [item.text.get(one.name, "") for one in schema.analysed_fields])
     return digest.digest()
 

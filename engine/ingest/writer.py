@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from engine.embeddings import joined
 from engine.errors import EngineError, InvalidArgument, ItemNotFound, SequenceMismatch
 from engine.ingest.columns import PreparedColumns
 from engine.ingest.replies import Refusal, Written, decode_reply, encode_reply
-from engine.ingest.texts import normalised, text_hash, texts_of, weights_of
+from engine.ingest.texts import Reading, normalised, readings_of, text_hash
 from engine.items import validate_update
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Lane
@@ -167,15 +168,15 @@ class Writer:
         schema = self.store.schema
         try:
             valid = self._validate(item, schema)
-            if valid.vector is None and (self._encoder is None or not texts_of(valid, schema)):
+            readings = readings_of(valid, schema) if self._encoder is not None else []
+            if valid.vector is None and not valid.named_vectors and not readings:
                 raise InvalidArgument("text", "the item has neither text to encode nor vectors")
         except EngineError as error:
             written.refusals.append(Refusal(place, item.id, error))
             return None
         draft = _Draft(place, valid, text_hash(valid, schema))
-        if valid.vector is not None:
-            vectors = valid.vector.reshape(-1, valid.vector.shape[-1])
-            draft.vectors = normalised(vectors) if schema.metric == "cosine" else vectors
+        if not readings:
+            draft.vectors = self._stored({}, valid)
         return draft
 
     async def _changed(self, drafts: Sequence[_Draft]) -> list[_Draft]:
@@ -200,7 +201,8 @@ class Writer:
             return
         assert self._encoder is not None
         schema = self.store.schema
-        texts = [texts_of(draft.item, schema) for draft in drafts]
+        readings = [readings_of(draft.item, schema) for draft in drafts]
+        texts = [[text for one in of_item for text in one.texts] for of_item in readings]
         encoded = await self._encode_lane.encode(
             self._encoder,
             [text for of_item in texts for text in of_item],
@@ -210,27 +212,40 @@ class Writer:
             deadline=deadline,
         )
         at = 0
-        for draft, of_item in zip(drafts, texts, strict=True):
-            self._take(draft, encoded[at : at + len(of_item)], written)
+        for draft, own, of_item in zip(drafts, readings, texts, strict=True):
+            self._take(draft, own, encoded[at : at + len(of_item)], written)
             at += len(of_item)
 
-    def _take(self, draft: _Draft, encoded: Sequence[EncodedText | EngineError], written: Written) -> None:
+    def _take(
+        self,
+        draft: _Draft,
+        readings: Sequence[Reading],
+        encoded: Sequence[EncodedText | EngineError],
+        written: Written,
+    ) -> None:
         """The item's vectors from its texts' outcomes, or its refusal."""
         failed = next((one for one in encoded if isinstance(one, EngineError)), None)
         if failed is not None:
             written.refusals.append(Refusal(draft.place, draft.item.id, failed))
             return
         texts = [one for one in encoded if isinstance(one, EncodedText)]
-        schema = self.store.schema
-        if schema.text_mode == "weighted":
-            weights = weights_of(draft.item, schema)
-            vectors = sum(w * text.vectors for w, text in zip(weights, texts, strict=True)) / weights.sum()
-        else:
-            vectors = texts[0].vectors
-        draft.vectors = normalised(vectors) if schema.metric == "cosine" else vectors
+        rest = iter(texts)
+        vectors = {one.name: _mean([next(rest).vectors for _ in one.texts], one.weights) for one in readings}
+        draft.vectors = self._stored(vectors, draft.item)
         truncated = sum(text.truncated_tokens for text in texts)
         written.truncated_tokens += truncated
         written.truncated_items += truncated > 0
+
+    def _stored(self, encoded: Mapping[str, Float32Array], item: Item) -> Float32Array:
+        """The rows to be stored, float32 [rows, d], of what was encoded, by name, and what the item brings."""
+        schema = self.store.schema
+
+        def comparable(vectors: Float32Array) -> Float32Array:
+            return normalised(vectors) if schema.metric == "cosine" else vectors
+
+        if schema.embeddings:
+            return joined({name: comparable(one) for name, one in {**encoded, **item.named_vectors}.items()}, schema)
+        return comparable(encoded[""] if item.vector is None else item.vector.reshape(-1, item.vector.shape[-1]))
 
     async def _commit_drafts(
         self,
@@ -274,6 +289,14 @@ class Writer:
             Commit(self, request), group=id(self.store), cost=max(1, request.n_items), deadline=deadline
         )
         return done.result
+
+
+def _mean(vectors: Sequence[Float32Array], weights: Float32Array) -> Float32Array:
+    """The weighted mean of several embeddings [1, d]; one alone may be of many chunks and stays as it is."""
+    if len(vectors) == 1:
+        return vectors[0]
+    total: Float32Array = sum(w * one for w, one in zip(weights, vectors, strict=True)) / weights.sum()
+    return total
 
 
 def _expect(drafts: Sequence[_Draft], written: Mapping[ItemId, int]) -> None:

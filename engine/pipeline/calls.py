@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ from engine.types import (
 
 @dataclass(frozen=True, slots=True)
 class SearchCall:
-    """What one call asks: exactly one of ``vectors`` float32 [B, d], ``texts``, ``item_ids`` and ``examples``.
+    """What one call asks: exactly one of ``vectors`` float32 [B, d], ``texts``, ``item_ids`` and ``examples``, or, by
+    the names of embeddings, ``named_texts`` and ``named_vectors`` float32 [B, d of each].
 
     ``params`` holds one for all queries or one for each; an error in place of one, or of an example, fails that query
     alone.
@@ -52,9 +53,15 @@ class SearchCall:
     deadline: float | None = None
     max_queue_delay: float | None = None
     item_inputs: ItemInputs | None = None
+    named_texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    named_vectors: Mapping[str, Float32Array] = field(default_factory=dict)
 
     @property
     def n_queries(self) -> int:
+        for texts in self.named_texts.values():
+            return len(texts)
+        for vectors in self.named_vectors.values():
+            return len(vectors)
         if self.vectors is not None:
             return len(self.vectors)
         return len(self.texts) or len(self.item_ids) or len(self.examples)
@@ -72,7 +79,13 @@ class SearchCall:
     @property
     def names_items(self) -> bool:
         """Whether vectors are to be found for its queries where the items are."""
-        return self.vectors is None and not self.texts
+        return len(self.item_ids) + len(self.examples) > 0
+
+    def own_text(self, place: int) -> str:
+        """A query's text, or its texts, each once; empty where it has none."""
+        if self.named_texts:
+            return " ".join(dict.fromkeys(each[place] for each in self.named_texts.values()))
+        return self.texts[place] if self.texts else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,5 +182,5 @@ def unsound_vector(vector: Float32Array, metric: Metric, field: str) -> EngineEr
     is_finite = np.isfinite(vector)
     if is_finite.all():
         assert metric == "cosine"
-        return InvalidArgument(f"{field}.vector", "is zero, which has no cosine")
-    return InvalidArgument(f"{field}.vector", f"value {int(np.argmin(is_finite))} is NaN or infinite")
+        return InvalidArgument(field, "is zero, which has no cosine")
+    return InvalidArgument(field, f"value {int(np.argmin(is_finite))} is NaN or infinite")

@@ -5,7 +5,7 @@ Masks are evaluated once for each distinct filter of the batch. Knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend
-from engine.errors import CursorLapsed, EngineError, UnknownAttribute
+from engine.embeddings import Weights
+from engine.errors import CursorLapsed, EngineError, InvalidArgument, UnknownAttribute
 from engine.index.facet_counts import FacetCounting
 from engine.index.features import FeatureTable, SumFeature, Weighted
 from engine.index.filters import FilterProgram
@@ -22,6 +23,7 @@ from engine.index.predicates import RowsOf
 from engine.index.row_views import RowView, view_of
 from engine.index.version_index import VersionIndex
 from engine.pipeline.calls import field_of, unsound_vector
+from engine.pipeline.combining import combine, combine_rows
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.examples import vector_of_examples, vector_of_item
 from engine.pipeline.fusing import Extra, Fusing, find_extra
@@ -52,7 +54,8 @@ class CompiledParams:
     """A query's parameters with its filter compiled; shared by the queries of a call that has one for all.
 
     ``default_recall_target`` holds where the parameters name none; ``is_narrowed``: masks leave out rows that pass the
-    filter. ``cursor``: of the page before, where there was one; ``lease_seconds``: how long a page's moment is kept.
+    filter. ``cursor``: of the page before, where there was one; ``lease_seconds``: how long a page's moment is kept;
+    ``weights``: of named embeddings, float64 [E].
     """
 
     params: SearchParams
@@ -62,6 +65,7 @@ class CompiledParams:
     is_narrowed: bool = False
     cursor: Cursor | None = None
     lease_seconds: float = 60.0
+    weights: Weights | None = None
 
     @property
     def is_filtered(self) -> bool:
@@ -119,7 +123,8 @@ class CompiledParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchJob:
-    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted, or examples.
+    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted, or examples, or
+    ``named``: vectors float32 [B, d of each] by the names of embeddings.
 
     ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
     job has all of the call's. ``terms``: the text of each query that is searched by terms, empty where none is.
@@ -135,10 +140,18 @@ class SearchJob:
     fields: Sequence[str] = ()
     terms: Sequence[str] = ()
     item_inputs: ItemInputs | None = None
+    named: Mapping[str, Float32Array] = field(default_factory=dict)
 
     @property
     def n_queries(self) -> int:
-        return len(self.item_ids) or len(self.examples) if self.vectors is None else len(self.vectors)
+        vectors = next(iter(self.named.values()), self.vectors)
+        return len(self.item_ids) or len(self.examples) if vectors is None else len(vectors)
+
+    @property
+    def weights(self) -> Weights:
+        """Of the named embeddings, for each query: float64 [B, E]."""
+        own = [one.weights for one in self.compiled if one.weights is not None]
+        return np.broadcast_to(np.array(own), (self.n_queries, len(own[0])))
 
     def compiled_of(self, place: int) -> CompiledParams:
         """What one of the queries asks."""
@@ -203,7 +216,10 @@ _Asked: TypeAlias = tuple[int, CompiledParams, Sequence[ItemId]]
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """The state of one batch over one index."""
+    """The state of one batch over one index.
+
+    ``factors``: by jobs whose queries are of named embeddings, what their parts were multiplied by, float32 [B, E].
+    """
 
     backend: Backend
     index: VersionIndex
@@ -217,6 +233,8 @@ class Batch:
     weighted: dict[tuple[int, int | None], Weighted] = field(default_factory=dict)
     views: dict[tuple[int, int], RowView] = field(default_factory=dict)
     countings: dict[tuple[int, tuple[Facet, ...]], FacetCounting] = field(default_factory=dict)
+    of_chosen: dict[tuple[int, bytes], tuple[Mask, Mask]] = field(default_factory=dict)
+    factors: dict[int, Float32Array] = field(default_factory=dict)
     state: IndexState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -227,12 +245,9 @@ class Batch:
 def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
     """What is wrong with a query goes to the batch's errors, and it is in no cohort."""
     job = batch.jobs[number]
-    if job.vectors is None:
+    if job.item_ids or job.examples:
         return _cohorts_by_id(batch, number)
-    metric = batch.index.version.metric
-    vectors, is_sound = batch.backend.unit_queries(job.vectors, metric=metric)
-    for place in np.flatnonzero(~is_sound).tolist():
-        batch.errors[number, place] = unsound_vector(job.vectors[place], metric, job.field(place))
+    vectors, is_sound = _unit_queries(batch, number)
     sound = np.flatnonzero(is_sound).tolist()
     if len(job.compiled) > 1 or job.terms or job.compiled[0].cursor is not None:
         own: list[_Asked] = [(place, job.compiled_of(place), ()) for place in sound]
@@ -240,6 +255,7 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
     try:
         mask = _shared_mask(batch, job.compiled[0])
         extra = _extra_of(batch, job.compiled[0], mask, "")
+        mask, extra = _of_chosen(batch, job.compiled[0], mask, extra)
         plan_ = _plan_of(batch, job.compiled[0], mask, extra)
         fusing = _fusing(batch, job.compiled[0], extra, len(sound))
     except EngineError as error:
@@ -261,6 +277,32 @@ def _as_on_first_pages(vectors: Float32Array, asked: Sequence[_Asked]) -> Float3
     return vectors
 
 
+def _unit_queries(batch: Batch, number: int) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+    """The job's queries as rows are compared with them, and which of them are sound."""
+    job, metric = batch.jobs[number], batch.index.version.metric
+    blamed: Mapping[int, str] = {}
+    if job.named:
+        combined = combine(batch.backend, job.named, job.weights, batch.index.schema)
+        given, batch.factors[number], blamed = combined.vectors, combined.factors, combined.unsound
+    else:
+        assert job.vectors is not None
+        given = job.vectors
+    vectors, is_sound = batch.backend.unit_queries(given, metric=metric)
+    for place, name in blamed.items():
+        path = f"{job.field(place)}.named.vectors[{name}]"
+        batch.errors[number, place] = unsound_vector(job.named[name][place], batch.index.schema.metric, path)
+        is_sound[place] = False
+    for place in np.flatnonzero(~is_sound).tolist():
+        if (number, place) not in batch.errors:
+            batch.errors[number, place] = unsound_vector(given[place], metric, f"{job.field(place)}.vector")
+    return vectors, is_sound
+
+
+def factors_of(batch: Batch, cohort: Cohort) -> Float32Array | None:
+    """What the parts of a cohort's queries were multiplied by, float32 [m, E]; None without named embeddings."""
+    return batch.factors[cohort.job][cohort.places] if cohort.job in batch.factors else None
+
+
 def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
     """Items are left out of their own answer, and so each query has a mask of its own."""
     job = batch.jobs[number]
@@ -273,6 +315,14 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
             batch.errors[number, place] = error
         else:
             asked.append((place, job.compiled_of(place), own))
+    if batch.index.schema.embeddings:
+        combined = combine_rows(batch.backend, vectors, job.weights, batch.index.schema)
+        vectors, batch.factors[number] = combined.vectors, combined.factors
+        for place in np.flatnonzero(~combined.factors.any(axis=1)).tolist():
+            path = f"{job.field(place)}.{'item_id' if job.item_ids else 'examples'}"
+            lacking = InvalidArgument(path, "there is none of the embeddings that count")
+            batch.errors.setdefault((number, place), lacking)
+        asked = [one for one in asked if (number, one[0]) not in batch.errors]
     return _gathered(batch, number, vectors, asked)
 
 
@@ -286,6 +336,7 @@ def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[
             if own:
                 mask = Mask(mask.of.without(_rows_of(batch, compiled)(own)), passes_all=False)
             extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
+            mask, extra = _of_chosen(batch, compiled, mask, extra)
             if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
                 mask = _only(batch.index, extra.matching(LEXICAL))
             plan_ = _plan_of(batch, compiled, mask, extra)
@@ -426,6 +477,22 @@ def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
     return batch.reduced[id(compiled)]
 
 
+def _of_chosen(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> tuple[Mask, Extra | None]:
+    """Without rows of embeddings that do not count, where each is a row; after what concerns items, all rows alike."""
+    index, weights = batch.index, compiled.weights
+    if weights is None or weights.all() or not index.schema.takes_maximum:
+        return mask, extra
+    key = (id(mask), weights.tobytes())
+    if key not in batch.of_chosen:
+        counts = np.append(weights > 0, False)  # which rows never written have by their -1
+        bits = np.zeros_like(index.rows.alive)
+        set_rows(bits, np.flatnonzero(counts[index.marked_rows()]))
+        # With the mask that it is of, whose id is a key: another must not get it.
+        batch.of_chosen[key] = mask, Mask(mask.of.among(bits), passes_all=False)
+    _, chosen = batch.of_chosen[key]
+    return chosen, None if extra is None else extra.among(chosen.bits)
+
+
 def evaluate_filters(batch: Batch) -> None:
     """The masks of all filters of the batch at once, so that columns which several read are read once.
 
@@ -482,9 +549,10 @@ def _of_items(batch: Batch, job: SearchJob, place: int) -> tuple[Float32Array, S
         return cursor.vector, [job.item_ids[place]] if job.item_ids else job.examples[place].ids
     if job.item_ids:
         own = job.item_ids[place]
-        return vector_of_item(batch.backend, batch.index, own), [own]
+        return vector_of_item(batch.backend, batch.index, own, job.compiled_of(place).weights), [own]
     examples = job.examples[place]
-    vector = vector_of_examples(batch.backend, batch.index, examples, f"{job.field(place)}.examples")
+    path = f"{job.field(place)}.examples"
+    vector = vector_of_examples(batch.backend, batch.index, examples, path, job.compiled_of(place).weights)
     return vector, examples.ids
 
 
@@ -554,7 +622,7 @@ def narrowed(batch: Batch, cohort: Cohort, query: int, mask: Mask, *, k: int) ->
 
 
 def _rows_wanted(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> int:
-    return max(1, min(compiled.n_searched * index.schema.chunk, mask.survivors))
+    return max(1, min(compiled.n_searched * index.schema.rows_per_item, mask.survivors))
 
 
 def recall_target_of(compiled: CompiledParams) -> float:
@@ -568,7 +636,7 @@ def recall_target_of(compiled: CompiledParams) -> float:
 def _request(index: VersionIndex, compiled: CompiledParams, survivors: int, extra_rows: int) -> PlanRequest:
     params, scoring = compiled.params, compiled.scoring
     return PlanRequest(
-        k=compiled.n_searched * index.schema.chunk,
+        k=compiled.n_searched * index.schema.rows_per_item,
         survivors=survivors,
         is_filtered=compiled.is_filtered,
         exact=params.exact,

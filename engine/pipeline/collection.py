@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.embeddings import by_name
 from engine.errors import CollectionNotFound, DeadlineExceeded, EngineError, LimitExceeded, NoPipeline
 from engine.index.filters import compile_filter
 from engine.index.query_log import query_log_path
@@ -144,7 +145,7 @@ class Collection:
 
     async def get(self, ids: Sequence[ItemId], *, vectors: bool = False) -> list[StoredItem | None]:
         with self._while_served():
-            return await asyncio.to_thread(self.store.get, ids, vectors=vectors)
+            return await asyncio.to_thread(self._get, ids, vectors)
 
     async def count(self, tree: Filter) -> tuple[int, int]:
         """Live items that pass the filter, and the sequence number this holds for."""
@@ -176,10 +177,14 @@ class Collection:
         # Of the page as it was found: an item deleted since has no vectors and is left out.
         return self._with_vectors(page[:limit], vectors), page[limit - 1].id
 
+    def _get(self, ids: Sequence[ItemId], vectors: bool) -> list[StoredItem | None]:
+        found = self.store.get(ids, vectors=vectors)
+        return [None if item is None else by_name(item, self.schema) for item in found]
+
     def _with_vectors(self, page: list[StoredItem], vectors: bool) -> list[StoredItem]:
         if not vectors:
             return page
-        found = self.store.get([item.id for item in page], vectors=True)
+        found = self._get([item.id for item in page], vectors)
         return [item for item in found if item is not None]
 
     # Writes

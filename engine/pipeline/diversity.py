@@ -39,7 +39,8 @@ def _picked(batch: Batch, cohort: Cohort, top: TopK) -> Ranked:
         if not len(candidates):
             continue
         own = top.rows[query][candidates]
-        cosines = _cosines(batch.index.vectors_at(own))
+        vectors = batch.index.vectors_at(own)
+        cosines = _cosines(vectors[:, :-1] if batch.index.schema.takes_maximum else vectors)
         picked = candidates[pick(top.scores[query][candidates], cosines, params.diversity.relevance, k=params.k)]
         rows[query, : len(picked)], scores[query, : len(picked)] = top.rows[query][picked], top.scores[query][picked]
     return Ranked(TopK(rows, scores))

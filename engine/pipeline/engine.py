@@ -17,6 +17,7 @@ from engine.backend import open_backend
 from engine.backend.protocol import Backend, Vectors
 from engine.config import Settings
 from engine.dtypes import to_stored
+from engine.embeddings import row_dimension, with_dimensions
 from engine.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -337,11 +338,16 @@ class Engine:
         if schema.pipeline is not None:
             opened = open_source(schema.pipeline)
             schema, files = replace(schema, pipeline=opened.pipeline), opened.files
+        dimension, metric = encoder.dimension if encoder else schema.dimension or 0, schema.metric
+        if schema.embeddings:
+            schema = with_dimensions(schema, dimension)
+            # Rows and queries of several unit vectors are longer than 1: their dot product is the sum of the cosines.
+            dimension, metric = row_dimension(schema), "dot"
         version = VersionInfo(
             id="v1",
             encoder_version=encoder.version if encoder else "",
-            dimension=encoder.dimension if encoder else schema.dimension or 0,
-            metric=schema.metric,
+            dimension=dimension,
+            metric=metric,
             dtype=schema.dtype,
             created_micros=time.time_ns() // 1000,
             encoder_dtype=self.settings.encoder_dtype,

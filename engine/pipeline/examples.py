@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend
+from engine.embeddings import Weights, marked
 from engine.errors import InvalidArgument, ItemNotFound, LimitExceeded
 from engine.index.version_index import VersionIndex
 from engine.items import validate_id
@@ -31,20 +32,24 @@ def check_examples(examples: Examples, schema: Schema, version: VersionInfo, lim
         for place, one in enumerate(getattr(examples, kind)):
             validate_id(one, schema, f"{field}.{kind}[{place}]")
         vectors = getattr(examples, f"{kind}_vectors")
+        if vectors is not None and schema.embeddings:
+            raise InvalidArgument(f"{field}.{kind}_vectors", "have no names; where embeddings have, examples are items")
         if vectors is not None:
             _check_vectors(vectors, version, f"{field}.{kind}_vectors")
 
 
-def vector_of_examples(backend: Backend, index: VersionIndex, examples: Examples, field: str) -> Float32Array:
-    """float32 [d], of length 1 with cosine.
+def vector_of_examples(
+    backend: Backend, index: VersionIndex, examples: Examples, field: str, weights: Weights | None = None
+) -> Float32Array:
+    """float32 [d], of length 1 with cosine; of named embeddings like a stored row.
 
     Raises:
         ItemNotFound: one of the items does not live.
         InvalidArgument: the vector is zero, which has no cosine.
     """
-    vector = _mean(backend, index, examples.like, examples.like_vectors)
+    vector = _mean(backend, index, examples.like, examples.like_vectors, weights)
     if examples.unlike or (examples.unlike_vectors is not None and len(examples.unlike_vectors)):
-        vector += vector - _mean(backend, index, examples.unlike, examples.unlike_vectors)
+        vector += vector - _mean(backend, index, examples.unlike, examples.unlike_vectors, weights)
     unit, is_sound = backend.unit_queries(vector[None].astype(np.float32), metric=index.version.metric)
     if not is_sound[0]:
         raise InvalidArgument(field, "make a vector of zero, which has no cosine")
@@ -52,12 +57,16 @@ def vector_of_examples(backend: Backend, index: VersionIndex, examples: Examples
     return found
 
 
-def vector_of_item(backend: Backend, index: VersionIndex, item_id: ItemId) -> Float32Array:
-    """float32 [d], of length 1 with cosine.
+def vector_of_item(
+    backend: Backend, index: VersionIndex, item_id: ItemId, weights: Weights | None = None
+) -> Float32Array:
+    """float32 [d], of length 1 with cosine; of named embeddings like a stored row.
 
     Raises:
         ItemNotFound: the item does not live.
     """
+    if index.schema.takes_maximum:
+        return _vector_of_chosen(backend, index, item_id, weights)
     vector = index.vector_of(item_id)
     if vector is None:
         raise ItemNotFound(item_id)
@@ -66,9 +75,30 @@ def vector_of_item(backend: Backend, index: VersionIndex, item_id: ItemId) -> Fl
     return unit
 
 
-def _mean(backend: Backend, index: VersionIndex, ids: tuple[ItemId, ...], vectors: Float32Array | None) -> Float64Array:
+def _vector_of_chosen(backend: Backend, index: VersionIndex, item_id: ItemId, weights: Weights | None) -> Float32Array:
+    """The mean of the item's embeddings that count, without a mark; zeros where it has none of them."""
+    span = index.rows.rows_of_item(item_id)
+    if span is None:
+        raise ItemNotFound(item_id)
+    rows = index.read(span[0], span[0] + span[1])
+    if weights is not None:
+        rows = rows[weights[marked(rows[:, -1])] > 0]
+    vector = np.zeros((1, index.version.dimension), np.float32)
+    if len(rows):
+        vector[:, :-1] = backend.unit_queries(rows[:, :-1].mean(axis=0)[None], metric=index.schema.metric)[0]
+    found: Float32Array = vector[0]
+    return found
+
+
+def _mean(
+    backend: Backend,
+    index: VersionIndex,
+    ids: tuple[ItemId, ...],
+    vectors: Float32Array | None,
+    weights: Weights | None,
+) -> Float64Array:
     """Of items and vectors, at least one: float64 [d]."""
-    of_items = [vector_of_item(backend, index, one) for one in ids]
+    of_items = [vector_of_item(backend, index, one, weights) for one in ids]
     if vectors is not None:
         of_items.extend(backend.unit_queries(vectors, metric=index.version.metric)[0])
     mean: Float64Array = np.mean(np.array(of_items, np.float64), axis=0)

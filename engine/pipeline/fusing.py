@@ -6,7 +6,7 @@ their sum is the score to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend, TopK
+from engine.embeddings import parts
 from engine.errors import NoAnalyser
 from engine.index.column_types import KeywordColumn
 from engine.index.features import DecayFeature, FeatureSpec, FeatureTable, SumFeature
@@ -21,7 +22,7 @@ from engine.index.growing import has_rows
 from engine.index.version_index import VersionIndex
 from engine.pipeline.scoring import CompiledScoring
 from engine.scoring import Overlap
-from engine.scorings import LEXICAL, SIMILARITY
+from engine.scorings import LEXICAL, SIMILARITY, similarity_leg
 from engine.types import Float32Array, Int64Array, LegColumn, Uint8Array
 from kernels.fusion import Fusion
 
@@ -163,7 +164,7 @@ def _lexical(index: VersionIndex, terms: str, mask: Uint8Array) -> tuple[Int64Ar
     if lexical is None:
         raise NoAnalyser(index.schema.name)
     rows, scores = lexical.scores(terms, mask)
-    if index.schema.chunk == 1:
+    if index.schema.rows_per_item == 1:
         return rows, scores
     spread = np.zeros(index.rows.n_rows, np.float32)
     spread[rows] = scores
@@ -214,19 +215,23 @@ def legs_of(
     vectors: Float32Array,
     rows: Int64Array,
     fusing: Fusing,
+    factors: Float32Array | None = None,
     *,
     similarities: Float32Array | None = None,
     now: int | None = None,
 ) -> Legs:
-    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding. ``similarities``: [m, k], where they are
-    known; ``now``: what ages are counted to, where that is earlier.
+    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding. ``factors``: see ``Combined``;
+    ``similarities``: [m, k], where they are known and embeddings have no names; ``now``: what ages are counted to,
+    where that is earlier.
     """
     names, raw, normalised, weights = [], [], [], []
     has_more = fusing.table is not None or any(extra is not None and extra.legs for extra in fusing.extras)
     if not has_more or any(one.similarity for one in fusing.scorings):
-        if similarities is None:
-            similarities = _similarities(backend, index, vectors, rows)
-        names, raw, normalised, weights = [SIMILARITY], [similarities], [similarities], [_similarity_weights(fusing)]
+        for name, own, factor in _similarity_legs(backend, index, vectors, rows, factors, similarities):
+            names.append(name)
+            raw.append(own)
+            normalised.append(own)
+            weights.append(_similarity_weights(fusing) * factor)
     if fusing.table is not None:
         features = fusing.scorings[0].total.features
         table = index.feature_table(features) if now is None else index.feature_table_at(features, now)
@@ -259,6 +264,35 @@ def reordered(top: TopK, legs: Legs) -> tuple[TopK, Legs]:
 
     moved = Legs(legs.names, [*map(taken, legs.raw)], [*map(taken, legs.normalised)], legs.weights)
     return TopK(np.take_along_axis(top.rows, order, axis=1), taken(scores)), moved
+
+
+def _similarity_legs(
+    backend: Backend,
+    index: VersionIndex,
+    vectors: Float32Array,
+    rows: Int64Array,
+    factors: Float32Array | None,
+    known: Float32Array | None,
+) -> Iterator[tuple[str, Float32Array, Float32Array]]:
+    """What each is called, what rows have of it, float32 [m, k], and by what that is multiplied, float32 [m]."""
+    if factors is None:
+        whole = _similarities(backend, index, vectors, rows) if known is None else known
+        yield SIMILARITY, whole, np.ones(len(vectors), np.float32)
+        return
+    schema = index.schema
+    best = _similarities(backend, index, vectors, rows) if schema.takes_maximum else None
+    for column, (spec, part) in enumerate(zip(schema.embeddings, parts(schema).values(), strict=True)):
+        name, factor = similarity_leg(spec), factors[:, column]
+        if not factor.any():
+            continue
+        if best is not None:
+            is_own = rows >= 0
+            is_own[is_own] = index.marked_rows()[rows[is_own]] == column
+            yield name, np.where(is_own, best, np.float32(0)), factor
+        else:
+            alone = np.zeros_like(vectors)
+            alone[:, part] = vectors[:, part] / np.where(factor > 0, factor, 1)[:, None]
+            yield name, _similarities(backend, index, alone, rows), factor
 
 
 def _similarity_weights(fusing: Fusing) -> Float32Array:

@@ -125,7 +125,7 @@ def _places_in_groups(keys: Int64Array) -> Int64Array:
 
 def _rows_of_items(index: VersionIndex, rows: Int64Array) -> Int64Array:
     """All rows of the items that have these."""
-    return rows if index.schema.chunk == 1 else index.rows.rows_of(index.rows.ids[rows])
+    return rows if index.schema.rows_per_item == 1 else index.rows.rows_of(index.rows.ids[rows])
 
 
 def _rows_of_groups(index: VersionIndex, attribute: str, keys: Int64Array) -> npt.NDArray[np.uint8]:

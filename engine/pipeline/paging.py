@@ -145,7 +145,7 @@ def _best_of_items(index: VersionIndex, rows: Int64Array, scores: Float32Array) 
     """The best row of each item, best first."""
     order = np.lexsort((rows, -scores))
     rows, scores = rows[order], scores[order]
-    if index.schema.chunk > 1:
+    if index.schema.rows_per_item > 1:
         _, best = np.unique(index.rows.first_rows[rows], return_index=True)
         best.sort()
         rows, scores = rows[best], scores[best]

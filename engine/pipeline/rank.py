@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,11 +28,12 @@ from engine.lanes.batching import BatchLimits
 from engine.lanes.lane import Lane
 from engine.limits import Limits
 from engine.pipeline.calls import SearchAnswer, SearchCall, field_of
+from engine.pipeline.query_vectors import offered_embeddings
 from engine.pipeline.rank_columns import Candidates, ItemInputs
 from engine.pipeline.scoring import compile_scoring
 from engine.ranking import LegInput, Pipeline, RankFallback
 from engine.rankings import query_columns
-from engine.scorings import FUSED, LEXICAL, SIMILARITY
+from engine.scorings import FUSED, LEXICAL, SIMILARITY, similarity_leg
 from engine.types import Float32Array, Int64Array, LegColumn, Schema, SearchParams
 
 if TYPE_CHECKING:
@@ -319,20 +320,28 @@ def without_pipeline(call: SearchCall, collection: str) -> SearchCall:
 
 def _legs_of_queries(call: SearchCall, schema: Schema, limits: Limits) -> list[frozenset[str]]:
     """Names of the legs that each query's score has."""
-    each = [_leg_names(one, schema, limits, _field(place, call)) for place, one in enumerate(call.params)]
+    offered = offered_embeddings(call, schema) if schema.embeddings else ()
+    each = [_leg_names(one, schema, limits, _field(place, call), offered) for place, one in enumerate(call.params)]
     return each * call.n_queries if len(each) == 1 else each
 
 
-def _leg_names(params: SearchParams | EngineError, schema: Schema, limits: Limits, field: str) -> frozenset[str]:
+def _leg_names(
+    params: SearchParams | EngineError, schema: Schema, limits: Limits, field: str, offered: Collection[str]
+) -> frozenset[str]:
     if isinstance(params, EngineError):
         return frozenset()
     try:
         scoring = compile_scoring(params.scoring, schema, limits, field, params.mode)
     except EngineError:  # its query failed with this
         return frozenset()
+    similarities = {
+        similarity_leg(one)
+        for one in schema.embeddings
+        if one.name in offered and params.embedding_weights.get(one.name, one.weight) > 0
+    } or {SIMILARITY}
     if scoring is None:
-        return frozenset({SIMILARITY})
-    names = {SIMILARITY, *scoring.names, *(one.name for one in scoring.overlaps)}
+        return frozenset(similarities)
+    names = {*similarities, *scoring.names, *(one.name for one in scoring.overlaps)}
     return frozenset(names | ({LEXICAL} if scoring.lexical > 0 else set()))
 
 

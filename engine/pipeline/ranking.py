@@ -12,10 +12,10 @@ import numpy as np
 
 from engine.backend.protocol import TopK
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort
+from engine.pipeline.cohorts import Batch, Cohort, factors_of
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found
-from engine.pipeline.fusing import Legs, legs_of, reordered
+from engine.pipeline.fusing import Fusing, Legs, legs_of, reordered
 
 
 @dataclass(eq=False, slots=True)
@@ -45,7 +45,7 @@ def rank(batch: Batch, cohort: Cohort, found: Found) -> Ranked:
     """The best items; those that score too little are left out. Where legs are told, by the sum of these."""
     params, best, legs = cohort.compiled.params, _best_rows(batch.index, cohort, found), None
     if params.legs and cohort.fusing is not None:
-        legs = legs_of(batch.backend, batch.index, cohort.vectors, best.rows, cohort.fusing)
+        legs = _legs(batch, cohort, best, cohort.fusing)
         best, legs = reordered(best, legs)
     if params.min_score is not None:
         best = TopK(np.where(best.scores >= params.min_score, best.rows, -1), best.scores)
@@ -56,19 +56,23 @@ def choose(batch: Batch, cohort: Cohort, ranked: Ranked) -> Chosen:
     """The hits, told by the first row of each item."""
     best, legs = ranked.top, None
     if cohort.compiled.params.legs and cohort.fusing is not None:
-        legs = ranked.legs or legs_of(batch.backend, batch.index, cohort.vectors, best.rows, cohort.fusing)
-    if batch.index.schema.chunk == 1:
+        legs = ranked.legs or _legs(batch, cohort, best, cohort.fusing)
+    if batch.index.schema.rows_per_item == 1:
         return Chosen(best, legs, ranked.cursors)
     rows, is_hit = best.rows.copy(), best.rows >= 0
     rows[is_hit] = batch.index.rows.first_rows[rows[is_hit]]
     return Chosen(TopK(rows, best.scores), legs, ranked.cursors)
 
 
+def _legs(batch: Batch, cohort: Cohort, best: TopK, fusing: Fusing) -> Legs:
+    return legs_of(batch.backend, batch.index, cohort.vectors, best.rows, fusing, factors_of(batch, cohort))
+
+
 def _best_rows(index: VersionIndex, cohort: Cohort, found: Found) -> TopK:
     """The best row of each of the best items, whose score is the item's."""
     n = cohort.compiled.n_searched
     top = found.top
-    if index.schema.chunk == 1:
+    if index.schema.rows_per_item == 1:
         return TopK(top.rows[:, :n], top.scores[:, :n])
     rows = np.full((len(cohort), n), -1, np.int64)
     scores = np.full((len(cohort), n), -np.inf, np.float32)

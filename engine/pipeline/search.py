@@ -71,7 +71,7 @@ def search_jobs(
 def count(index: VersionIndex, program: FilterProgram) -> int:
     """Live items that pass the filter."""
     index.tick()
-    return len(matching_ids(index, program)) if index.schema.chunk > 1 else mask_of(index, program).survivors
+    return len(matching_ids(index, program)) if index.schema.rows_per_item > 1 else mask_of(index, program).survivors
 
 
 def matching_ids(index: VersionIndex, program: FilterProgram) -> npt.NDArray[Any]:
@@ -101,7 +101,7 @@ def _sample(monitor: RecallMonitor, batch: Batch, cohorts: Sequence[Cohort], cho
                     query=cohort.vectors[query : query + 1].copy(),
                     mask=cohort.masks[query].bits.copy(),
                     scores=top.scores[query][top.rows[query] >= 0],
-                    first_rows=index.rows.first_rows if index.schema.chunk > 1 else None,
+                    first_rows=index.rows.first_rows if index.schema.rows_per_item > 1 else None,
                     # Features that change before the check is done with may make it a little wrong.
                     fusion=fusion_of([None if cohort.fusing is None else cohort.fusing.of(query)], index.rows.n_rows),
                 )

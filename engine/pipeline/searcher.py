@@ -6,14 +6,15 @@ Runs on the event loop and computes nothing itself. What is wrong with one query
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import EngineError, InvalidArgument, LimitExceeded, NoEncoder, VersionNotFound
+from engine.embeddings import query_weights
+from engine.errors import EngineError, InvalidArgument, LimitExceeded, VersionNotFound
 from engine.index.facet_counts import FacetCounting
 from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
@@ -27,11 +28,11 @@ from engine.pipeline.calls import (
     SearchCall,
     check_call,
     check_params,
-    check_vectors,
     field_of,
 )
 from engine.pipeline.cursors import Cursor, Seal, fingerprint
 from engine.pipeline.examples import check_examples
+from engine.pipeline.query_vectors import Encoded, QueryVectors
 from engine.pipeline.rank_fusion import calls_of, fused_by_ranks, is_fused_by_ranks
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
@@ -53,17 +54,6 @@ from engine.types import (
 
 T = TypeVar("T")
 SearchLane = Lane[SearchJob, JobResult]
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """Query vectors float32 [B, d] (zeros where a text failed), and what encoding told of each query."""
-
-    vectors: Float32Array
-    errors: Mapping[int, EngineError]
-    truncated: Sequence[int]
-    queue_seconds: float
-    encode_seconds: float
 
 
 class Searcher:
@@ -88,8 +78,7 @@ class Searcher:
         visible: Callable[[int, float | None], Coroutine[Any, Any, None]],
     ) -> None:
         self._index = index
-        self._encoder = encoder
-        self._encode_lane = encode_lane
+        self._vectors = QueryVectors(index, encoder, encode_lane, limits)
         self._search_lane = search_lane
         self._limits = limits
         self._recall_target = recall_target
@@ -104,18 +93,18 @@ class Searcher:
             dense, lexical = await asyncio.gather(*(self.search(leg) for leg in calls_of(call)))
             return await self._search_lane.call(lambda: fused_by_ranks(call, dense, lexical))
         self._check_version(call.version)
-        compiled, errors = self._compile(call)
+        compiled, errors = self._compile(call, self._vectors.offered(call))
         terms = self._terms(call, compiled, errors)
         if call.min_sequence is not None:
             await self._visible(call.min_sequence, call.deadline)
-        encoded = await self._vectors_of(call, compiled)
+        encoded = await self._vectors.of(call, compiled)
         errors = {**errors, **encoded.errors}
         if call.names_items:
             errors |= self._unsound_items(call)
         places = [place for place in range(call.n_queries) if place not in errors] if errors else None
         if places is not None and not places:
             return self._unanswered(call, errors)
-        job = self._job(call, compiled, encoded.vectors, places, terms)
+        job = self._job(call, compiled, encoded, places, terms)
         done = await self._search_lane.submit(
             job,
             group=id(self._index),
@@ -132,7 +121,8 @@ class Searcher:
     ) -> list[EncodedText | EngineError]:
         """One outcome for each text; vectors float32 [1, d] as the query side encodes them."""
         self._check_version(version)
-        return await self._encode_queries(texts, priority=priority, deadline=deadline, max_queue_delay=None)
+        fields = [f"{field_of('query', place, len(texts))}.text" for place in range(len(texts))]
+        return await self._vectors.encode(texts, fields=fields, priority=priority, deadline=deadline)
 
     async def _count_facets(self, countings: Sequence[FacetCounting | None]) -> None:
         """In slices between batches: searches of others do not wait for it."""
@@ -168,13 +158,15 @@ class Searcher:
                 errors[place] = error
         return errors
 
-    def _compile(self, call: SearchCall) -> tuple[list[CompiledParams | None], dict[int, EngineError]]:
+    def _compile(
+        self, call: SearchCall, offered: Collection[str]
+    ) -> tuple[list[CompiledParams | None], dict[int, EngineError]]:
         """Parameters with their filters compiled; what is wrong with those of one query fails it alone."""
         compiled: list[CompiledParams | None] = []
         errors: dict[int, EngineError] = {}
         for place, params in enumerate(call.params):
             try:
-                compiled.append(self._compile_one(call, params, place))
+                compiled.append(self._compile_one(call, params, place, offered))
             except EngineError as error:
                 if len(call.params) == 1:
                     raise
@@ -182,7 +174,9 @@ class Searcher:
                 errors[place] = error
         return compiled, errors
 
-    def _compile_one(self, call: SearchCall, asked: SearchParams | EngineError, place: int) -> CompiledParams:
+    def _compile_one(
+        self, call: SearchCall, asked: SearchParams | EngineError, place: int, offered: Collection[str]
+    ) -> CompiledParams:
         params, field = _sound(asked), field_of("params", place, len(call.params))
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
@@ -196,13 +190,26 @@ class Searcher:
         scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE
-        program = compile_filter(params.filter, self._schema)
-        compiled = CompiledParams(params, program, self._recall_target, scoring, lease_seconds=self._lease_seconds)
+        weights = None
+        if params.embedding_weights or self._schema.embeddings:
+            weights = query_weights(params.embedding_weights, self._schema, offered, field)
+        compiled = CompiledParams(
+            params,
+            compile_filter(params.filter, self._schema),
+            self._recall_target,
+            scoring,
+            is_narrowed=self._schema.takes_maximum and weights is not None and not weights.all(),
+            lease_seconds=self._lease_seconds,
+            weights=weights,
+        )
         return self._with_page(call, compiled, place, field) if params.page or params.cursor else compiled
 
     def _with_page(self, call: SearchCall, compiled: CompiledParams, place: int, field: str) -> CompiledParams:
         """The parameters with what the cursor says that they have."""
         params, scoring, cursor = compiled.params, compiled.scoring, None
+        if self._schema.embeddings:
+            given = "cursor" if params.cursor else "page"
+            raise InvalidArgument(f"{field}.{given}", "is for collections whose embeddings have no names")
         if params.cursor:
             if len(call.params) < call.n_queries:
                 raise InvalidArgument(f"{field}.cursor", "is of one query: give each query parameters of its own")
@@ -229,80 +236,11 @@ class Searcher:
                 told[place] = NextPage(self._seal.close(cursor, asked), Timestamp(cursor.expires_at))
         return told
 
-    async def _vectors_of(self, call: SearchCall, compiled: Sequence[CompiledParams | None]) -> _Encoded:
-        if call.texts:
-            if all(one is not None and not one.needs_vector for one in compiled):
-                return self._unencoded(call)
-            return await self._encoded(call)
-        if call.vectors is None:
-            return _Encoded(np.zeros((0, 0), np.float32), {}, (), 0.0, 0.0)
-        check_vectors(call.vectors, self._version)
-        return _Encoded(call.vectors, {}, (), 0.0, 0.0)
-
-    def _unencoded(self, call: SearchCall) -> _Encoded:
-        """Vectors for queries in whose scores similarity does not count."""
-        errors = {
-            place: error
-            for place, text in enumerate(call.texts)
-            if (error := self._text_error(f"{field_of('query', place, call.n_queries)}.text", text)) is not None
-        }
-        return _Encoded(np.ones((call.n_queries, self._version.dimension), np.float32), errors, (), 0.0, 0.0)
-
-    async def _encoded(self, call: SearchCall) -> _Encoded:
-        outcomes = await self._encode_queries(
-            call.texts, priority=call.priority, deadline=call.deadline, max_queue_delay=call.max_queue_delay
-        )
-        vectors = np.zeros((len(outcomes), self._version.dimension), np.float32)
-        failed: dict[int, EngineError] = {}
-        for place, outcome in enumerate(outcomes):
-            if isinstance(outcome, EngineError):
-                failed[place] = outcome
-            else:
-                vectors[place] = outcome.vectors[0]
-        good = [one for one in outcomes if isinstance(one, EncodedText)]
-        return _Encoded(
-            vectors,
-            failed,
-            [one.truncated_tokens if isinstance(one, EncodedText) else 0 for one in outcomes],
-            max((one.queue_seconds for one in good), default=0.0),
-            max((one.encode_seconds for one in good), default=0.0),
-        )
-
-    async def _encode_queries(
-        self, texts: Sequence[str], *, priority: Priority, deadline: float | None, max_queue_delay: float | None
-    ) -> list[EncodedText | EngineError]:
-        """Empty and oversized texts fail alone, before they cost anything."""
-        if self._encoder is None:
-            raise NoEncoder(f"collection {self._schema.name!r} has no encoder: search it with vectors or item ids")
-        outcomes: list[EncodedText | EngineError | None] = [
-            self._text_error(f"{field_of('query', place, len(texts))}.text", text) for place, text in enumerate(texts)
-        ]
-        sound = [place for place, outcome in enumerate(outcomes) if outcome is None]
-        encoded = await self._encode_lane.encode(
-            self._encoder,
-            [texts[place] for place in sound],
-            role="query",
-            priority=priority,
-            deadline=deadline,
-            max_queue_delay=max_queue_delay,
-        )
-        for place, one in zip(sound, encoded, strict=True):
-            outcomes[place] = one
-        return [one for one in outcomes if one is not None]
-
-    def _text_error(self, field: str, text: str) -> EngineError | None:
-        if not text.strip():
-            return InvalidArgument(field, "is empty")
-        size = len(text.encode())
-        if size > self._limits.text_bytes:
-            return LimitExceeded(field, value=size, limit=self._limits.text_bytes, unit="bytes")
-        return None
-
     def _job(
         self,
         call: SearchCall,
         compiled: Sequence[CompiledParams | None],
-        vectors: Float32Array,
+        encoded: Encoded,
         places: Sequence[int] | None,
         terms: Sequence[str],
     ) -> SearchJob:
@@ -312,13 +250,14 @@ class Searcher:
         return SearchJob(
             self._index,
             [one for one in of_each if one is not None],
-            vectors=None if call.names_items else vectors if places is None else vectors[list(places)],
+            vectors=None if call.names_items or encoded.named else _taken(encoded.vectors, places),
             item_ids=[call.item_ids[place] for place in chosen] if call.item_ids else (),
             examples=[_sound(call.examples[place]) for place in chosen] if call.examples else (),
             explain=call.explain,
             terms=[terms[place] for place in chosen] if terms else (),
             item_inputs=call.item_inputs,
             fields=() if places is None else [field_of("query", place, call.n_queries) for place in places],
+            named={name: _taken(own, places) for name, own in encoded.named.items()},
         )
 
     def _terms(
@@ -331,8 +270,7 @@ class Searcher:
             return ()
         each = list(compiled) * call.n_queries if len(compiled) == 1 else compiled
         terms = [
-            (one.params.terms if one is not None else "") or (call.texts[place] if call.texts else "")
-            for place, one in enumerate(each)
+            (one.params.terms if one is not None else "") or call.own_text(place) for place, one in enumerate(each)
         ]
         for place, (own, one) in enumerate(zip(terms, each, strict=True)):
             field = f"{field_of('params', place, len(compiled))}.terms"
@@ -350,7 +288,7 @@ class Searcher:
         call: SearchCall,
         compiled: Sequence[CompiledParams | None],
         done: Done[JobResult],
-        encoded: _Encoded,
+        encoded: Encoded,
         errors: Mapping[int, EngineError],
         places: Sequence[int] | None,
     ) -> SearchAnswer:
@@ -421,6 +359,11 @@ def _facets_of(
         if counting is not None:
             told[place] = counting.counts
     return told
+
+
+def _taken(vectors: Float32Array, places: Sequence[int] | None) -> Float32Array:
+    """Those of some queries, or of all."""
+    return vectors if places is None else vectors[list(places)]
 
 
 def _spread_weights(legs: Sequence[LegColumn], places: Sequence[int], n_queries: int) -> list[LegColumn]:

@@ -263,7 +263,7 @@ def _stored(item: StoredItem, collection: Collection) -> ingest_pb2.StoredItem:
     returned = {spec.name for spec in collection.schema.attributes if spec.stored}
     attributes = {name: value for name, value in item.attributes.items() if name in returned}
     vectors = None if item.vectors is None else np.atleast_2d(item.vectors)
-    plain = Item(item.id, item.text, attributes, vectors, times=item.times)
+    plain = Item(item.id, item.text, attributes, vectors, times=item.times, named_vectors=item.named_vectors)
     return ingest_pb2.StoredItem(item=convert.item_to(plain), sequence=item.sequence)
 
 

@@ -112,13 +112,18 @@ class RetrievalServicer:
 def _unary_call(request: retrieval_pb2.SearchRequest, call: Call) -> SearchCall:
     query, kind = request.query, request.query.WhichOneof("kind")
     if kind is None:
-        raise InvalidArgument("query", "is empty: set vector, text, item_id or examples")
+        raise InvalidArgument("query", "is empty: set vector, text, item_id, examples or named")
     return SearchCall(
         params=[_params(request.params, "params")],
         vectors=convert.vector_to_array(query.vector, "query.vector")[None, :] if kind == "vector" else None,
         texts=[query.text] if kind == "text" else (),
         item_ids=[convert.item_id_from(query.item_id, "query.item_id")] if kind == "item_id" else (),
         examples=[convert.examples_from(query.examples, "query.examples")] if kind == "examples" else (),
+        named_texts={name: [text] for name, text in query.named.texts.items()},
+        named_vectors={
+            name: convert.vector_to_array(vector, f"query.named.vectors[{name}]")[None, :]
+            for name, vector in query.named.vectors.items()
+        },
         version=request.version,
         explain=True,
         min_sequence=request.min_sequence if request.HasField("min_sequence") else None,
@@ -131,13 +136,18 @@ def _unary_call(request: retrieval_pb2.SearchRequest, call: Call) -> SearchCall:
 def _batch_call(request: retrieval_pb2.SearchBatchRequest, call: Call) -> SearchCall:
     kind = request.WhichOneof("queries")
     if kind is None:
-        raise InvalidArgument("queries", "the call has no query: set vectors, texts, item_ids or examples")
+        raise InvalidArgument("queries", "the call has no query: set vectors, texts, item_ids, examples or named")
     return SearchCall(
         params=_batch_params(request),
         vectors=convert.tensor_to_array(request.vectors, "vectors") if kind == "vectors" else None,
         texts=request.texts.values if kind == "texts" else (),
         item_ids=convert.item_ids_from(request.item_ids, "item_ids") if kind == "item_ids" else (),
         examples=_batch_examples(request.examples) if kind == "examples" else (),
+        named_texts={name: texts.values for name, texts in request.named.texts.items()},
+        named_vectors={
+            name: convert.tensor_to_array(tensor, f"named.vectors[{name}]")
+            for name, tensor in request.named.vectors.items()
+        },
         version=request.version,
         explain=request.explain,
         min_sequence=request.min_sequence if request.HasField("min_sequence") else None,
@@ -240,4 +250,4 @@ def _hit(
         if name in returned and ("*" in fields.attributes or name in fields.attributes)
     }
     text = {name: value for name, value in item.text.items() if "*" in fields.text_fields or name in fields.text_fields}
-    return Hit(item_id, score, attributes, text, item.vectors)
+    return Hit(item_id, score, attributes, text, item.vectors, named_vectors=item.named_vectors)

@@ -16,6 +16,7 @@ from engine.types import (
     AttributeSpec,
     AttributeType,
     AttributeValue,
+    EmbeddingSpec,
     GeoPoint,
     IdType,
     ItemId,
@@ -194,6 +195,7 @@ def decode_schema(encoded: str) -> Schema:
     fields["profiles"] = tuple(_decode_profile(profile) for profile in fields.get("profiles", ()))
     if fields.get("pipeline") is not None:
         fields["pipeline"] = _decode_pipeline(fields["pipeline"])
+    fields["embeddings"] = tuple(_decode_embedding(one) for one in fields.get("embeddings", ()))
     return Schema(**fields)
 
 
@@ -205,6 +207,10 @@ def _decode_pipeline(fields: dict[str, Any]) -> Pipeline:
 def _decode_input(fields: dict[str, Any]) -> RankInput:
     lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
     return _INPUT_OF[fields["kind"]](**{name: one for name, one in {**fields, **lists}.items() if name != "kind"})
+
+
+def _decode_embedding(fields: dict[str, Any]) -> EmbeddingSpec:
+    return EmbeddingSpec(**{**fields, "text_fields": tuple(fields["text_fields"])})
 
 
 def _decode_profile(fields: dict[str, Any]) -> ScoringProfile:

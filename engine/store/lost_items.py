@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from engine.embeddings import by_name
 from engine.items import validate_attributes
 from engine.store.codec import ItemCodec, decode_times
 from engine.store.inspecting import (
@@ -35,7 +36,7 @@ Record = Callable[[StoredItem], dict[str, Any]]
 def lost_records(
     source: sqlite3.Connection, verdict: Verdict, frame: Frame, record: Record
 ) -> Iterator[dict[str, Any]]:
-    """Of all that ``verdict`` calls lost. Vectors that can be read go with them, as ``_vector``."""
+    """Of all that ``verdict`` calls lost. Vectors that can be read go with them."""
     assert verdict.contents is not None
     codec = ItemCodec(frame.schema)
     select = f"SELECT {item_columns(source)} FROM items WHERE key = ?"
@@ -47,7 +48,7 @@ def lost_records(
         except TROUBLE:
             yield partial_record(codec, dict(zip(ITEM_COLUMNS, fields, strict=True)), record, vectors)
         else:
-            yield record(replace(item, vectors=vectors))
+            yield record(by_name(replace(item, vectors=vectors), frame.schema))
 
 
 def partial_record(
@@ -69,7 +70,8 @@ def partial_record(
         attributes = _each_attribute(codec, columns.get("attributes"))
     times = [read(name, _time, None) for name in ("visible_from", "expires_at")]
     text = read("text", read_text, {})
-    found = record(StoredItem(item_id, 0, text, attributes, vectors, decode_times(*times)))
+    item = StoredItem(item_id, 0, text, attributes, vectors, decode_times(*times))
+    found = record(by_name(item, codec.schema))
     if "_unreadable_id" in raw:
         del found["_id"]
     return found | raw

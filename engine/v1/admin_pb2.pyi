@@ -47,6 +47,12 @@ class LegForm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LEG_FORM_UNSPECIFIED: _ClassVar[LegForm]
     LEG_FORM_NORMALISED: _ClassVar[LegForm]
     LEG_FORM_RAW: _ClassVar[LegForm]
+
+class Combine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COMBINE_UNSPECIFIED: _ClassVar[Combine]
+    COMBINE_WEIGHTED: _ClassVar[Combine]
+    COMBINE_MAXIMUM: _ClassVar[Combine]
 ID_TYPE_UNSPECIFIED: IdType
 ID_TYPE_STRING: IdType
 ID_TYPE_UINT64: IdType
@@ -67,6 +73,9 @@ ANALYSER_PLAIN: Analyser
 LEG_FORM_UNSPECIFIED: LegForm
 LEG_FORM_NORMALISED: LegForm
 LEG_FORM_RAW: LegForm
+COMBINE_UNSPECIFIED: Combine
+COMBINE_WEIGHTED: Combine
+COMBINE_MAXIMUM: Combine
 
 class TextField(_message.Message):
     __slots__ = ("name", "order", "weight", "analyser", "lexical_weight")
@@ -172,8 +181,20 @@ class Pipeline(_message.Message):
     error: str
     def __init__(self, retrieve: _Optional[int] = ..., rank: _Optional[_Union[RankStage, _Mapping]] = ..., ranker_version: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
 
+class EmbeddingSpec(_message.Message):
+    __slots__ = ("name", "text_fields", "weight", "dimension")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    text_fields: _containers.RepeatedScalarFieldContainer[str]
+    weight: float
+    dimension: int
+    def __init__(self, name: _Optional[str] = ..., text_fields: _Optional[_Iterable[str]] = ..., weight: _Optional[float] = ..., dimension: _Optional[int] = ...) -> None: ...
+
 class Schema(_message.Message):
-    __slots__ = ("name", "id_type", "metric", "dtype", "encoder", "dimension", "text_fields", "text_mode", "chunk", "attributes", "bm25_k1", "bm25_b", "profiles", "default_profile", "pipeline")
+    __slots__ = ("name", "id_type", "metric", "dtype", "encoder", "dimension", "text_fields", "text_mode", "chunk", "attributes", "bm25_k1", "bm25_b", "profiles", "default_profile", "embeddings", "combine", "pipeline")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_TYPE_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +209,8 @@ class Schema(_message.Message):
     BM25_B_FIELD_NUMBER: _ClassVar[int]
     PROFILES_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    COMBINE_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
     name: str
     id_type: IdType
@@ -203,8 +226,10 @@ class Schema(_message.Message):
     bm25_b: float
     profiles: _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoringProfile]
     default_profile: str
+    embeddings: _containers.RepeatedCompositeFieldContainer[EmbeddingSpec]
+    combine: Combine
     pipeline: Pipeline
-    def __init__(self, name: _Optional[str] = ..., id_type: _Optional[_Union[IdType, str]] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., encoder: _Optional[str] = ..., dimension: _Optional[int] = ..., text_fields: _Optional[_Iterable[_Union[TextField, _Mapping]]] = ..., text_mode: _Optional[_Union[TextMode, str]] = ..., chunk: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[AttributeSpec, _Mapping]]] = ..., bm25_k1: _Optional[float] = ..., bm25_b: _Optional[float] = ..., profiles: _Optional[_Iterable[_Union[_common_pb2.ScoringProfile, _Mapping]]] = ..., default_profile: _Optional[str] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., id_type: _Optional[_Union[IdType, str]] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., dtype: _Optional[_Union[_common_pb2.Dtype, str]] = ..., encoder: _Optional[str] = ..., dimension: _Optional[int] = ..., text_fields: _Optional[_Iterable[_Union[TextField, _Mapping]]] = ..., text_mode: _Optional[_Union[TextMode, str]] = ..., chunk: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[AttributeSpec, _Mapping]]] = ..., bm25_k1: _Optional[float] = ..., bm25_b: _Optional[float] = ..., profiles: _Optional[_Iterable[_Union[_common_pb2.ScoringProfile, _Mapping]]] = ..., default_profile: _Optional[str] = ..., embeddings: _Optional[_Iterable[_Union[EmbeddingSpec, _Mapping]]] = ..., combine: _Optional[_Union[Combine, str]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
     __slots__ = ("schema",)

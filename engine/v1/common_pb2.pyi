@@ -124,7 +124,7 @@ class Value(_message.Message):
     def __init__(self, keyword: _Optional[str] = ..., keywords: _Optional[_Union[KeywordList, _Mapping]] = ..., boolean: bool = ..., integer: _Optional[int] = ..., number: _Optional[float] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., geo_point: _Optional[_Union[GeoPoint, _Mapping]] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("id", "text", "attributes", "vectors", "if_sequence", "visible_from", "expires_at")
+    __slots__ = ("id", "text", "attributes", "vectors", "if_sequence", "visible_from", "expires_at", "named_vectors")
     class TextEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,13 @@ class Item(_message.Message):
         key: str
         value: Value
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+    class NamedVectorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Tensor
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +153,7 @@ class Item(_message.Message):
     IF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     VISIBLE_FROM_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    NAMED_VECTORS_FIELD_NUMBER: _ClassVar[int]
     id: ItemId
     text: _containers.ScalarMap[str, str]
     attributes: _containers.MessageMap[str, Value]
@@ -153,7 +161,8 @@ class Item(_message.Message):
     if_sequence: int
     visible_from: _timestamp_pb2.Timestamp
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[_Union[ItemId, _Mapping]] = ..., text: _Optional[_Mapping[str, str]] = ..., attributes: _Optional[_Mapping[str, Value]] = ..., vectors: _Optional[_Union[Tensor, _Mapping]] = ..., if_sequence: _Optional[int] = ..., visible_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    named_vectors: _containers.MessageMap[str, Tensor]
+    def __init__(self, id: _Optional[_Union[ItemId, _Mapping]] = ..., text: _Optional[_Mapping[str, str]] = ..., attributes: _Optional[_Mapping[str, Value]] = ..., vectors: _Optional[_Union[Tensor, _Mapping]] = ..., if_sequence: _Optional[int] = ..., visible_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., named_vectors: _Optional[_Mapping[str, Tensor]] = ...) -> None: ...
 
 class Filter(_message.Message):
     __slots__ = ("must", "should", "must_not", "min_should")

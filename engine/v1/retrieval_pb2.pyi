@@ -81,7 +81,14 @@ class Floats(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SearchParams(_message.Message):
-    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets", "rank", "query_features", "rank_fusion", "page", "cursor")
+    __slots__ = ("k", "filter", "exclude_ids", "exclude_list", "exact", "recall_target", "nprobe", "rescore_depth", "strategy", "scoring", "legs", "min_score", "terms", "mode", "group_by", "diversity", "facets", "embedding_weights", "rank", "query_features", "rank_fusion", "page", "cursor")
+    class EmbeddingWeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     class QueryFeaturesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +113,7 @@ class SearchParams(_message.Message):
     GROUP_BY_FIELD_NUMBER: _ClassVar[int]
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     QUERY_FEATURES_FIELD_NUMBER: _ClassVar[int]
     RANK_FUSION_FIELD_NUMBER: _ClassVar[int]
@@ -128,12 +136,13 @@ class SearchParams(_message.Message):
     group_by: GroupBy
     diversity: Diversity
     facets: _containers.RepeatedCompositeFieldContainer[Facet]
+    embedding_weights: _containers.ScalarMap[str, float]
     rank: RankMode
     query_features: _containers.MessageMap[str, Floats]
     rank_fusion: RankFusion
     page: bool
     cursor: bytes
-    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., rank: _Optional[_Union[RankMode, str]] = ..., query_features: _Optional[_Mapping[str, Floats]] = ..., rank_fusion: _Optional[_Union[RankFusion, _Mapping]] = ..., page: bool = ..., cursor: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, k: _Optional[int] = ..., filter: _Optional[_Union[_common_pb2.Filter, _Mapping]] = ..., exclude_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., exclude_list: _Optional[str] = ..., exact: bool = ..., recall_target: _Optional[float] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., scoring: _Optional[_Union[_common_pb2.Scoring, _Mapping]] = ..., legs: bool = ..., min_score: _Optional[float] = ..., terms: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., embedding_weights: _Optional[_Mapping[str, float]] = ..., rank: _Optional[_Union[RankMode, str]] = ..., query_features: _Optional[_Mapping[str, Floats]] = ..., rank_fusion: _Optional[_Union[RankFusion, _Mapping]] = ..., page: bool = ..., cursor: _Optional[bytes] = ...) -> None: ...
 
 class NextPage(_message.Message):
     __slots__ = ("cursor", "cursor_expires_at")
@@ -195,17 +204,63 @@ class GroupBy(_message.Message):
     per_group: int
     def __init__(self, attribute: _Optional[str] = ..., per_group: _Optional[int] = ...) -> None: ...
 
+class NamedQuery(_message.Message):
+    __slots__ = ("texts", "vectors")
+    class TextsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class VectorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.Vector
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ...) -> None: ...
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    texts: _containers.ScalarMap[str, str]
+    vectors: _containers.MessageMap[str, _common_pb2.Vector]
+    def __init__(self, texts: _Optional[_Mapping[str, str]] = ..., vectors: _Optional[_Mapping[str, _common_pb2.Vector]] = ...) -> None: ...
+
+class NamedQueries(_message.Message):
+    __slots__ = ("texts", "vectors")
+    class TextsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Texts
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Texts, _Mapping]] = ...) -> None: ...
+    class VectorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.Tensor
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    texts: _containers.MessageMap[str, Texts]
+    vectors: _containers.MessageMap[str, _common_pb2.Tensor]
+    def __init__(self, texts: _Optional[_Mapping[str, Texts]] = ..., vectors: _Optional[_Mapping[str, _common_pb2.Tensor]] = ...) -> None: ...
+
 class Query(_message.Message):
-    __slots__ = ("vector", "text", "item_id", "examples")
+    __slots__ = ("vector", "text", "item_id", "examples", "named")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NAMED_FIELD_NUMBER: _ClassVar[int]
     vector: _common_pb2.Vector
     text: str
     item_id: _common_pb2.ItemId
     examples: Examples
-    def __init__(self, vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ..., text: _Optional[str] = ..., item_id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., examples: _Optional[_Union[Examples, _Mapping]] = ...) -> None: ...
+    named: NamedQuery
+    def __init__(self, vector: _Optional[_Union[_common_pb2.Vector, _Mapping]] = ..., text: _Optional[str] = ..., item_id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., examples: _Optional[_Union[Examples, _Mapping]] = ..., named: _Optional[_Union[NamedQuery, _Mapping]] = ...) -> None: ...
 
 class Examples(_message.Message):
     __slots__ = ("like", "unlike", "like_vectors", "unlike_vectors")
@@ -268,7 +323,7 @@ class LegScore(_message.Message):
     def __init__(self, name: _Optional[str] = ..., raw: _Optional[float] = ..., normalised: _Optional[float] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("id", "score", "attributes", "text", "vectors", "legs")
+    __slots__ = ("id", "score", "attributes", "text", "vectors", "legs", "named_vectors")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -283,19 +338,28 @@ class Hit(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class NamedVectorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.Tensor
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     LEGS_FIELD_NUMBER: _ClassVar[int]
+    NAMED_VECTORS_FIELD_NUMBER: _ClassVar[int]
     id: _common_pb2.ItemId
     score: float
     attributes: _containers.MessageMap[str, _common_pb2.Value]
     text: _containers.ScalarMap[str, str]
     vectors: _common_pb2.Tensor
     legs: _containers.RepeatedCompositeFieldContainer[LegScore]
-    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., score: _Optional[float] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., text: _Optional[_Mapping[str, str]] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., legs: _Optional[_Iterable[_Union[LegScore, _Mapping]]] = ...) -> None: ...
+    named_vectors: _containers.MessageMap[str, _common_pb2.Tensor]
+    def __init__(self, id: _Optional[_Union[_common_pb2.ItemId, _Mapping]] = ..., score: _Optional[float] = ..., attributes: _Optional[_Mapping[str, _common_pb2.Value]] = ..., text: _Optional[_Mapping[str, str]] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., legs: _Optional[_Iterable[_Union[LegScore, _Mapping]]] = ..., named_vectors: _Optional[_Mapping[str, _common_pb2.Tensor]] = ...) -> None: ...
 
 class StageTimes(_message.Message):
     __slots__ = ("queue", "encode", "filter", "search", "fuse", "rank")
@@ -386,13 +450,14 @@ class Texts(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
-    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "examples", "params", "min_sequence", "priority", "max_queue_delay", "explain")
+    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "examples", "named", "params", "min_sequence", "priority", "max_queue_delay", "explain")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NAMED_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     MIN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -404,12 +469,13 @@ class SearchBatchRequest(_message.Message):
     texts: Texts
     item_ids: _common_pb2.ItemIds
     examples: ExampleQueries
+    named: NamedQueries
     params: _containers.RepeatedCompositeFieldContainer[SearchParams]
     min_sequence: int
     priority: Priority
     max_queue_delay: _duration_pb2.Duration
     explain: bool
-    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., named: _Optional[_Union[NamedQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
 
 class SearchBatchResponse(_message.Message):
     __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence", "facets", "ranker_version", "rank_fallbacks", "next_pages")

@@ -9,7 +9,7 @@ import pytest
 from engine.errors import ConfigError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
 from engine.schema_file import read_schema, schema_from_table, validate_new_attribute, validate_schema
-from engine.types import AttributeSpec, AttributeType, Schema, TextField
+from engine.types import AttributeSpec, AttributeType, EmbeddingSpec, Schema, TextField
 
 ROOT = Path(__file__).parents[2]
 
@@ -168,3 +168,85 @@ def test_an_unusable_file_is_a_config_error_that_names_it(tmp_path: Path, text: 
 def test_a_file_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read the schema file"):
         read_schema(tmp_path / "none.toml")
+
+
+NAMED = replace(GOOD, embeddings=(EmbeddingSpec("title", ("title",), 2.0), EmbeddingSpec("image", dimension=8)))
+
+
+def test_a_file_names_the_embeddings_of_items(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.toml"
+    path.write_text(
+        """
+        name = "jobs"
+        encoder = "minilm"
+        [[text]]
+        name = "title"
+        [[text]]
+        name = "body"
+        weight = 0.5
+        [[embedding]]
+        name = "title"
+        text_fields = ["title"]
+        weight = 2
+        [[embedding]]
+        name = "image"
+        dimension = 8
+        """
+    )
+    assert read_schema(path) == replace(NAMED, attributes=())
+
+
+def _named(*specs: EmbeddingSpec, **changes: Any) -> Schema:
+    return replace(NAMED, embeddings=specs or NAMED.embeddings, **changes)
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        (_named(metric="l2"), "schema.metric: is l2"),
+        (_named(chunk=2), "schema.chunk: is more than 1"),
+        (
+            _named(EmbeddingSpec("a", ("void",))),
+            r"schema.embeddings\[0\].text_fields: the schema has no text field 'void'",
+        ),
+        (_named(EmbeddingSpec("a", ("title", "title"))), "names a text field twice"),
+        (_named(EmbeddingSpec("a"), EmbeddingSpec("a")), r"embeddings\[1\].name: 'a' is there twice"),
+        (_named(EmbeddingSpec("")), r"embeddings\[0\].name: '' is not"),
+        (_named(EmbeddingSpec("a", weight=-1.0)), r"embeddings\[0\].weight: -1.0 is not a float32 from 0 on"),
+        (_named(EmbeddingSpec("a", weight=float("inf"))), "weight: inf is not"),
+        (_named(EmbeddingSpec("a", weight=0.0)), "schema.embeddings: all weigh 0"),
+        (_named(EmbeddingSpec("a", dimension=0)), r"embeddings\[0\].dimension: 0 is not at least 1"),
+        (_named(EmbeddingSpec("a", ("title",), dimension=8)), "dimension: 8 is not the encoder's, which is 64"),
+        (_named(EmbeddingSpec("a", dimension=8192), EmbeddingSpec("b")), "8256 is beyond the limit of 8192"),
+        (_named(*(EmbeddingSpec(f"n{n}") for n in range(65))), "65 is beyond the limit of 64 embeddings an item"),
+    ],
+)
+def test_named_embeddings_that_cannot_be_are_refused(schema: Schema, told: str) -> None:
+    with pytest.raises(InvalidArgument, match=told):
+        validate_schema(schema, encoder_dimension=64)
+
+
+def test_a_maximum_is_of_embeddings_of_one_dimension_that_are_taken_or_left_out() -> None:
+    sound = _named(EmbeddingSpec("a", ("title",)), EmbeddingSpec("b", (), 0.0, 64), combine="maximum")
+    assert validate_schema(sound, encoder_dimension=64) == sound
+    for wrong, told in (
+        (replace(GOOD, combine="maximum"), "schema.combine: is maximum, and no embedding has a name"),
+        (replace(sound, combine="mean"), "schema.combine: 'mean' is none of weighted, maximum"),
+        (_named(EmbeddingSpec("a", weight=2.0), combine="maximum"), r"\[0\].weight: 2.0 is neither 0 nor 1"),
+        (_named(EmbeddingSpec("a"), EmbeddingSpec("b", dimension=8), combine="maximum"), "several dimensions"),
+        (replace(sound, chunk=2), "schema.chunk: is more than 1"),
+    ):
+        with pytest.raises(InvalidArgument, match=told):
+            validate_schema(wrong, encoder_dimension=64)
+
+
+def test_named_embeddings_without_an_encoder_have_dimensions_of_their_own() -> None:
+    bare = replace(NAMED, encoder=None, embeddings=(EmbeddingSpec("a", dimension=2), EmbeddingSpec("b", dimension=3)))
+    assert validate_schema(bare) == bare
+    for wrong, told in (
+        (replace(bare, dimension=4), "schema.dimension: is given beside named embeddings"),
+        (replace(bare, embeddings=(EmbeddingSpec("a"),)), r"embeddings\[0\].dimension: is required without an encoder"),
+        (replace(bare, embeddings=NAMED.embeddings), r"embeddings\[0\].text_fields: are for an encoder to read"),
+    ):
+        with pytest.raises(InvalidArgument, match=told):
+            validate_schema(wrong)

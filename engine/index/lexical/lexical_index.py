@@ -32,7 +32,7 @@ class LexicalIndex:
         self._k1, self._b = schema.bm25_k1, schema.bm25_b
         self.terms = terms or Terms(kind for one in self._fields if (kind := one.analyser) is not None)
         self._lengths = GrowingArray(np.float32)
-        self._row_counts = GrowingArray(np.uint16) if schema.chunk > 1 else None
+        self._row_counts = GrowingArray(np.uint16) if schema.rows_per_item > 1 else None
         self._n_held = 0
 
     @property
@@ -107,7 +107,7 @@ class LexicalIndex:
         end = self.n_rows if end_row is None else min(end_row, self.n_rows)
         bit, spans = self._find(field, terms)
         # An item's first row may lie before those that are asked for.
-        first = first_row if self.row_counts is None else max(0, first_row - self._schema.chunk)
+        first = first_row if self.row_counts is None else max(0, first_row - self._schema.rows_per_item)
         postings = [one.postings for one in self.segments]
         rows = kernels.rows_with_all(postings, spans, fields=bit, first_row=first, end_row=end)
         if self.row_counts is not None:

@@ -135,3 +135,12 @@ def test_a_vector_file_that_is_not_there_is_told(run: Run, tmp_path: Path) -> No
 
     assert result.exit_code == 1
     assert result.stderr.endswith("none.npy: No such file or directory\n")
+
+
+def test_weights_of_embeddings_reach_the_server(run: Run, server: FakeServer) -> None:
+    run("search", "bread", "-c", "jobs", "--embedding", "title=2", "--embedding", "body=0.5")
+
+    assert server.searches[0][1].embedding_weights == {"title": 2.0, "body": 0.5}
+    told = run("search", "bread", "-c", "jobs", "--embedding", "title")
+    assert told.exit_code == 2
+    assert "give NAME=WEIGHT" in told.stderr

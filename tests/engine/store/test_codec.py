@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from engine.store.codec import (
     from_stored_id,
     to_stored_id,
 )
-from engine.types import AttributeValue, GeoPoint, IdType, ItemId, Timestamp
+from engine.types import AttributeValue, EmbeddingSpec, GeoPoint, IdType, ItemId, Timestamp
 from tests.engine.store.stores import schema, version
 
 int64s = st.integers(-(2**63), 2**63 - 1)
@@ -81,7 +82,15 @@ def test_an_id_of_the_other_type_is_refused(item_id: ItemId, id_type: IdType) ->
 
 def test_schemas_and_versions_come_back() -> None:
     assert decode_schema(encode_schema(schema(id_type="uint64"))) == schema(id_type="uint64")
+    named = replace(schema(), embeddings=(EmbeddingSpec("a", (), 2.0, 4), EmbeddingSpec("b", ("title",))))
+    assert decode_schema(encode_schema(named)) == named
     assert decode_version(encode_version(version())) == version()
+
+
+def test_a_schema_stored_before_embeddings_had_names_has_none() -> None:
+    stored = json.loads(encode_schema(schema()))
+    del stored["embeddings"]
+    assert decode_schema(json.dumps(stored)) == schema()
 
 
 def test_a_whole_number_given_for_a_float_comes_back_as_a_float() -> None:
