@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.dtypes import LARGEST
-from engine.errors import InvalidArgument
+from engine.errors import InvalidArgument, LimitExceeded
+from engine.limits import Limits
 from engine.types import EmbeddingSpec, Float32Array, Schema, StoredItem
 
 Weights: TypeAlias = npt.NDArray[np.float64]
@@ -27,6 +28,61 @@ _MARK = 1 / 4096
 """Times the place of an embedding, from 1 on: what every stored dtype holds exactly, and small beside the values of an
 embedding, so that codes of a row go on being as fine.
 """
+
+
+def check_embeddings(schema: Schema, limits: Limits, encoder_dimension: int | None) -> None:
+    """What is wrong with the embeddings of a schema, their names aside; ``encoder_dimension`` where that is known.
+
+    Raises:
+        InvalidArgument: with the path of the field; LimitExceeded beyond a published limit.
+    """
+    if not schema.embeddings:
+        if schema.combine == "maximum":
+            raise InvalidArgument("schema.combine", "is maximum, and no embedding has a name")
+        return
+    if schema.metric == "l2":
+        raise InvalidArgument("schema.metric", "is l2, by which named embeddings are not compared; cosine and dot are")
+    if schema.chunk > 1:
+        raise InvalidArgument("schema.chunk", "is more than 1: an item with named embeddings has one of each")
+    if schema.encoder is None and schema.dimension is not None:
+        raise InvalidArgument("schema.dimension", "is given beside named embeddings, which have their own")
+    if len(schema.embeddings) > limits.chunk:
+        raise LimitExceeded(
+            "schema.embeddings", value=len(schema.embeddings), limit=limits.chunk, unit="embeddings an item"
+        )
+    for place, one in enumerate(schema.embeddings):
+        _check_embedding(one, schema, encoder_dimension, f"schema.embeddings[{place}]")
+    if not any(one.weight for one in schema.embeddings):
+        raise InvalidArgument("schema.embeddings", "all weigh 0: one has to count")
+    dimensions = [one.dimension or encoder_dimension or 0 for one in schema.embeddings]
+    if schema.takes_maximum and len({*filter(None, dimensions)}) > 1:
+        raise InvalidArgument("schema.embeddings", "have several dimensions: a maximum is of embeddings that have one")
+    total = max(dimensions) + 1 if schema.takes_maximum else sum(dimensions)
+    if total > limits.dimension:
+        raise LimitExceeded("schema.embeddings", value=total, limit=limits.dimension, unit="dimensions of a row")
+
+
+def _check_embedding(one: EmbeddingSpec, schema: Schema, encoder_dimension: int | None, field: str) -> None:
+    known = [own.name for own in schema.text_fields]
+    for name in one.text_fields:
+        if name not in known:
+            raise InvalidArgument(f"{field}.text_fields", f"the schema has no text field {name!r}")
+    if len(set(one.text_fields)) < len(one.text_fields):
+        raise InvalidArgument(f"{field}.text_fields", "names a text field twice")
+    if one.text_fields and schema.encoder is None:
+        raise InvalidArgument(f"{field}.text_fields", "are for an encoder to read, which the schema lacks")
+    if not (math.isfinite(one.weight) and 0 <= one.weight <= LARGEST["float32"]):
+        raise InvalidArgument(f"{field}.weight", f"{one.weight} is not a float32 from 0 on")
+    if schema.takes_maximum and one.weight not in (0, 1):
+        raise InvalidArgument(f"{field}.weight", f"{one.weight} is neither 0 nor 1: a maximum is taken or left out")
+    if one.dimension is None:
+        if schema.encoder is None:
+            raise InvalidArgument(f"{field}.dimension", "is required without an encoder")
+    elif one.dimension < 1:
+        raise InvalidArgument(f"{field}.dimension", f"{one.dimension} is not at least 1")
+    elif one.text_fields and encoder_dimension not in (None, one.dimension):
+        told = f"{one.dimension} is not the encoder's, which is {encoder_dimension}"
+        raise InvalidArgument(f"{field}.dimension", told)
 
 
 def with_dimensions(schema: Schema, encoder_dimension: int | None) -> Schema:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from engine.dtypes import LARGEST
+from engine.embeddings import check_embeddings
 from engine.errors import ConfigError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
 from engine.pipeline_file import pipeline_from_table
@@ -220,7 +220,10 @@ def validate_schema(
             raise InvalidArgument(f"schema.{key}", f"{getattr(schema, key)!r} is none of {', '.join(choices)}")
     _validate_vectors(schema, limits, encoder_dimension)
     _validate_texts(schema)
-    _validate_embeddings(schema, limits, encoder_dimension)
+    for place, one in enumerate(schema.embeddings):
+        taken = [other.name for other in schema.embeddings[:place]]
+        _validate_name(one.name, f"schema.embeddings[{place}].name", taken=taken)
+    check_embeddings(schema, limits, encoder_dimension)
     _validate_lexical(schema)
     _validate_attributes(schema, limits)
     _validate_profiles(schema, limits)
@@ -262,59 +265,6 @@ def _validate_texts(schema: Schema) -> None:
                 raise InvalidArgument(f"{field}.{key}", f"{weight} is not a number above 0")
         if one.analyser is not None and one.analyser not in get_args(Analyser):
             raise InvalidArgument(f"{field}.analyser", f"{one.analyser!r} is none of {', '.join(get_args(Analyser))}")
-
-
-def _validate_embeddings(schema: Schema, limits: Limits, encoder_dimension: int | None) -> None:
-    """Named ones, where there are any."""
-    if not schema.embeddings:
-        if schema.combine == "maximum":
-            raise InvalidArgument("schema.combine", "is maximum, and no embedding has a name")
-        return
-    if schema.metric == "l2":
-        raise InvalidArgument("schema.metric", "is l2, by which named embeddings are not compared; cosine and dot are")
-    if schema.chunk > 1:
-        raise InvalidArgument("schema.chunk", "is more than 1: an item with named embeddings has one of each")
-    if schema.encoder is None and schema.dimension is not None:
-        raise InvalidArgument("schema.dimension", "is given beside named embeddings, which have their own")
-    if len(schema.embeddings) > limits.chunk:
-        raise LimitExceeded(
-            "schema.embeddings", value=len(schema.embeddings), limit=limits.chunk, unit="embeddings an item"
-        )
-    for place, one in enumerate(schema.embeddings):
-        field = f"schema.embeddings[{place}]"
-        _validate_name(one.name, f"{field}.name", taken=[other.name for other in schema.embeddings[:place]])
-        _validate_embedding(one, schema, encoder_dimension, field)
-    if not any(one.weight for one in schema.embeddings):
-        raise InvalidArgument("schema.embeddings", "all weigh 0: one has to count")
-    dimensions = [one.dimension or encoder_dimension or 0 for one in schema.embeddings]
-    if schema.takes_maximum and len({*filter(None, dimensions)}) > 1:
-        raise InvalidArgument("schema.embeddings", "have several dimensions: a maximum is of embeddings that have one")
-    total = max(dimensions) + 1 if schema.takes_maximum else sum(dimensions)
-    if total > limits.dimension:
-        raise LimitExceeded("schema.embeddings", value=total, limit=limits.dimension, unit="dimensions of a row")
-
-
-def _validate_embedding(one: EmbeddingSpec, schema: Schema, encoder_dimension: int | None, field: str) -> None:
-    known = [own.name for own in schema.text_fields]
-    for name in one.text_fields:
-        if name not in known:
-            raise InvalidArgument(f"{field}.text_fields", f"the schema has no text field {name!r}")
-    if len(set(one.text_fields)) < len(one.text_fields):
-        raise InvalidArgument(f"{field}.text_fields", "names a text field twice")
-    if one.text_fields and schema.encoder is None:
-        raise InvalidArgument(f"{field}.text_fields", "are for an encoder to read, which the schema lacks")
-    if not (math.isfinite(one.weight) and 0 <= one.weight <= LARGEST["float32"]):
-        raise InvalidArgument(f"{field}.weight", f"{one.weight} is not a float32 from 0 on")
-    if schema.takes_maximum and one.weight not in (0, 1):
-        raise InvalidArgument(f"{field}.weight", f"{one.weight} is neither 0 nor 1: a maximum is taken or left out")
-    if one.dimension is None:
-        if schema.encoder is None:
-            raise InvalidArgument(f"{field}.dimension", "is required without an encoder")
-    elif one.dimension < 1:
-        raise InvalidArgument(f"{field}.dimension", f"{one.dimension} is not at least 1")
-    elif one.text_fields and encoder_dimension not in (None, one.dimension):
-        told = f"{one.dimension} is not the encoder's, which is {encoder_dimension}"
-        raise InvalidArgument(f"{field}.dimension", told)
 
 
 def _validate_lexical(schema: Schema) -> None:

@@ -62,7 +62,7 @@ class QueryVectors:
             return Encoded()
         if self._schema.embeddings:
             every = dict.fromkeys((one.name for one in self._schema.embeddings), call.vectors)
-            return Encoded(named=self._checked(every, compiled))
+            return Encoded(named=self._checked(every, compiled, path="query.vector"))
         check_vectors(call.vectors, self._version)
         return Encoded(call.vectors)
 
@@ -112,16 +112,16 @@ class QueryVectors:
         return one is not None and one.weights is not None and bool(one.weights[column])
 
     def _checked(
-        self, named: Mapping[str, Float32Array], compiled: Sequence[CompiledParams | None]
+        self, named: Mapping[str, Float32Array], compiled: Sequence[CompiledParams | None], *, path: str = ""
     ) -> dict[str, Float32Array]:
-        """Those that count in any query."""
+        """Those that count in any query. ``path``: of the vectors, where all embeddings have the same."""
         counting = {name: own for name, own in named.items() if any(self._counts(name, one) for one in compiled)}
         for name, vectors in counting.items():
-            path, given = f"query.named.vectors[{name}]", vectors.shape[1]
-            wanted = dimension_of(find_embedding(name, self._schema, path))
+            field, given = path or f"query.named.vectors[{name}]", vectors.shape[1]
+            wanted = dimension_of(find_embedding(name, self._schema, field))
             if given != wanted:
                 told = f"has {given} dimensions, the embedding {name!r} has {wanted}"
-                raise InvalidArgument(path, told, value=given, limit=wanted)
+                raise InvalidArgument(field, told, value=given, limit=wanted)
         # Where every query's parameters are wrong nothing counts, and one is as good as another.
         return counting or dict(named)
 

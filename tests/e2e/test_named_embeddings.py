@@ -156,7 +156,7 @@ def test_a_vector_alone_is_for_all_embeddings(client: RetrievalClient) -> None:
     weights = {"title": 0.0, "all": 0.0}
     found = client.search("things", np.array([0, 1, 0, 0], np.float32), params=SearchParams(embedding_weights=weights))
     assert ids(found)[0] == "cherry"
-    with pytest.raises(InvalidArgument, match="has 4 dimensions, the embedding 'title' has 64"):
+    with pytest.raises(InvalidArgument, match=r"query\.vector: has 4 dimensions, the embedding 'title' has 64"):
         client.search("things", np.array([0, 1, 0, 0], np.float32))
 
 
