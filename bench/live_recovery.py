@@ -59,7 +59,7 @@ def measure(bed: Bed) -> None:
         _restore(bed, other, url)
         with _started(bed, other, restored):
             pass
-        report.figure("lists_removed", _remove_lists(folder))
+        report.figure("images_removed", _remove_images(folder))
         with _started(bed, folder, alone, train_at=NEVER) as running:
             report.figure("rows_at_the_end", running.client.get_collection(COLLECTION).items)
     for name, starts in {"stopped": stopped, "killed": killed, "restored": restored, "database": alone}.items():
@@ -106,10 +106,13 @@ def _restore(bed: Bed, folder: Path, url: str) -> None:
         bed.report.figure("restore_s", time.perf_counter() - began)
 
 
-def _remove_lists(folder: Path) -> int:
+def _remove_images(folder: Path) -> int:
     """So that a start has the database and the vectors and nothing else; how many images went."""
     versions = [path for path in folder.glob("collections/*/versions/*") if path.is_dir()]
-    images = [(version, image_id) for version in versions for image_id in image_ids(version)]
-    for version, image_id in images:
+    lists = [(version, image_id) for version in versions for image_id in image_ids(version)]
+    for version, image_id in lists:
         remove_image(version, image_id)
-    return len(images)
+    rows = [path for version in versions for path in version.glob("rows-*")]
+    for path in rows:
+        path.unlink()
+    return len(lists) + len(rows)
