@@ -17,7 +17,7 @@ from engine.errors import EngineError, InvalidArgument
 from engine.item_columns import ItemColumns
 from engine.ranking import LegInput, Pipeline, RankStage
 from engine.scoring import Feature, Scoring
-from engine.selection import Facet
+from engine.selection import Facet, RankFusion
 from engine.types import (
     EmbeddingSpec,
     Examples,
@@ -555,3 +555,9 @@ def test_a_ranker_reads_the_leg_of_each_embedding(own_server: Serving, tmp_path:
         assert {hit.score for hit in without.hits} == {-7.0}
         with pytest.raises(InvalidArgument, match="where embeddings have names each has a leg of its own"):
             client.set_pipeline("things", Pipeline(20, RankStage(model, (LegInput("similarity"), *inputs))))
+
+
+def test_ranks_are_fused_of_what_the_weights_find(client: RetrievalClient) -> None:
+    """Title alone finds the sky, terms the apple: each is first of one leg."""
+    params = SearchParams(rank_fusion=RankFusion(), terms="apple", embedding_weights={"all": 0}, k=2)
+    assert set(ids(client.search("things", "blue sky", params=params))) == {"sky", "apple"}
