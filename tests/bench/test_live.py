@@ -106,7 +106,7 @@ def test_starts_are_told_by_their_parts_whatever_came_before(tiny: Tiny) -> None
         assert told["starts"] == 1
         assert set(told["parts_s"]) == {"imports", "kernels", "model", "index"}
         assert told["serving_s"]["median"] > told["less_imports_and_kernels_s"] > 0
-    assert figures["lists_removed"] > 0
+    assert figures["images_removed"] > 0
     assert figures["rows_at_the_end"] == ROWS
     assert figures["database.rows_per_s_of_index"] > 0
 
