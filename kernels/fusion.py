@@ -82,11 +82,14 @@ def expected_gains(bounds: Float32Array, means: Float32Array, ranges: Float32Arr
 
     A list is taken to hold rows that score up to ``ranges`` [B] above its centroid by similarity, and up to ``bounds``
     above the mean by features; seldom both at once. Two such parts that know nothing of each other reach as far as the
-    root of the sum of their squares, beyond the mean of the features. Where a range is infinite it is the bound.
+    root of the sum of their squares, beyond the mean of the features; but where features spread far, the row that has
+    the most of them has a similarity of its own, so that it is half a range beyond the spread at least. Where a range
+    is infinite the gain is the bound.
     """
     spread = np.maximum(bounds - means, 0)
     own = ranges[:, None]
     is_ended = np.isfinite(own)
     reach = np.where(is_ended, np.maximum(own, 0), 0)
-    gains = means + (np.sqrt(reach * reach + spread * spread) - reach)
+    both = np.maximum(np.sqrt(reach * reach + spread * spread), spread + reach * np.float32(0.5))
+    gains = means + (both - reach)
     return np.asarray(np.where(is_ended, gains, bounds), np.float32)

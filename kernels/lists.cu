@@ -461,8 +461,9 @@ struct AddGains {
 __device__ __forceinline__ float expected_gain(float bound, float mean, float range) {
     if (!is_finite(range)) return bound;
     const float above = __fsub_rn(bound, mean), spread = above > 0 ? above : 0.0f, reach = range > 0 ? range : 0.0f;
-    const float both = __fsqrt_rn(__fadd_rn(__fmul_rn(reach, reach), __fmul_rn(spread, spread)));
-    return __fadd_rn(mean, __fsub_rn(both, reach));
+    const float apart = __fsqrt_rn(__fadd_rn(__fmul_rn(reach, reach), __fmul_rn(spread, spread)));
+    const float least = __fadd_rn(spread, __fmul_rn(reach, 0.5f));
+    return __fadd_rn(mean, __fsub_rn(apart > least ? apart : least, reach));
 }
 
 // What features are expected to lift the best rows of lists by, added to their centroids' scores: grid (n_queries).

@@ -19,6 +19,7 @@ from engine.selection import RankFusion
 from engine.types import Float32Array, LegColumn, SearchParams
 
 LEGS = ("dense", "lexical")
+_MOST_WEIGHT = 1e6
 _LEFT_OUT = InvalidArgument("params", "is not searched by terms")
 
 
@@ -99,8 +100,8 @@ def _check(params: SearchParams, field: str) -> None:
         raise InvalidArgument(f"{field}.rank_fusion.depth", f"{fusion.depth} is not at least 1")
     for name in LEGS:
         weight = getattr(fusion, name)
-        if not 0 <= weight < np.inf:
-            raise InvalidArgument(f"{field}.rank_fusion.{name}", f"{weight} is not a number from 0 on")
+        if not 0 <= weight <= _MOST_WEIGHT:
+            raise InvalidArgument(f"{field}.rank_fusion.{name}", f"{weight} is not a number from 0 to {_MOST_WEIGHT:g}")
 
 
 def _query(params: SearchParams, found: Sequence[_Hits]) -> tuple[npt.NDArray[Any], Float32Array, list[_Leg]]:

@@ -56,7 +56,12 @@ def choose(batch: Batch, cohort: Cohort, ranked: Ranked) -> Chosen:
     """The hits, told by the first row of each item."""
     best, legs = ranked.top, None
     if cohort.compiled.params.legs and cohort.fusing is not None:
-        legs = ranked.legs or _legs(batch, cohort, best, cohort.fusing)
+        legs = ranked.legs
+        if legs is None:
+            legs = _legs(batch, cohort, best, cohort.fusing)
+            if not ranked.cursors:
+                # Beside other rows a similarity may be summed in another order: the score told is the sum of the legs.
+                best = TopK(best.rows, np.where(best.rows < 0, best.scores, legs.scores).astype(np.float32))
     if batch.index.schema.rows_per_item == 1:
         return Chosen(best, legs, ranked.cursors)
     rows, is_hit = best.rows.copy(), best.rows >= 0

@@ -280,8 +280,8 @@ MUTATIONS: Sequence[tuple[str, str, str, Callable[[Device], None]]] = [
     ("lists.cu", "__fsub_rn(scan.kth, limits.most_bound)", "__fadd_rn(scan.kth, limits.most_bound)", all_lists),
     ("lists.cu", "given.is_l2 ? bound :", "given.is_l2 ? mean :", all_lists),
     ("lists.cu", "static_cast<size_t>(blockIdx.x) * nlist + list", "list", all_lists),
-    ("lists.cu", "__fsub_rn(both, reach)", "both", all_lists),
-    ("lists.cu", "__fmul_rn(spread, spread)", "spread", all_lists),
+    ("lists.cu", "apart > least ? apart : least, reach", "apart > least ? apart : least, 0.0f", all_lists),
+    ("lists.cu", "__fmul_rn(reach, 0.5f)", "reach", all_lists),
     ("lists.cu", "if (!is_finite(range)) return bound;", "if (!is_finite(range)) return mean;", all_lists),
     ("lists.cu", "keys[list] > own ? keys[list]", "keys[list] < own ? keys[list]", all_lists),
 ]
