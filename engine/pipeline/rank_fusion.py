@@ -36,12 +36,18 @@ def calls_of(call: SearchCall) -> tuple[SearchCall, SearchCall]:
     dense: list[SearchParams | EngineError] = []
     lexical: list[SearchParams | EngineError] = []
     for place, params in enumerate(each):
+        field = field_of("params", place, len(call.params))
         if isinstance(params, EngineError) or params.rank_fusion is None:
-            dense.append(params)
+            # Columns of legs are of all hits of a call, which ranks have chosen anew.
+            has_legs = isinstance(params, SearchParams) and params.legs
+            told = InvalidArgument(f"{field}.legs", "are not told beside queries that are fused by ranks")
+            dense.append(told if has_legs else params)
             lexical.append(_LEFT_OUT)
             continue
         try:
-            _check(params, field_of("params", place, len(call.params)))
+            _check(params, field)
+            if call.item_inputs is not None:
+                raise InvalidArgument(f"{field}.rank_fusion", "goes with no ranking by the pipeline: set rank to off")
         except EngineError as error:
             dense.append(error)
             lexical.append(error)
@@ -73,7 +79,7 @@ def fused_by_ranks(call: SearchCall, dense: SearchAnswer, lexical: SearchAnswer)
         ids=np.concatenate([ids for ids, _, _ in fused]),
         scores=np.concatenate([scores for _, scores, _ in fused]),
         errors=errors if any(errors) else (),
-        legs=_legs(each, [legs for _, _, legs in fused], counts) if _wants_legs(each) else dense.legs,
+        legs=_legs(each, [legs for _, _, legs in fused], counts) if _wants_legs(each) else (),
         sequence=min(dense.sequence, lexical.sequence),
     )
 

@@ -158,6 +158,10 @@ def test_ranks_of_similarity_and_terms_are_fused(client: RetrievalClient) -> Non
     )
     assert list(batch.ids) == [*ids(found.hits), *dense[:2]]
     assert isinstance(batch.errors[2], InvalidArgument)
+    mixed = [replace(params, legs=False), SearchParams(k=2, legs=True), SearchParams(k=2)]
+    batch = client.search_batch("things", [text] * 3, params=mixed)
+    assert (batch.counts.tolist(), list(batch.legs)) == ([2, 0, 2], [])
+    assert isinstance(batch.errors[1], InvalidArgument)
 
 
 def test_terms_want_a_text_field_with_an_analyser(client: RetrievalClient) -> None:
