@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels._cpu_jit import compiled
+from kernels._cpu_jit import compiled_briefly
 from kernels.arrays import SEGMENT_ROWS, Int64Array, StoredArray, Uint8Array
 
 _KINDS: dict[np.dtype[Any], StoredArray] = {
@@ -57,7 +57,7 @@ def array_address(segment: StoredArray) -> int:
     return address
 
 
-@compiled
+@compiled_briefly
 def mask_address(mask: Uint8Array) -> int:
     """The address of a mask, in a tenth of the time that NumPy takes."""
     return mask.ctypes.data

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kernels._cpu_fusion import Fused, weighted_features
 from kernels._cpu_jit import compiled_as_written, count_ones, int64, lowest_one, prefetch, store, word
+from kernels._cpu_list_feature import feature_block
 from kernels._cpu_probing import (
     ALL_PASSED,
     ALL_SEEN,
@@ -33,7 +34,7 @@ from kernels._cpu_probing import (
     scale_of,
 )
 from kernels._cpu_reservoir import Reservoirs, keep, key_of
-from kernels._cpu_shuffle import block_bits, block_scores, float_at, int32_at
+from kernels._cpu_shuffle import block_bits, block_scores, float_at, fused_block_scores, int32_at
 from kernels.arrays import Float32Array, Int64Array
 from kernels.packed_lists import BLOCK_ROWS, CHUNK_BLOCKS, LOOK_WORK, ROW_WORK, SPARSE, WINDOW_ROWS
 
@@ -75,6 +76,8 @@ def _fetch_ahead(probing: Probing, tally: Int64Array, following: int, is_sparse:
         if block < 0:
             return
         prefetch_lines(_record(probing, block) + first, n_bytes)
+        if probing.feature_chunks.size > 0 and not is_sparse:
+            prefetch_lines(feature_block(probing.feature_chunks, block), int64(4 * BLOCK_ROWS))
         tally[FETCH_BLOCK] = probing.next_blocks[block]
         tally[N_FETCHED] += 1
 
@@ -97,12 +100,13 @@ def scan_list(
     """Score the list ``number`` and keep its rows; ``following``: the list that comes after it, -1 where that is open.
 
     ``base``: what all scores of the list have in common; ``step``: of the tables; ``square``: of the query's length.
-    Where features are fused, the base has the list's bound in it: a row's score is known once it reaches the limit so.
+    Where features are fused that do not lie beside the codes, the base has the list's bound in it: a row's score is
+    known once it reaches the limit so.
     """
     mask, k, depth = probing.masks[query], probing.ks[query], probing.depths[query]
     tables, scores = scratch.tables[worker].ctypes.data, scratch.scores[worker].ctypes.data
     best, runs, run_asked = scratch.best[worker], scratch.runs[worker], scratch.run_asked[worker]
-    n_best = tally[N_BEST]
+    n_best, looks_up = tally[N_BEST], fused.is_on and probing.feature_chunks.size == 0
     _begin(probing, tally, number)
     while tally[NEXT_BLOCK] >= 0:
         is_asked = mask != 0 and _is_sparse(tally)
@@ -110,21 +114,37 @@ def scan_list(
         if not is_asked:
             runs[0], run_asked[0] = _take_block(probing, tally, following, False), _ALL
         for turn in range(n_run):
-            record = runs[turn]
+            record = _record(probing, runs[turn])
             rows = record + BLOCK_ROWS * probing.n_columns
             limit = NO_LIMIT
             if n_best == k:
                 limit = _block_limit(probing, query, square, best[0], reservoirs.limits[worker])
-            found = run_asked[turn] & block_scores(
-                record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, step, limit, scores
-            )
+            if probing.feature_chunks.size > 0:
+                found = fused_block_scores(
+                    record,
+                    probing.n_columns,
+                    tables,
+                    rows + 4 * BLOCK_ROWS,
+                    feature_block(probing.feature_chunks, runs[turn]),
+                    probing.feature_weights[query],
+                    base,
+                    step,
+                    limit,
+                    scores,
+                )
+            else:
+                found = block_scores(
+                    record, probing.n_columns, tables, rows + 4 * BLOCK_ROWS, base, step, limit, scores
+                )
+            found &= run_asked[turn]
             if mask != 0 and not is_asked:
                 tally[OWN_SEEN] += count_ones(found)
                 found = _visible(rows, mask, found)
                 tally[OWN_PASSED] += count_ones(found)
-            if found != 0 and fused.is_on:
+            if found != 0 and looks_up:
                 tally[WORK] += LOOK_WORK * count_ones(found)
-                found = _fuse(fused, query, probing.bounds[query, number], found, rows, scores, limit)
+                bound = probing.bounds[min(query, probing.bounds.shape[0] - 1), number]
+                found = _fuse(fused, query, bound, found, rows, scores, limit)
             if found != 0:
                 n_best = _keep_rows(reservoirs, best, worker, k, depth, n_best, found, rows, scores)
     tally[N_BEST] = n_best
@@ -164,13 +184,13 @@ def _is_sparse(tally: Int64Array) -> bool:
 
 @compiled_as_written
 def _take_block(probing: Probing, tally: Int64Array, following: int, is_asked: bool) -> int:
-    """The record of the list's next block, which is fetched by now."""
+    """The list's next block, which is fetched by now."""
     _fetch_ahead(probing, tally, following, is_asked)
     tally[N_FETCHED] -= 1
     block = tally[NEXT_BLOCK]
     tally[NEXT_BLOCK] = probing.next_blocks[block]
     tally[ROWS_LEFT] -= BLOCK_ROWS
-    return _record(probing, block)
+    return int64(block)
 
 
 @compiled_as_written
@@ -183,7 +203,8 @@ def _ask_run(
     n_run = int64(0)
     while tally[NEXT_BLOCK] >= 0 and n_run < RUN and _is_sparse(tally):
         held = min(tally[ROWS_LEFT], int64(BLOCK_ROWS))
-        record = _take_block(probing, tally, following, True)
+        block = _take_block(probing, tally, following, True)
+        record = _record(probing, block)
         asked = block_bits(record + BLOCK_ROWS * probing.n_columns, mask) & (_ALL >> np.uint64(BLOCK_ROWS - held))
         tally[OWN_SEEN] += held
         tally[OWN_PASSED] += count_ones(asked)
@@ -192,7 +213,9 @@ def _ask_run(
         else:
             prefetch_lines(record, BLOCK_ROWS * probing.n_columns)
             prefetch_lines(record + BLOCK_ROWS * (probing.n_columns + 4), int64(4 * BLOCK_ROWS))
-            runs[n_run], run_asked[n_run] = record, asked
+            if probing.feature_chunks.size > 0:
+                prefetch_lines(feature_block(probing.feature_chunks, block), int64(4 * BLOCK_ROWS))
+            runs[n_run], run_asked[n_run] = block, asked
             n_run += 1
     return n_run
 

@@ -1,4 +1,4 @@
-"""Ids to rows, outside the GIL: an open-addressing hash table in one array.
+"""Ids to rows, many at a time outside the GIL: an open-addressing hash table in one array.
 
 The table is uint64 [2**n, 2]: an id, and its first row below 2**48 with the count of its rows above it; 0 where the
 place is free. ``shift`` is 64 - n. Ids are spread by their product with the golden ratio; one that finds its place
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._cpu_jit import compiled, inlined, int64, prefetch, word
+from kernels._cpu_jit import compiled, compiled_briefly, inlined, int64, prefetch, word
 from kernels.arrays import Int64Array
 from kernels.filters import Uint64Array
 
@@ -31,7 +31,7 @@ def slot_of(table: Uint64Array, shift: int, item_id: np.uint64) -> int:
     return slot
 
 
-@compiled
+@compiled_briefly
 def put_id(table: Uint64Array, shift: int, item_id: np.uint64, first_row: int, n_rows: int) -> int:
     """Enter an id or change its rows; returns how many ids there are more."""
     slot = slot_of(table, shift, item_id)
@@ -50,14 +50,14 @@ def put_ids(table: Uint64Array, shift: int, ids: Uint64Array, first_rows: Int64A
     return added
 
 
-@compiled
+@compiled_briefly
 def find_id(table: Uint64Array, shift: int, item_id: np.uint64) -> tuple[int, int]:
     """First row and count of an id; (0, 0) where it is not there."""
     value = table[slot_of(table, shift, item_id), 1]
     return int64(value & _FIRST_ROW), int64(value >> _COUNT_SHIFT)
 
 
-@compiled
+@compiled_briefly
 def drop_id(table: Uint64Array, shift: int, item_id: np.uint64) -> None:
     """Free the place of an id that is there; those behind it move up, so that no search ends too early."""
     last = len(table) - 1

@@ -20,10 +20,13 @@ class Probing(NamedTuple):
     """What is scanned, for whom; see ``kernels.packed_lists``.
 
     ``codebook`` float32 [M, d / M, 16]; ``chunks``: addresses; ``masks`` [B]: addresses of ``mask_bytes`` each, 0 where
-    every row passes; ``centroid_scores`` float32 [B or more, nlist to whole groups]. Where features are fused, in
-    units of similarity, the scores of centroids have the gains that their lists expect added; ``bases`` [B, nlist] are
-    what rows of a list score at most but for their codes, ``bounds`` what of it features add at most, ``most_bounds``
-    [B] the largest of these, zeros where nothing is fused.
+    every row passes; ``centroid_scores`` float32 [B or more, nlist to whole groups].
+
+    Where features are fused, in units of similarity, the scores of centroids have the gains that their lists expect
+    added; ``bases`` [B, nlist] are what rows of a list score at most but for their codes, ``bounds`` what of it
+    features add at most, [1, nlist] where all queries have the same, and ``most_bounds`` [B] the largest of these,
+    zeros where nothing is fused. Where the one feature lies beside the codes, ``feature_chunks`` has the addresses and
+    ``feature_weights`` [B] what it counts; then bases have no bounds in them.
     """
 
     codebook: Float32Array
@@ -51,6 +54,8 @@ class Probing(NamedTuple):
     bases: Float32Array
     bounds: Float32Array
     most_bounds: Float32Array
+    feature_chunks: Int64Array
+    feature_weights: Float32Array
 
 
 class Counts(NamedTuple):

@@ -1,6 +1,7 @@
 """Quantised scores of one block of rows in explicit vector code: table look-ups as byte shuffles, 16-bit sums.
 
-``block_scores`` is the fastest of its forms that this machine has, ``plain_block_scores`` the one that any has.
+``block_scores`` is the fastest of its forms that this machine has, ``plain_block_scores`` the one that any has;
+``fused_block_scores`` adds a feature.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def _broadcast(builder: Any, scalar: Any) -> Any:
 
 
 def _emit_block(builder: Any, shuffle: Shuffle, args: Any) -> Any:
-    record, n_columns, tables, terms, base, scale, limit, scores = args
+    record, n_columns, tables, terms, features, weight, base, scale, limit, scores = args
     n_pairs = builder.lshr(n_columns, ir.Constant(_INT64, 1))
     passing = ir.Constant(_INT64, 0)
     for half, sums in enumerate(_emit_sums(builder, shuffle, record, n_pairs, tables)):
@@ -105,6 +106,9 @@ def _emit_block(builder: Any, shuffle: Shuffle, args: Any) -> Any:
         wide = builder.uitofp(builder.zext(sums, ir.VectorType(_INT32, HALF)), _HALF_FLOATS)
         term = builder.load(_at(builder, terms, _HALF_FLOATS, place), align=4)
         fixed = builder.fadd(_broadcast(builder, base), term)
+        if features is not None:
+            feature = builder.load(_at(builder, features, _HALF_FLOATS, place), align=4)
+            fixed = builder.fadd(fixed, builder.fmul(_broadcast(builder, weight), feature))
         score = builder.fadd(fixed, builder.fmul(_broadcast(builder, scale), wide))
         builder.store(score, _at(builder, scores, _HALF_FLOATS, place), align=4)
         good = builder.fcmp_ordered(">=", score, _broadcast(builder, limit))
@@ -126,10 +130,34 @@ def _shuffled(shuffle: Shuffle) -> Any:
         scores: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return _emit_block(builder, shuffle, args)
+            return _emit_block(builder, shuffle, (*args[:4], None, None, *args[4:]))
 
         address, number = types.int64, types.float32
         return types.uint64(address, types.int64, address, address, number, number, number, address), generate
+
+    return _intrinsic(typed)
+
+
+def _fused_shuffled(shuffle: Shuffle) -> Any:
+    def typed(
+        typing: Any,
+        record: Any,
+        n_columns: Any,
+        tables: Any,
+        terms: Any,
+        features: Any,
+        weight: Any,
+        base: Any,
+        scale: Any,
+        limit: Any,
+        scores: Any,
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _emit_block(builder, shuffle, args)
+
+        address, number = types.int64, types.float32
+        told = (address, types.int64, address, address, address, number, number, number, number, address)
+        return types.uint64(*told), generate
 
     return _intrinsic(typed)
 
@@ -206,17 +234,53 @@ def plain_block_scores(
     """
     passing = np.uint64(0)
     for slot in range(BLOCK_ROWS):
-        place = 2 * slot if slot < HALF else 2 * (slot - HALF) + 1
-        total = 0
-        for column in range(n_columns):
-            code = byte_at(record, column * BLOCK_ROWS + place)
-            table = tables + (column >> 1) * TABLE_BYTES + (column & 1) * BLOCK_ROWS
-            total += byte_at(table, code & 15) + byte_at(table + _BYTES_OF_PAIR, code >> 4)
-        score = (base + float_at(terms, slot)) + scale * np.float32(total)
-        _put_float(scores, slot, score)
-        if score >= limit:
-            passing |= np.uint64(1) << np.uint64(slot)
+        fixed = base + float_at(terms, slot)
+        passing |= _plain_score(record, n_columns, tables, slot, fixed, scale, limit, scores)
     return passing
+
+
+@compiled_as_written
+def plain_fused_block_scores(
+    record: int,
+    n_columns: int,
+    tables: int,
+    terms: int,
+    features: int,
+    weight: np.float32,
+    base: np.float32,
+    scale: np.float32,
+    limit: np.float32,
+    scores: int,
+) -> np.uint64:
+    """As ``plain_block_scores``, with ``weight`` times the feature of each slot; ``features``: the address of 32."""
+    passing = np.uint64(0)
+    for slot in range(BLOCK_ROWS):
+        fixed = (base + float_at(terms, slot)) + weight * float_at(features, slot)
+        passing |= _plain_score(record, n_columns, tables, slot, fixed, scale, limit, scores)
+    return passing
+
+
+@compiled_as_written
+def _plain_score(
+    record: int,
+    n_columns: int,
+    tables: int,
+    slot: int,
+    fixed: np.float32,
+    scale: np.float32,
+    limit: np.float32,
+    scores: int,
+) -> np.uint64:
+    """Write the score of a slot; its bit where that is not below the limit."""
+    place = 2 * slot if slot < HALF else 2 * (slot - HALF) + 1
+    total = 0
+    for column in range(n_columns):
+        code = byte_at(record, column * BLOCK_ROWS + place)
+        table = tables + (column >> 1) * TABLE_BYTES + (column & 1) * BLOCK_ROWS
+        total += byte_at(table, code & 15) + byte_at(table + _BYTES_OF_PAIR, code >> 4)
+    score = fixed + scale * np.float32(total)
+    _put_float(scores, slot, score)
+    return np.uint64(1) << np.uint64(slot) if score >= limit else np.uint64(0)
 
 
 def _machine_features() -> frozenset[str]:
@@ -234,13 +298,13 @@ def _machine_features() -> frozenset[str]:
         return frozenset()
 
 
-def _best_form() -> tuple[str, Any]:
+def _best_form() -> tuple[str, Any, Any]:
     features = _machine_features()
     if "avx512bw" in features:
-        return "avx512", _shuffled(_shuffle_512)
+        return "avx512", _shuffled(_shuffle_512), _fused_shuffled(_shuffle_512)
     if "avx2" in features:
-        return "avx2", _shuffled(_shuffle_256)
-    return "plain", plain_block_scores
+        return "avx2", _shuffled(_shuffle_256), _fused_shuffled(_shuffle_256)
+    return "plain", plain_block_scores, plain_fused_block_scores
 
 
-FORM, block_scores = _best_form()
+FORM, block_scores, fused_block_scores = _best_form()

@@ -22,16 +22,18 @@ from kernels.cpu_exact import (
     rows_of_mask,
     unit_queries,
 )
-from kernels.cpu_lists import query_scales, scan_lists, search_lists, widen_extremes
+from kernels.cpu_lists import fill_list_feature, nearest_lists, query_scales, scan_lists, search_lists, widen_extremes
 from kernels.cpu_postings import find_terms, merge_postings, rows_with_all, score_rows
 
 __all__ = [
     "coarse_scan",
+    "fill_list_feature",
     "find_terms",
     "gather",
     "masked_scan",
     "merge_postings",
     "merge_topk",
+    "nearest_lists",
     "popcount",
     "quantise_into",
     "quantise_rows",

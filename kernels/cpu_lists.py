@@ -5,27 +5,33 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernels._cpu_addresses import mask_address, segment_addresses, whole_words
 from kernels._cpu_extremes import widen
 from kernels._cpu_fusion import Fused, fused_of
+from kernels._cpu_gains import add_gains
 from kernels._cpu_gather import RowLists
 from kernels._cpu_groups import groups, in_groups, matrix
+from kernels._cpu_list_feature import fill_again, fill_new
 from kernels._cpu_nearest import score_centroids_parallel, score_centroids_serial, with_ones
 from kernels._cpu_probes import scan_probes_parallel, scan_probes_serial, search_parallel, search_serial
 from kernels._cpu_probing import Counts, Probing, Scratch, new_scratch
 from kernels._cpu_reservoir import Reservoirs, new_reservoirs
 from kernels._cpu_threads import all_threads, claim_threads
 from kernels._cpu_topk import Heaps
-from kernels.arrays import Float32Array, Int32Array, Metric, Selection, StoredArray, Uint8Array
-from kernels.fusion import Fusion, ListExtremes, expected_gains, no_extremes
+from kernels.arrays import Float32Array, Int32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
+from kernels.fusion import FeatureStamps, Fusion, ListExtremes, list_ranges, no_extremes
+from kernels.list_feature import ListFeature
 from kernels.packed_lists import CENTROIDS, PANEL_LISTS, PackedLists, Probed, ProbeLimits, fixed_limits, table_levels
 
 _USUAL_PROBES = 32
 """Lists that a query is taken to scan where it has no smaller limit, to tell whether several threads pay."""
+
+_NEAREST_AT_ONCE = 256
+"""Vectors whose scores with all centroids are held."""
 
 
 def scan_lists(
@@ -36,18 +42,20 @@ def scan_lists(
     limits: ProbeLimits,
     fusion: Fusion | None = None,
     extremes: ListExtremes | None = None,
+    feature: ListFeature | None = None,
 ) -> tuple[Selection, Probed]:
     """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``.
 
-    With a fusion scores are in units of similarity, and ``extremes`` bound what it adds; it has no extras.
+    With a fusion scores are in units of similarity, and ``extremes`` bound what it adds; it has no extras. Where it has
+    one feature, ``feature`` may have it beside the codes.
     """
     n, width = len(queries), int(limits.depths.max(initial=0))
     rows = np.full((n, width), -1, np.int64)
     scores = np.full((n, width), -np.inf, np.float32)
     parts = []
     for group in groups(n, _coarse_bytes(lists)):
-        own = None if fusion is None else fusion.of(group)
-        probing, fused, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group), own, extremes)
+        bounded = _Bounded(None if fusion is None else fusion.of(group), extremes, feature)
+        probing, fused, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group), bounded)
         scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
         if threads == 1:
             scan_probes_serial(probing, fused, scratch, reservoirs, counts, rows[group], scores[group])
@@ -73,6 +81,7 @@ def search_lists(
     end_row: int,
     fusion: Fusion | None = None,
     extremes: ListExtremes | None = None,
+    feature: ListFeature | None = None,
 ) -> tuple[Selection, Probed]:
     """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
     width = int(limits.depths.max(initial=0))
@@ -81,8 +90,8 @@ def search_lists(
 
     def search(group: slice, heaps: Heaps) -> None:
         mine = np.array(vectors[group], np.float32, order="C")
-        own = None if fusion is None else fusion.of(group)
-        probing, fused, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group), own, extremes)
+        bounded = _Bounded(None if fusion is None else fusion.of(group), extremes, feature)
+        probing, fused, threads, kept = _probing(lists, queries[group], masks[group], limits.of(group), bounded)
         scratch, reservoirs, counts = _working_memory(lists, probing, threads, width)
         offsets = np.array([0, *itertools.accumulate(limits.depths[group].tolist())], np.int64)
         exact = RowLists(*stored, mine, np.empty(offsets[-1], np.int64), offsets, end_row)
@@ -118,6 +127,43 @@ def widen_extremes(
         widen(numbers, addresses, mask_address(words), first_row, end_row, *extremes)
 
 
+def nearest_lists(lists: PackedLists, queries: Float32Array) -> Int64Array:
+    """The list whose centroid scores best, the first of equals: int64 [n]. Queries as for ``scan_lists``."""
+    numbers = np.empty(len(queries), np.int64)
+    for first in range(0, len(queries), _NEAREST_AT_ONCE):
+        part = queries[first : first + _NEAREST_AT_ONCE]
+        scores = _centroid_scores(lists, part)[: len(part), : lists.nlist]
+        numbers[first : first + len(part)] = scores.argmax(axis=1)
+    return numbers
+
+
+def fill_list_feature(
+    feature: ListFeature, lists: PackedLists, features: Sequence[Float32Array], stamps: FeatureStamps
+) -> None:
+    """Have all that is listed, as ``features`` say by now: float32 [SEGMENT_ROWS, 1] segments, told by their stamps."""
+    assert stamps.n_rows >= lists.end_row
+    feature.grow(lists)
+    addresses = segment_addresses(features, lists.end_row)
+    spans = stamps.changes_since(feature.n_changes)
+    for first, end in [(0, lists.end_row)] if spans is None else spans:
+        fill_again(first, min(end, lists.end_row), addresses, feature.places, feature.addresses)
+    feature.n_changes = stamps.n_changes
+    if feature.n_rows < lists.n_rows:
+        fill_new(
+            lists.chunk_addresses,
+            lists.n_columns,
+            lists.first_blocks,
+            lists.next_blocks,
+            lists.sizes,
+            addresses,
+            feature.filled,
+            feature.last_blocks,
+            feature.places,
+            feature.addresses,
+        )
+        feature.n_rows = lists.n_rows
+
+
 def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
     """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B]."""
     squares = np.einsum("bd,bd->b", queries, queries)
@@ -137,14 +183,17 @@ def _search_once(dtype: np.dtype[Any]) -> None:
     """For one query and for several: one alone has kernels of its own."""
     lists = PackedLists(np.zeros((2, CENTROIDS, 1), np.float32), np.zeros((1, 2), np.float32), "dot")
     lists.append(np.zeros(1, np.int64), np.zeros((1, 1), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.float32))
+    features, extremes = [np.zeros((1, 1), np.float32)], no_extremes(1, 1)
     for n in (1, 2):
         queries, masks = np.zeros((n, 2), np.float32), [None] * n
         limits = fixed_limits(n, k=1, nprobe=1, depth=1)
+        fusion = Fusion(np.ones(n, np.float32), np.ones((n, 1), np.float32), features, [None] * n)
+        scan_lists(lists, queries, masks, limits=limits, fusion=fusion, extremes=extremes)
         scan_lists(lists, queries, masks, limits=limits)
         segments = [np.zeros((1, 2), dtype)]
         search_lists(lists, segments, queries, queries, masks, limits=limits, metric="dot", k=1, end_row=1)
-    features, numbers = [np.zeros((1, 1), np.float32)], np.zeros(1, np.int32)
-    widen_extremes(no_extremes(1, 1), numbers, features, np.ones(8, np.uint8), first_row=0, end_row=1)
+    widen_extremes(extremes, np.zeros(1, np.int32), features, np.ones(8, np.uint8), first_row=0, end_row=1)
+    fill_list_feature(ListFeature(lists), lists, features, FeatureStamps(1, [0]))
 
 
 def _coarse_bytes(lists: PackedLists) -> int:
@@ -169,8 +218,7 @@ def _probing(
     queries: Float32Array,
     masks: Sequence[Uint8Array | None],
     limits: ProbeLimits,
-    fusion: Fusion | None,
-    extremes: ListExtremes | None,
+    bounded: _Bounded,
 ) -> tuple[Probing, Fused, int, list[Uint8Array | None]]:
     """What the compiled scan is told, over how many threads, and the masks that must live as long."""
     assert len(queries) == len(masks) == len(limits.ks)
@@ -178,7 +226,8 @@ def _probing(
     words = [None if mask is None else whole_words(mask, lists.end_row) for mask in masks]
     asked = np.array(queries, np.float32, order="C")
     coarse = _centroid_scores(lists, asked)
-    in_similarity, bases, bounds = _bounded(lists, asked, coarse, limits, fusion, extremes)
+    fusion, bases, bounds = _with_gains(lists, asked, coarse, limits, bounded)
+    feature = None if fusion is None else bounded.feature
     probing = Probing(
         lists.codebook_by_part,
         table_levels(len(lists.codebook)),
@@ -204,33 +253,44 @@ def _probing(
         np.array(limits.budgets, np.int64),
         bases,
         bounds,
-        bounds.max(axis=1, initial=-np.inf) if bounds.size else np.zeros(len(queries), np.float32),
+        np.ascontiguousarray(np.broadcast_to(bounds.max(axis=1, initial=-np.inf), len(queries)))
+        if bounds.size
+        else np.zeros(len(queries), np.float32),
+        np.zeros(0, np.int64) if feature is None else feature.addresses,
+        np.zeros(0, np.float32) if fusion is None or feature is None else fusion.weights[:, 0].copy(),
     )
-    fused = fused_of(in_similarity, slice(None), lists.end_row)
+    fused = fused_of(fusion, slice(None), lists.end_row)
     return probing, fused, _threads_to_probe(lists, limits), words
 
 
-def _bounded(
-    lists: PackedLists,
-    queries: Float32Array,
-    coarse: Float32Array,
-    limits: ProbeLimits,
-    fusion: Fusion | None,
-    extremes: ListExtremes | None,
+class _Bounded(NamedTuple):
+    """What scores of some queries are fused with; ``extremes`` bound it, list by list."""
+
+    fusion: Fusion | None
+    extremes: ListExtremes | None
+    feature: ListFeature | None
+
+
+def _with_gains(
+    lists: PackedLists, queries: Float32Array, coarse: Float32Array, limits: ProbeLimits, bounded: _Bounded
 ) -> tuple[Fusion | None, Float32Array, Float32Array]:
-    """The fusion in units of similarity; what rows of each list score at most but for their codes, and what of it
-    features add at most: [B, nlist] both. The gains that lists expect are added to ``coarse``.
+    """The fusion in units of similarity; what rows of each list score at most but for their codes, [B, nlist], and what
+    of it features add at most, [B or 1, nlist]. The gains that lists expect are added to ``coarse``.
     """
+    fusion, extremes, feature = bounded
     if fusion is None or not fusion.weights.shape[1]:
         return None, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
     assert extremes is not None
     assert all(extra is None for extra in fusion.extras), "lists bound no extras"
+    assert feature is None or (fusion.weights.shape[1] == 1 and feature.n_rows == lists.n_rows)
     weights = fusion.in_similarity
-    bounds = extremes.bounds(weights)
-    own = coarse[: len(bounds), : lists.nlist]
-    bases = bounds if lists.is_l2 else own + bounds
-    ranges = limits.reaches * query_scales(lists, queries, own.max(axis=1))
-    own += expected_gains(bounds, extremes.means(weights), ranges)
+    distinct = weights[:1] if (weights == weights[:1]).all() else weights
+    bounds, means = extremes.bounds(distinct), extremes.means(distinct)
+    n_queries = len(weights)
+    nearest = coarse[:n_queries, : lists.nlist].max(axis=1)
+    ranges = list_ranges(limits.reaches, query_scales(lists, queries, nearest))
+    bases = np.empty((n_queries, lists.nlist), np.float32)
+    add_gains(coarse, bounds, means, ranges, feature is None, lists.is_l2, bases)
     return fusion._replace(weights=weights, scales=np.ones_like(fusion.scales)), bases, bounds
 
 

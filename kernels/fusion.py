@@ -5,13 +5,16 @@ The score of row r for query b is ``scales[b] * similarity + <weights[b], featur
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from kernels.arrays import Float32Array, Float64Array, Int64Array
+from kernels.arrays import SEGMENT_ROWS, Float32Array, Float64Array, Int64Array
+
+_CHANGES_KEPT = 4096
 
 
 @dataclass(eq=False)
@@ -19,11 +22,24 @@ class FeatureStamps:
     """What has become of features since they began, for who keeps a copy of them; whoever fills them tells it here.
 
     ``n_rows``: rows that have features, of which more may come. ``changes``: of each segment with such rows, how often
-    some that had features before were given others.
+    some that had features before were given others; ``n_changes``: of all segments.
     """
 
     n_rows: int = 0
     changes: list[int] = field(default_factory=list)
+    n_changes: int = 0
+    _late: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_CHANGES_KEPT))
+
+    def note_change(self, first_row: int, end_row: int) -> None:
+        """Rows [first_row, end_row) of one segment have other features."""
+        self.changes[first_row // SEGMENT_ROWS] += 1
+        self.n_changes += 1
+        self._late.append((first_row, end_row))
+
+    def changes_since(self, n_changes: int) -> list[tuple[int, int]] | None:
+        """The spans of rows that were changed after so many changes; None where that is not known any more."""
+        missed = self.n_changes - n_changes
+        return None if missed > len(self._late) else list(self._late)[len(self._late) - missed :]
 
 
 class Fusion(NamedTuple):
@@ -75,6 +91,14 @@ def no_extremes(nlist: int, n_features: int) -> ListExtremes:
     shape = (nlist, n_features)
     lows, highs = np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32)
     return ListExtremes(lows, highs, np.zeros(shape, np.float64), np.zeros(nlist, np.int64))
+
+
+def list_ranges(reaches: Float32Array, scales: Float32Array) -> Float32Array:
+    """How far above its centroid, as a difference of scores, a list is taken to hold rows: float32 [B]; infinite where
+    the reach is.
+    """
+    ranges = np.full(len(reaches), np.inf, np.float32)
+    return np.multiply(reaches, scales, out=ranges, where=np.isfinite(reaches))
 
 
 def expected_gains(bounds: Float32Array, means: Float32Array, ranges: Float32Array) -> Float32Array:

@@ -20,7 +20,14 @@ from kernels.reference_exact import (
     rows_of_mask,
     unit_queries,
 )
-from kernels.reference_lists import query_scales, scan_lists, scan_lists_in_waves, search_lists, widen_extremes
+from kernels.reference_lists import (
+    nearest_lists,
+    query_scales,
+    scan_lists,
+    scan_lists_in_waves,
+    search_lists,
+    widen_extremes,
+)
 from kernels.reference_postings import find_terms, merge_postings, rows_with_all, score_rows
 
 __all__ = [
@@ -30,6 +37,7 @@ __all__ = [
     "masked_scan",
     "merge_postings",
     "merge_topk",
+    "nearest_lists",
     "popcount",
     "quantise_into",
     "quantise_rows",

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kernels.arrays import Float32Array, Int32Array, Int64Array, Metric, Selection, StoredArray, Uint8Array
-from kernels.fusion import Fusion, ListExtremes, expected_gains
+from kernels.fusion import Fusion, ListExtremes, expected_gains, list_ranges
+from kernels.list_feature import ListFeature
 from kernels.packed_lists import (
     BLOCK_ROWS,
     FEWEST_DOUBLINGS,
@@ -36,6 +37,7 @@ def scan_lists(
     limits: ProbeLimits,
     fusion: Fusion | None = None,
     extremes: ListExtremes | None = None,
+    feature: ListFeature | None = None,
 ) -> tuple[Selection, Probed]:
     """Each query's candidates by quantised score, among the rows whose bit is set in ``masks[b]``.
 
@@ -46,12 +48,13 @@ def scan_lists(
     With a fusion, which has no extras, scores are in units of similarity: a row's is that of its code and what its
     features add. To a centroid's score is added what its list is expected to gain by features, with the range that the
     reach gives at the nearest centroid; a row's own features are looked at once it would reach the limit with the most
-    of each that any row of the list has, by ``extremes``.
+    of each that any row of the list has, by ``extremes``. Where the fusion has one feature and ``feature`` has it
+    beside the codes, it is part of every row's score, and none is looked at.
 
     Returns:
         Rows and scores [B, c] for the largest depth c, best first, and what each query did.
     """
-    return _answers(_scans(_Scan, lists, queries, masks, limits, fusion, extremes), limits)
+    return _answers(_scans(_Scan, lists, queries, masks, limits, fusion, extremes, feature), limits)
 
 
 def _scans(
@@ -62,10 +65,14 @@ def _scans(
     limits: ProbeLimits,
     fusion: Fusion | None,
     extremes: ListExtremes | None,
+    feature: ListFeature | None = None,
 ) -> list[_Scan]:
     ones = [slice(b, b + 1) for b in range(len(masks))]
     own = [None if fusion is None else fusion.of(one) for one in ones]
-    return [kind(lists, queries[b], mask, limits.of(ones[b]), own[b], extremes).run() for b, mask in enumerate(masks)]
+    return [
+        kind(lists, queries[b], mask, limits.of(ones[b]), own[b], extremes, feature).run()
+        for b, mask in enumerate(masks)
+    ]
 
 
 def _answers(scans: Sequence[_Scan], limits: ProbeLimits) -> tuple[Selection, Probed]:
@@ -111,9 +118,12 @@ def search_lists(
     end_row: int,
     fusion: Fusion | None = None,
     extremes: ListExtremes | None = None,
+    feature: ListFeature | None = None,
 ) -> tuple[Selection, Probed]:
     """Exact top k for ``vectors`` float32 [B, d] of the rows that ``scan_lists`` finds."""
-    (candidates, _), probed = scan_lists(lists, queries, masks, limits=limits, fusion=fusion, extremes=extremes)
+    (candidates, _), probed = scan_lists(
+        lists, queries, masks, limits=limits, fusion=fusion, extremes=extremes, feature=feature
+    )
     return rescore(segments, vectors, candidates, metric=metric, k=k, end_row=end_row, fusion=fusion), probed
 
 
@@ -144,6 +154,11 @@ def centroid_scores(lists: PackedLists, queries: Float32Array) -> Float32Array:
     return np.asarray(queries @ lists.centroids.T + lists.centroid_terms, np.float32)
 
 
+def nearest_lists(lists: PackedLists, queries: Float32Array) -> Int64Array:
+    """The list whose centroid scores best, the first of equals: int64 [n]. Queries as for ``scan_lists``."""
+    return np.asarray(centroid_scores(lists, queries).argmax(axis=1), np.int64)
+
+
 def query_scales(lists: PackedLists, queries: Float32Array, kth: Float32Array) -> Float32Array:
     """What a reach and a slack of 1 mean for each query, as a difference of scores: float32 [B].
 
@@ -168,8 +183,9 @@ class _Scan:
         limits: ProbeLimits,
         fusion: Fusion | None,
         extremes: ListExtremes | None,
+        feature: ListFeature | None,
     ) -> None:
-        self.lists, self.query = lists, query
+        self.lists, self.query, self.feature = lists, query, feature
         self.features: Sequence[Float32Array] = () if fusion is None else fusion.features
         self.weights = np.zeros(0, np.float32) if fusion is None else fusion.in_similarity[0]
         self.bounds = self.gains = np.zeros(lists.nlist, np.float32)
@@ -177,7 +193,7 @@ class _Scan:
             own = self.weights[None]
             self.bounds = extremes.bounds(own)[0]
             nearest = centroid_scores(lists, query[None]).max(axis=1)
-            ranges = limits.reaches * query_scales(lists, query[None], nearest)
+            ranges = list_ranges(limits.reaches, query_scales(lists, query[None], nearest))
             self.gains = expected_gains(self.bounds[None], extremes.means(own), ranges)[0]
         self.visible = (
             None if mask is None else np.isin(np.arange(lists.end_row), rows_of_mask(mask, end_row=lists.end_row))
@@ -214,16 +230,22 @@ class _Scan:
             for number in wave.tolist():
                 self.n_lists += 1
                 self.n_rows += int(self.lists.sizes[number])
-                bound = self.bounds[number]
+                bound = self.bounds[number] if self.feature is None else np.float32(0)
                 bias = bound if self.lists.is_l2 else similarity[number] + bound
-                scores = quantised_scores(self.lists, number, tables, bias)
-                self._take_list(*self.lists.listed(number)[1:2], scores, bound)
+                rows = self.lists.listed(number)[1]
+                more = None if self.feature is None else self.weights[0] * self.feature.of_rows(rows)
+                self._take_list(rows, quantised_scores(self.lists, number, tables, bias, more), bound)
         self.candidates = self._best_candidates()
         return self
 
     def _waves(self, order: Int64Array) -> Iterator[Int64Array]:
         """Lists between which nothing is asked: here each alone."""
         yield from order[:, None]
+
+    @property
+    def _looks_up(self) -> bool:
+        """Whether features of single rows are."""
+        return len(self.weights) > 0 and self.feature is None
 
     def _kth(self) -> np.float32:
         return self.best.min() if len(self.best) == self.k else np.float32(-np.inf)
@@ -288,12 +310,12 @@ class _Scan:
             self.seen += int(asked.sum())
             self.passed += int((asked & visible).sum())
             found &= visible
-        if len(self.weights):
+        if self._looks_up:
             self.work += LOOK_WORK * int(found.sum())
         self._take_found(rows[found], scores[found], bound)
 
     def _take_found(self, rows: Int64Array, scores: Float32Array, bound: np.float32) -> None:
-        if len(self.weights):
+        if self._looks_up:
             scores = (scores - bound) + weighted_features(rows, self.weights, self.features)
             kept = scores >= self._below_kth(self.slack)
             rows, scores = rows[kept], scores[kept]
@@ -367,15 +389,22 @@ def largest_power(value: np.float32) -> np.float32:
 
 
 def quantised_scores(
-    lists: PackedLists, number: int, tables: tuple[Uint8Array, np.float32, np.float32], bias: np.float32
+    lists: PackedLists,
+    number: int,
+    tables: tuple[Uint8Array, np.float32, np.float32],
+    bias: np.float32,
+    more: Float32Array | None = None,
 ) -> Float32Array:
-    """Scores float32 [m] of a list's rows: ((bias + offset) + term) + scale * (sum of the code's table entries)."""
+    """Scores float32 [m] of a list's rows: ((bias + offset) + term) + scale * (sum of the code's table entries), where
+    ``more`` [m] is added to the term's sum.
+    """
     entries, scale, offset = tables
     codes, _, terms = lists.listed(number)
     parts = np.empty((len(codes), len(entries)), np.uint8)
     parts[:, 0::2], parts[:, 1::2] = codes & 15, codes >> 4
     sums = np.sum(entries[np.arange(len(entries)), parts], axis=1, dtype=np.int64).astype(np.float32)
-    return np.asarray(((bias + offset) + terms) + scale * sums, np.float32)
+    fixed = (bias + offset) + terms
+    return np.asarray((fixed if more is None else fixed + more) + scale * sums, np.float32)
 
 
 def _padded(rows: Int64Array, scores: Float32Array, width: int) -> Selection:

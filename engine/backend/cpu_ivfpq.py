@@ -8,6 +8,7 @@ dimension several code lengths.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,18 @@ from engine.backend.protocol import Candidates, Rescored, TopK, Vectors
 from engine.errors import CorruptData
 from engine.types import Float32Array, Int32Array, Int64Array, Metric, Uint8Array
 from kernels import cpu as kernels
-from kernels.fusion import Fusion, ListExtremes
+from kernels.fusion import FeatureStamps, Fusion, ListExtremes
+from kernels.list_feature import ListFeature
 from kernels.packed_lists import CENTROIDS, PackedLists, ProbeLimits
 
 CODE_BITS = 4
 
 _PAD_TO = 8
 _FLOAT_BYTES = 4
+_ROWS_TO_SPREAD = 1000
+"""Rows to encode from which several threads pay: beside searches each waits for a core to be free."""
+_MOST_FEATURES = 16
+"""That lie beside the codes at once, those used last."""
 
 _FAISS_METRIC: dict[Metric, int] = {
     "cosine": faiss.METRIC_INNER_PRODUCT,
@@ -60,6 +66,7 @@ class CpuIvfPq:
         codebook: Float32Array = faiss.vector_to_array(index.pq.centroids)
         shaped = codebook.reshape(index.pq.M, CENTROIDS, index.pq.dsub)
         self._lists = PackedLists(shaped, self._centroids, "l2" if self._is_l2 else "dot")
+        self._features: weakref.WeakKeyDictionary[FeatureStamps, ListFeature] = weakref.WeakKeyDictionary()
         self._unpack()
 
     @classmethod
@@ -97,17 +104,19 @@ class CpuIvfPq:
 
     @property
     def memory_bytes(self) -> int:
-        """Codes, row numbers and terms, room to grow among them; coarse centroids, ours and faiss's."""
-        return int(self._lists.memory_bytes + 2 * self._centroids.nbytes)
+        """Codes, row numbers and terms, room to grow among them; coarse centroids, ours and faiss's; features."""
+        features = sum(feature.memory_bytes for feature in self._features.values())
+        return int(self._lists.memory_bytes + 2 * self._centroids.nbytes + features)
 
     def add(self, vectors: Float32Array) -> Float32Array:
-        """Append float32 [m, d] as rows n_rows .. n_rows + m, with all threads; how far each lies from its list's
-        centroid, squared: float32 [m].
+        """Append float32 [m, d] as rows n_rows .. n_rows + m; how far each lies from its list's centroid, squared:
+        float32 [m].
         """
         if not len(vectors):
             return np.zeros(0, np.float32)
         padded = self._padded(vectors)
         numbers, residuals = self._assigned(padded)
+        faiss.omp_set_num_threads(1 if len(vectors) < _ROWS_TO_SPREAD else self._threads)
         codes = self._index.pq.compute_codes(padded if self._is_l2 else residuals)
         rows = np.arange(self.n_rows, self.n_rows + len(padded), dtype=np.int64)
         self._lists.append(numbers, codes, rows, self._terms(codes))
@@ -119,9 +128,7 @@ class CpuIvfPq:
 
     def _assigned(self, padded: Float32Array) -> tuple[Int64Array, Float32Array]:
         """The list of each vector, int64 [m], and what it differs by from the centroid, float32 [m, padded d]."""
-        faiss.omp_set_num_threads(self._threads)
-        # Where a vector is so long that its distances are beyond float32, faiss names no list: any is as near.
-        numbers = np.maximum(self._index.quantizer.search(padded, 1)[1][:, 0].astype(np.int64), 0)
+        numbers = kernels.nearest_lists(self._lists, 2 * padded if self._is_l2 else padded)
         with np.errstate(over="ignore"):
             return numbers, padded - self._centroids[numbers]
 
@@ -134,6 +141,7 @@ class CpuIvfPq:
             stays = new >= 0
             kept.append(np.full(int(stays.sum()), number), codes[stays], new[stays], terms[stays])
         self._lists = kept
+        self._features.clear()
 
     def scales(self, queries: Float32Array, kth: Float32Array) -> Float32Array:
         """What a reach and a slack of 1 mean for queries [B, d] whose k-th best quantised score is ``kth`` [B], as a
@@ -173,8 +181,21 @@ class CpuIvfPq:
             end_row=min(vectors.n_rows, self._lists.end_row),
             fusion=fusion,
             extremes=extremes,
+            feature=None if fusion is None else self._feature(fusion),
         )
         return Rescored(TopK(*top), probed.lists, probed.rows, probed.work, probed.candidates, probed.gave_up)
+
+    def _feature(self, fusion: Fusion) -> ListFeature | None:
+        """The fusion's one feature as the lists have it by now; None where it has several, or may not be copied."""
+        stamps = fusion.stamps
+        if fusion.weights.shape[1] != 1 or stamps is None or stamps.n_rows < self._lists.end_row:
+            return None
+        feature = self._features.pop(stamps, None) or ListFeature(self._lists)
+        kernels.fill_list_feature(feature, self._lists, fusion.features, stamps)
+        self._features[stamps] = feature  # last, so that it is dropped last
+        if len(self._features) > _MOST_FEATURES:
+            del self._features[next(iter(self._features))]
+        return feature
 
     @property
     def lists(self) -> PackedLists:

@@ -219,7 +219,7 @@ class FeatureTable:
                 self.segments.append(np.zeros((SEGMENT_ROWS, self.n_features), np.float32))
                 self.stamps.changes.append(0)
             elif first < self.n_rows:
-                self.stamps.changes[number] += 1
+                self.stamps.note_change(first, stop)
             part = self.segments[number][offset : offset + stop - first]
             for place in range(self.n_features) if places is None else places:
                 part[:, place] = self._values(self.specs[place], columns, first, stop, self.now if now is None else now)

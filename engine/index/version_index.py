@@ -34,6 +34,10 @@ from engine.item_columns import ColumnsChange
 from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
 
 FOLD_SECONDS = 0.002
+LEAST_FOLDED = 64
+"""Rows of a slice, where there are so many: ten of them take nearly as long, and would never be done beside a stream of
+writes (docs/log.md, 2026-11-26).
+"""
 _RECOVERED_ITEMS = 4096
 """Appended at a time: enough that what is done once for all of them does not show."""
 
@@ -116,7 +120,7 @@ class VersionIndex:
         self.clock: Callable[[], int] = wall_micros
         self._segments = segments
         self._vectors: Vectors | None = None
-        self._fold_rows = 1
+        self._fold_rows = LEAST_FOLDED
         self._least_rows: int | None = None
         self._marked = np.zeros(0, np.int8)
 
@@ -179,7 +183,7 @@ class VersionIndex:
         self.version = other.version
         self.rows, self.columns, self.lists, self.coarse = other.rows, other.columns, other.lists, other.coarse
         self.sequence, self.image_sequence = other.sequence, other.image_sequence
-        self._segments, self._vectors, self._fold_rows = other._segments, None, 1
+        self._segments, self._vectors, self._fold_rows = other._segments, None, LEAST_FOLDED
         self._marked = other._marked
 
     def reckon_with(self, costs: Costs) -> None:
@@ -347,6 +351,11 @@ class VersionIndex:
             found[here] = to_float32(vectors.segments[segment][offsets[here]], vectors.dtype)
         return found
 
+    @property
+    def tail_rows(self) -> int:
+        """How many rows are in no list yet."""
+        return self.rows.n_rows - self.indexed_rows
+
     def fold(self) -> bool:
         """Move a slice of the tail into the lists, sized to take about ``FOLD_SECONDS``; True while there is more."""
         if self.lists is None or self.indexed_rows >= self.rows.n_rows:
@@ -358,7 +367,8 @@ class VersionIndex:
         if self.lists.drift is not None:
             self.lists = replace(self.lists, drift=self.lists.drift.after(distances))
         seconds = max(time.perf_counter() - began, 1e-6)
-        self._fold_rows = max(1, min(4 * self._fold_rows, int((end - first) * FOLD_SECONDS / seconds)))
+        fitting = int((end - first) * FOLD_SECONDS / seconds)
+        self._fold_rows = max(LEAST_FOLDED, min(4 * self._fold_rows, fitting))
         return end < self.rows.n_rows
 
     @property

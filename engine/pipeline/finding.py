@@ -166,7 +166,7 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
         index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k, fusion=bounded, extremes=extremes
     )
     parts, more_rows = [probed.top], np.array([len(own) for own in extra], np.int64)
-    tail_rows = index.rows.n_rows - index.indexed_rows
+    tail_rows = index.tail_rows
     if tail_rows:
         own = [bits for cohort in group for bits in cohort.bits]
         parts.append(
@@ -203,12 +203,12 @@ def _fusion(batch: Batch, group: Sequence[Cohort]) -> Fusion | None:
 
 def _extra_rows(index: VersionIndex, group: Sequence[Cohort]) -> list[Int64Array]:
     """Rows in lists that get something extra from each query."""
-    own = [
-        np.zeros(0, np.int64) if cohort.fusing is None else cohort.fusing.extra_rows(query)
-        for cohort in group
-        for query in range(len(cohort))
-    ]
-    return [rows[: np.searchsorted(rows, index.indexed_rows)] for rows in own]
+    none, own = np.zeros(0, np.int64), []
+    for cohort in group:
+        for query in range(len(cohort)):
+            rows = none if cohort.fusing is None else cohort.fusing.extra_rows(query)
+            own.append(rows[: np.searchsorted(rows, index.indexed_rows)] if len(rows) else none)
+    return own
 
 
 def _less(index: VersionIndex, mask: Uint8Array | None, rows: Int64Array) -> Uint8Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.config import Settings
-from engine.index.version_index import VersionIndex
+from engine.index.version_index import LEAST_FOLDED, VersionIndex
 
 _GROWTH_TO_RETRAIN = 2.0
 """Lists are trained anew when there are this many times the rows they were trained among."""
@@ -38,12 +38,18 @@ def needs_image(index: VersionIndex, settings: Settings) -> bool:
 
 
 def needs_folding(index: VersionIndex, settings: Settings) -> bool:
+    """Whether rows in no list cost enough to be folded at once."""
     if index.lists is None:
         return False
-    tail = index.rows.n_rows - index.indexed_rows
+    tail = index.tail_rows
     setting = index.lists.tuning.lookup(10, 1.0, settings.recall_target)
     scan = index.costs.scan_seconds(tail, tail, index.version.dimension)
-    return tail > 0 and (setting is None or scan >= _TAIL_SHARE * setting.seconds_b1)
+    return tail >= LEAST_FOLDED and (setting is None or scan >= _TAIL_SHARE * setting.seconds_b1)
+
+
+def has_tail(index: VersionIndex) -> bool:
+    """Whether rows are in no list that could be."""
+    return index.lists is not None and index.tail_rows > 0
 
 
 def needs_codes(index: VersionIndex, settings: Settings) -> bool:

@@ -22,11 +22,13 @@ from engine.backend.protocol import Backend
 from engine.config import Settings
 from engine.errors import EngineError
 from engine.index.query_log import ENOUGH
+from engine.index.version_index import LEAST_FOLDED
 from engine.pipeline import snapshots
 from engine.pipeline.compaction import compact
 from engine.pipeline.list_building import build, tune
 from engine.pipeline.merging import merge_postings
 from engine.pipeline.needs import (
+    has_tail,
     needs_codes,
     needs_compaction,
     needs_folding,
@@ -46,6 +48,8 @@ logger = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
 """Between two looks at collections that nobody writes to."""
+_FOLD_SECONDS = 0.25
+"""Between two times that rows are folded which are too few to be in the way."""
 _TUNED_FOR_SECONDS = 600.0
 """Lists tuned with live queries are not tuned again before, however low their recall is found."""
 _Work = Callable[["Collection", Operation], Coroutine[Any, Any, None]]
@@ -53,8 +57,9 @@ _Work = Callable[["Collection", Operation], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True)
 class _Watched:
-    """What upkeep knows of one collection. ``own``: the last of its operations that nobody asked for. ``retry_at`` and
-    ``tuned_at`` are on the clock of ``time.monotonic``.
+    """What upkeep knows of one collection. ``own``: the last of its operations that nobody asked for. ``next_fold``:
+    when rows in no list are folded, however few there are. ``retry_at`` and ``tuned_at`` are on the clock of
+    ``time.monotonic``.
     """
 
     collection: Collection
@@ -63,6 +68,7 @@ class _Watched:
     own: Operation | None = None
     is_paused: bool = False
     is_folding: bool = False
+    next_fold: asyncio.TimerHandle | None = None
     is_coding: bool = False
     merging: asyncio.Task[None] | None = None
     failures: int = 0
@@ -122,8 +128,9 @@ class Upkeep:
         if not watched.is_busy and time.monotonic() >= watched.retry_at:
             self._begin_heavy(watched)
         if not watched.is_folding and needs_folding(collection.index, self._settings):
-            watched.is_folding = True
-            self._lanes.search.post_idle(lambda: self._fold(collection, watched))
+            self._begin_folding(watched)
+        if watched.next_fold is None and has_tail(collection.index):
+            watched.next_fold = asyncio.get_running_loop().call_later(_FOLD_SECONDS, self._fold_rest, watched)
         if not watched.is_coding and needs_codes(collection.index, self._settings):
             watched.is_coding = True
             self._lanes.search.post_idle(lambda: self._code(collection, watched))
@@ -209,11 +216,28 @@ class Upkeep:
         is_due = time.monotonic() >= watched.tuned_at + _TUNED_FOR_SECONDS
         return is_due and self._recall.is_below_target(watched.collection.name)
 
+    def _begin_folding(self, watched: _Watched) -> None:
+        watched.is_folding = True
+        self._lanes.search.post_idle(lambda: self._fold(watched.collection, watched))
+
+    def _fold_rest(self, watched: _Watched) -> None:
+        """However little there is."""
+        watched.next_fold = None
+        if not has_tail(watched.collection.index) or watched.is_paused:
+            return
+        if watched.is_folding:
+            watched.next_fold = asyncio.get_running_loop().call_later(_FOLD_SECONDS, self._fold_rest, watched)
+        else:
+            self._begin_folding(watched)
+
     def _fold(self, collection: Collection, watched: _Watched) -> bool:
-        """In the search lane's thread, when it is idle; True while there is more to fold and no pause."""
+        """In the search lane's thread, when it is idle; True while there is a slice to fold and no pause.
+
+        What comes meanwhile, a few rows a slice, waits for the next time: else it would never end beside writes.
+        """
         more = False
         try:
-            more = not watched.is_paused and collection.index.fold()
+            more = not watched.is_paused and collection.index.fold() and collection.index.tail_rows >= LEAST_FOLDED
         finally:
             watched.is_folding = more
         return more
@@ -316,4 +340,7 @@ class Upkeep:
         tasks += [one.merging for one in watched if one.merging is not None]
         for task in tasks:
             task.cancel()
+        for one in watched:
+            if one.next_fold is not None:
+                one.next_fold.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -76,6 +77,7 @@ class Server:
         if self.settings.metrics_listen:
             self._stop_metrics = self.metrics.serve(self.settings.metrics_listen)
         await self.engine.load()
+        _freeze_heap()
         for service in _SERVICES:
             await self._health.set(service.full_name, SERVING)
         await self._health.set("", SERVING)
@@ -210,3 +212,11 @@ def _why_not_bound(address: str) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _freeze_heap() -> None:
+    """Take what has been imported and loaded out of the garbage collector's sight: it stays until the end, and to look
+    through it again takes the collector 100 to 150 ms, in which nothing else runs.
+    """
+    gc.collect()
+    gc.freeze()

@@ -328,10 +328,39 @@ def test_the_form_for_any_machine_scores_a_block_like_the_fast_one() -> None:
         np.testing.assert_array_equal(plain, fast)
 
 
+def test_the_form_for_any_machine_adds_a_feature_like_the_fast_one() -> None:
+    rng = np.random.default_rng(3)
+    for n_pairs in (1, 3, 49):
+        record = rng.integers(0, 256, (2 * n_pairs, BLOCK_ROWS)).astype(np.uint8)
+        half = rng.integers(0, 256, (n_pairs, 2, 2, 16)).astype(np.uint8)
+        tables = np.ascontiguousarray(np.repeat(half[:, :, :, None], 2, axis=3))
+        terms, features = rng.standard_normal((2, BLOCK_ROWS)).astype(np.float32)
+        plain, fast = np.zeros(BLOCK_ROWS, np.float32), np.zeros(BLOCK_ROWS, np.float32)
+        addresses = (record.ctypes.data, 2 * n_pairs, tables.ctypes.data, terms.ctypes.data, features.ctypes.data)
+        numbers = (np.float32(0.7), np.float32(1.5), np.float32(0.01), np.float32(1.5 + 2.5 * n_pairs))
+        told = [
+            fused_block_of(form, *addresses, *numbers, scores.ctypes.data)
+            for form, scores in (
+                (_cpu_shuffle.plain_fused_block_scores, plain),
+                (_cpu_shuffle.fused_block_scores, fast),
+            )
+        ]
+        assert told[0] == told[1]
+        np.testing.assert_array_equal(plain, fast)
+
+
 def block_of(form: object, *args: object) -> int:
     @numba.njit
     def call(r, n, t, m, base, scale, limit, s):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
         return form(r, n, t, m, base, scale, limit, s)
+
+    return int(call(*args))
+
+
+def fused_block_of(form: object, *args: object) -> int:
+    @numba.njit
+    def call(r, n, t, m, f, w, base, scale, limit, s):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+        return form(r, n, t, m, f, w, base, scale, limit, s)
 
     return int(call(*args))
 

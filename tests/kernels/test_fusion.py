@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from kernels import cpu, reference
 from kernels._cpu_threads import all_threads
-from kernels.arrays import Float32Array, Int32Array, Selection
-from kernels.fusion import Fusion, ListExtremes, no_extremes
+from kernels.arrays import SEGMENT_ROWS, Float32Array, Int32Array, Selection
+from kernels.fusion import FeatureStamps, Fusion, ListExtremes, no_extremes
+from kernels.list_feature import ListFeature
 from kernels.reference_exact import weighted_features
 from tests.kernels import test_cpu_probes as probes
 from tests.kernels.cases import Case, cases, in_segments, pack, row_lists
@@ -111,6 +112,7 @@ class FusedLists:
     case: probes.Case
     fusion: Fusion
     extremes: ListExtremes
+    feature: ListFeature | None = None
 
 
 def numbers_of(case: probes.Case) -> Int32Array:
@@ -149,6 +151,7 @@ def search(kernels: ModuleType, one: FusedLists) -> tuple[Any, Any]:
         end_row=len(case.segments[0]),
         fusion=one.fusion,
         extremes=one.extremes,
+        feature=one.feature,
     )
     return found
 
@@ -187,3 +190,79 @@ def test_no_row_of_a_list_gets_more_from_its_features_than_the_bound(one: FusedL
     bounds = whole.bounds(one.fusion.weights)
     for own, of_lists in zip(one.fusion.weights, bounds, strict=True):
         assert (weighted_features(rows, own, one.fusion.features) <= of_lists[numbers]).all()
+
+
+@st.composite
+def listed_features(draw: st.DrawFn) -> FusedLists:
+    """One feature, beside the codes; weights that are the same for all queries, or are not."""
+    case = draw(probes.cases())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n_rows, n_queries = len(case.segments[0]), len(case.queries)
+    features = in_segments(rng.integers(-4, 5, (n_rows, 1)).astype(np.float32))
+    weights = rng.integers(-2, 3, (n_queries, 1)).astype(np.float32)
+    scales = rng.choice([1, 2], n_queries).astype(np.float32)
+    if draw(st.booleans()):
+        weights[:], scales[:] = weights[0], scales[0]
+    found, numbers = no_extremes(case.lists.nlist, 1), numbers_of(case)
+    everything = pack(np.ones(n_rows, np.bool_))
+    reference.widen_extremes(found, numbers, features, everything, first_row=0, end_row=len(numbers))
+    feature = ListFeature(case.lists)
+    cpu.fill_list_feature(feature, case.lists, features, FeatureStamps(n_rows, [0]))
+    return FusedLists(case, Fusion(scales, weights, features, [None] * n_queries), found, feature)
+
+
+@given(one=listed_features())
+@modest
+def test_a_search_of_lists_with_a_feature_beside_the_codes_equals_the_reference(one: FusedLists) -> None:
+    expected = search(reference, one)
+    probes.assert_same(search(cpu, one), expected)
+    with all_threads():
+        probes.assert_same(search(cpu, one), expected)
+
+
+@given(one=listed_features())
+@modest
+def test_what_lies_beside_the_codes_changes_no_answer_where_nothing_ends_early(one: FusedLists) -> None:
+    n = len(one.case.queries)
+    open_end = probes.fixed_limits(n, k=one.case.k, nprobe=one.case.lists.nlist, depth=5000)
+    case = dataclasses.replace(one.case, limits=open_end)
+    beside = search(cpu, dataclasses.replace(one, case=case))
+    looked_up = search(cpu, dataclasses.replace(one, case=case, feature=None))
+    assert_same(beside[0], looked_up[0])
+
+
+@given(seed=st.integers(0, 2**32), n_steps=st.integers(1, 6))
+@modest
+def test_a_list_feature_follows_rows_that_come_and_features_that_change(seed: int, n_steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    nlist = int(rng.choice([1, 3, 40]))
+    lists = probes.drawn_lists(rng, n_parts=2, width=1, nlist=nlist, metric="dot")
+    segments = [np.zeros((SEGMENT_ROWS, 1), np.float32)]
+    stamps, feature, n_rows = FeatureStamps(0, [0]), ListFeature(lists), 0
+    for _ in range(n_steps):
+        m = int(rng.integers(0, 200))
+        segments[0][n_rows : n_rows + m, 0] = rng.standard_normal(m)
+        for rows in np.array_split(rng.permutation(m) + n_rows, 2):
+            codes = np.zeros((len(rows), 1), np.uint8)
+            lists.append(rng.integers(0, nlist, len(rows)), codes, rows, np.zeros(len(rows), np.float32))
+        n_rows += m
+        stamps.n_rows = n_rows
+        for _ in range(int(rng.choice([0, 1, 5, 5000], p=[0.4, 0.3, 0.2, 0.1])) if n_rows else 0):
+            first = int(rng.integers(0, n_rows))
+            end = min(n_rows, first + int(rng.integers(1, 9)))
+            segments[0][first:end, 0] = rng.standard_normal(end - first)
+            stamps.note_change(first, end)
+        cpu.fill_list_feature(feature, lists, segments, stamps)
+        for number in range(nlist):
+            rows = lists.listed(number)[1]
+            np.testing.assert_array_equal(feature.of_rows(rows), segments[0][rows, 0])
+    assert feature.n_rows == n_rows
+
+
+def test_changes_that_are_not_remembered_have_everything_written_again() -> None:
+    stamps = FeatureStamps(10, [0])
+    for _ in range(5000):
+        stamps.note_change(3, 4)
+    assert stamps.changes_since(0) is None
+    assert stamps.changes_since(4998) == [(3, 4), (3, 4)]
+    assert stamps.changes_since(5000) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -9,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.backend.cpu import CpuBackend
-from engine.backend.cpu_ivfpq import CpuIvfPq
+from engine.backend.cpu_ivfpq import CpuIvfPq, faiss_metric
 from engine.backend.faiss_build import allowed_code_bytes, train_ivfpq
 from engine.backend.protocol import SEGMENT_ROWS, Candidates, IvfPqIndex, Vectors
 from engine.errors import CorruptData, FailedPrecondition, InvalidArgument
 from engine.types import Float32Array, Metric, Uint8Array
+from kernels import cpu as kernels
+from kernels.fusion import FeatureStamps, Fusion, no_extremes
 from kernels.packed_lists import fixed_limits
 
 N, NLIST = 600, 8
@@ -149,6 +152,67 @@ def test_adding_tells_how_far_each_row_lies_from_the_centroid_of_its_list(metric
     np.testing.assert_allclose(told, expected, rtol=1e-4)
     np.testing.assert_array_equal(told, foreseen)
     assert index.add(rows[:0]).shape == (0,)
+
+
+def feature_of(index: CpuIvfPq, values: Float32Array, stamps: FeatureStamps) -> dict[str, Any]:
+    """Two queries that a feature counts for, and what bounds it."""
+    segments = [values[:, None]]
+    extremes = no_extremes(index.nlist, 1)
+    everything = np.full(-(-len(values) // 64) * 8, 255, np.uint8)
+    kernels.widen_extremes(extremes, index.numbers, segments, everything, first_row=0, end_row=index.n_rows)
+    fusion = Fusion(np.ones(2, np.float32), np.full((2, 1), 0.5, np.float32), segments, [None] * 2, stamps)
+    limits = fixed_limits(2, k=5, nprobe=NLIST, depth=N)
+    return {"limits": limits, "masks": [None] * 2, "k": 5, "fusion": fusion, "extremes": extremes}
+
+
+def test_a_feature_beside_the_codes_follows_what_is_added_changed_and_renumbered() -> None:
+    index, rows = build(), clustered(17)
+    values = np.random.default_rng(1).random(3 * N).astype(np.float32)
+    stamps = FeatureStamps(len(values), [0])
+    held = rows
+
+    def assert_best() -> None:
+        vectors = Vectors([held], len(held), 17, "float32", "cosine")
+        found = index.search_rescored(vectors, held[:2], **feature_of(index, values, stamps))
+        scores = held[:2] @ held.T + 0.5 * values[: len(held)]
+        np.testing.assert_array_equal(found.top.rows, np.argsort(-scores, axis=1, kind="stable")[:, :5])
+
+    before = index.memory_bytes
+    assert_best()
+    assert index.memory_bytes > before
+    values[[3, 400]] = 9
+    stamps.note_change(3, 4)
+    stamps.note_change(400, 401)
+    assert_best()
+    index.add(rows[:70])
+    held = np.concatenate([rows, rows[:70]])
+    assert_best()
+    stays = np.ones(len(held), np.bool_)
+    stays[::3] = False
+    index.renumber(np.where(stays, np.cumsum(stays) - 1, -1))
+    held = held[stays]
+    assert_best()
+
+
+def test_of_features_beside_the_codes_those_used_last_are_kept() -> None:
+    index, rows = build(), clustered(17)
+    vectors = Vectors([rows], N, 17, "float32", "cosine")
+    kept = [FeatureStamps(N, [0]) for _ in range(40)]
+    sizes = []
+    for stamps in kept:
+        index.search_rescored(vectors, rows[:2], **feature_of(index, np.ones(N, np.float32), stamps))
+        sizes.append(index.memory_bytes)
+    assert sizes[0] < sizes[1] < sizes[15] == sizes[39]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+def test_a_row_joins_the_list_that_faiss_would_have_it_in(metric: Metric) -> None:
+    index = build(32, metric)
+    rows = clustered(32, seed=4)[:200]
+    index.add(rows)
+    quantizer = faiss.IndexFlat(32, faiss_metric(metric))
+    quantizer.add(index.lists.centroids)
+    np.testing.assert_array_equal(index.numbers[N:], quantizer.search(rows, 1)[1][:, 0])
 
 
 def test_more_probes_than_lists_and_more_depth_than_rows_only_pad(index: CpuIvfPq) -> None:
