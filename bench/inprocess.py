@@ -50,7 +50,7 @@ class Answers:
 class Asked:
     """Queries float32 [B, d] with a filter each, of one k and recall target; for ``everywhere`` see Predicate.
 
-    ``scoring`` and ``strategy``: of all, as SearchParams has them.
+    ``scoring``, ``strategy`` and ``nprobe``: of all, as SearchParams has them.
     """
 
     queries: Float32Array
@@ -60,10 +60,17 @@ class Asked:
     everywhere: str
     scoring: Scoring | None = None
     strategy: Strategy | None = None
+    nprobe: int | None = None
 
     def params(self, places: range, *, variant: int = 0) -> list[SearchParams]:
         varied = (self.predicates[place].varied(variant, everywhere=self.everywhere) for place in places)
-        params = SearchParams(k=self.k, recall_target=self.recall_target, scoring=self.scoring, strategy=self.strategy)
+        params = SearchParams(
+            k=self.k,
+            recall_target=self.recall_target,
+            scoring=self.scoring,
+            strategy=self.strategy,
+            nprobe=self.nprobe,
+        )
         return [replace(params, filter=one.filter()) for one in varied]
 
 
