@@ -142,6 +142,8 @@ def fill_list_feature(
 ) -> None:
     """Have all that is listed, as ``features`` say by now: float32 [SEGMENT_ROWS, 1] segments, told by their stamps."""
     assert stamps.n_rows >= lists.end_row
+    if feature.n_rows == lists.n_rows and feature.n_changes == stamps.n_changes:
+        return
     feature.grow(lists)
     addresses = segment_addresses(features, lists.end_row)
     spans = stamps.changes_since(feature.n_changes)
@@ -259,8 +261,13 @@ def _probing(
         np.zeros(0, np.int64) if feature is None else feature.addresses,
         np.zeros(0, np.float32) if fusion is None or feature is None else fusion.weights[:, 0].copy(),
     )
-    fused = fused_of(fusion, slice(None), lists.end_row)
+    looked_up = fusion if fusion is None or feature is None else _without_features(fusion)
+    fused = fused_of(looked_up, slice(None), lists.end_row)
     return probing, fused, _threads_to_probe(lists, limits), words
+
+
+def _without_features(fusion: Fusion) -> Fusion:
+    return fusion._replace(weights=np.zeros((len(fusion.scales), 0), np.float32), features=())
 
 
 class _Bounded(NamedTuple):

@@ -5,6 +5,7 @@ The score of row r for query b is ``scales[b] * similarity + <weights[b], featur
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,9 @@ class FeatureStamps:
     def changes_since(self, n_changes: int) -> list[tuple[int, int]] | None:
         """The spans of rows that were changed after so many changes; None where that is not known any more."""
         missed = self.n_changes - n_changes
-        return None if missed > len(self._late) else list(self._late)[len(self._late) - missed :]
+        if missed > len(self._late):
+            return None
+        return list(itertools.islice(reversed(self._late), missed))[::-1]
 
 
 class Fusion(NamedTuple):
@@ -76,6 +79,11 @@ class ListExtremes(NamedTuple):
 
     def bounds(self, weights: Float32Array) -> Float32Array:
         """What features weighted so add to a score at most, list by list: float32 [B, nlist]; 0 for empty lists."""
+        if weights.shape == (1, 1):
+            own = self.highs if weights[0, 0] > 0 else self.lows
+            bounds = np.zeros((1, len(own)), np.float32)
+            np.multiply(own[:, 0], weights[0, 0], out=bounds, where=self.counts > 0)
+            return bounds
         has_rows = self.counts[:, None] > 0
         lows, highs = np.where(has_rows, self.lows, 0), np.where(has_rows, self.highs, 0)
         return np.asarray(np.maximum(weights, 0) @ highs.T + np.minimum(weights, 0) @ lows.T, np.float32)

@@ -44,6 +44,7 @@ class Server:
     Args:
         settings: see ``engine.config``.
         import_seconds: what loading the libraries took, told among the parts of the start.
+        freezes_heap: whether what is loaded stays until the end, in a process that does nothing but serve.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Server:
         *,
         import_seconds: float = 0.0,
         open_encoder: OpenEncoder = open_encoder,
+        freezes_heap: bool = False,
     ) -> None:
         self.settings = settings
+        self._freezes_heap = freezes_heap
         limits = settings.limits
         self.metrics = Metrics()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
@@ -77,7 +80,8 @@ class Server:
         if self.settings.metrics_listen:
             self._stop_metrics = self.metrics.serve(self.settings.metrics_listen)
         await self.engine.load()
-        _freeze_heap()
+        if self._freezes_heap:
+            _freeze_heap()
         for service in _SERVICES:
             await self._health.set(service.full_name, SERVING)
         await self._health.set("", SERVING)
@@ -185,7 +189,7 @@ async def _serve(settings: Settings, import_seconds: float) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = Server(settings, import_seconds=import_seconds)
+    server = Server(settings, import_seconds=import_seconds, freezes_heap=True)
     starting = asyncio.create_task(server.start())
     waiting = asyncio.create_task(stopping.wait())
     await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)

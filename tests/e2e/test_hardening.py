@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from engine.client import SimilarTo
+from engine.config import Settings
 from engine.errors import (
     CollectionNotFound,
     ConfigError,
@@ -23,6 +26,7 @@ from engine.errors import (
     LimitExceeded,
     VersionMismatch,
 )
+from engine.rpc.server import Server
 from engine.telemetry.metrics import Metrics
 from engine.types import Filter, Item, Match, SearchParams, TextField, Visibility
 from engine.v1 import admin_pb2, common_pb2, ingest_pb2, retrieval_pb2
@@ -238,6 +242,32 @@ def _depth(error: BaseException) -> int:
     while trace is not None:
         depth, trace = depth + 1, trace.tb_next
     return depth
+
+
+def test_a_serving_process_shows_the_collector_nothing_of_what_it_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    async def serve() -> None:
+        server = Server(Settings(data_dir=tmp_path, listen="127.0.0.1:0", device="cpu"), freezes_heap=True)
+        load = server.engine.load
+
+        async def loaded() -> None:
+            await load()
+            done.append("loaded")
+
+        monkeypatch.setattr(server.engine, "load", loaded)
+        monkeypatch.setattr(
+            "engine.rpc.server.gc", SimpleNamespace(collect=lambda: 0, freeze=lambda: done.append("frozen"))
+        )
+        try:
+            await server.start()
+        finally:
+            await server.stop()
+
+    asyncio.run(serve())
+    assert done == ["loaded", "frozen"]
 
 
 def test_metrics_on_a_port_in_use_are_refused_with_the_address() -> None:
