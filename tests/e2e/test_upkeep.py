@@ -13,6 +13,7 @@ from engine.client import CollectionInfo, RetrievalClient
 from engine.errors import FailedPrecondition
 from engine.index.costs import Costs
 from engine.index.query_log import ENOUGH
+from engine.index.version_index import LEAST_FOLDED
 from engine.types import Filter, Float32Array, Item, Range, SearchParams, Strategy, Visibility
 from tests.e2e.serving import Serving, a_client, serving, vector_schema, wait_for
 
@@ -89,6 +90,17 @@ def test_new_items_are_found_at_once_and_deleted_ones_never_with_lists_trained(t
         client.delete("points", [ROWS + 3, 7], visibility=Visibility.SEARCHABLE)
         everything = client.search_batch("points", VECTORS[:8], params=SearchParams(k=50, strategy=Strategy.IVFPQ))
         assert not {ROWS + 3, 7} & set(everything.ids.tolist())  # type: ignore[union-attr]
+
+
+def test_the_fewest_rows_are_folded_too_once_no_more_come(tmp_path: Path) -> None:
+    with serving(tmp_path, min_rows_to_train=ROWS) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client)
+        trained(client)
+        for more in (1, 2, LEAST_FOLDED + 3):
+            held = int(trained(client).message.versions[0].ivfpq.rows)
+            load(client, VECTORS[:more], first=10 * held)
+            assert trained(client, held + more).message.versions[0].ivfpq.rows == held + more
 
 
 def test_a_damaged_image_is_passed_over_and_search_stays_exact(tmp_path: Path) -> None:

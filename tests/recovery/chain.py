@@ -28,7 +28,8 @@ _START_SHARE = 0.15
 """Of kills that may come while the server is starting."""
 _SWITCHED_SHARE = 0.6
 """Of kills during training that come just after other lists were switched in."""
-_PATIENCE_SECONDS = 100.0
+_PATIENCE_SECONDS = 300.0
+"""The first server on a machine compiles."""
 
 
 @contextmanager
