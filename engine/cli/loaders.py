@@ -17,6 +17,7 @@ from engine.limits import MIB, Limits
 if TYPE_CHECKING:
     from engine.client import CollectionInfo, RetrievalClient
 
+_BATCH_ITEMS = 256
 _BATCH_BYTES = 4 * MIB
 _COLUMNS_BYTES = 8 * MIB
 _COLUMNS_ITEMS = 8192
@@ -29,7 +30,7 @@ def make_loader(
     *,
     fields: FieldMap,
     state: LoadState,
-    batch_items: int = 256,
+    batch_items: int | None = None,
 ) -> Loader:
     """A loader within the limits that the server publishes."""
     limits = _limits(client)
@@ -39,7 +40,7 @@ def make_loader(
         dimension=info.versions[0].dimension,
         fields=fields,
         limits=limits,
-        batch_items=min(batch_items, limits.upsert_items),
+        batch_items=min(batch_items or _BATCH_ITEMS, limits.upsert_items),
         batch_bytes=min(_BATCH_BYTES, limits.message_bytes // 4),
     )
     return Loader(client, records, plan, state)
