@@ -17,7 +17,7 @@ from engine.cli import output, session
 from engine.cli.column_loading import ColumnLoader
 from engine.cli.load_report import LoadRun, tell_counts, tell_fields
 from engine.cli.load_state import LoadState, created, read_state, state_path, write_state
-from engine.cli.loaders import make_column_loader, make_loader, parquet_columns
+from engine.cli.loaders import make_column_loader, make_file_loader
 from engine.cli.loading import Loader
 from engine.errors import CollectionNotFound, EngineError, InvalidArgument, Loading
 from engine.ingest.coerce import map_fields
@@ -138,11 +138,7 @@ def load(
                 vector=vector or None,
                 list_separator=None if records.has_types else separator,
             )
-            columns = parquet_columns(client, info, file, fields)
-            if columns is not None:
-                loader = make_column_loader(client, info, columns, state, batch)
-            else:
-                loader = make_loader(client, info, records, fields=fields, state=state, batch_items=batch)
+            loader = make_file_loader(client, info, records, file=file, fields=fields, state=state, batch_items=batch)
         run = LoadRun(info.schema.name, file, loader)
         try:
             _load(run, kept_at)

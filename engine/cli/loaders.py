@@ -56,11 +56,22 @@ def make_column_loader(
     return ColumnLoader(client, records, info.schema.name, state, rows=rows, batch_bytes=batch_bytes)
 
 
-def parquet_columns(client: RetrievalClient, info: CollectionInfo, file: Path, fields: FieldMap) -> ColumnFile | None:
-    """The file as columns, where it is one that can be written as such."""
-    if file.suffix.lower() != ".parquet":
-        return None
-    return open_parquet_columns(file, info.schema, info.versions[0].dimension, fields, _limits(client))
+def make_file_loader(
+    client: RetrievalClient,
+    info: CollectionInfo,
+    records: RecordFile,
+    *,
+    file: Path,
+    fields: FieldMap,
+    state: LoadState,
+    batch_items: int | None,
+) -> Loader | ColumnLoader:
+    """A loader of columns where the file is one that can be written as such, else of its records."""
+    if file.suffix.lower() == ".parquet":
+        columns = open_parquet_columns(file, info.schema, info.versions[0].dimension, fields, _limits(client))
+        if columns is not None:
+            return make_column_loader(client, info, columns, state, batch_items)
+    return make_loader(client, info, records, fields=fields, state=state, batch_items=batch_items)
 
 
 def _limits(client: RetrievalClient) -> Limits:
