@@ -47,6 +47,10 @@ class ColumnLoader:
     def ignored_fields(self) -> frozenset[str]:
         return self._records.ignored_fields
 
+    def expected_records(self) -> int:
+        """As the file's."""
+        return self._records.expected_records()
+
     def run(self, acknowledged: Callable[[LoadState], None]) -> LoadState:
         """As ``Loader.run``."""
         for reply in self._client.upsert_columns(self._collection, self._batches()):

@@ -106,7 +106,7 @@ def _load(client: RetrievalClient, corpus: Path) -> CollectionInfo:
     state = LoadState()
     began = time.perf_counter()
     loader = make_loader(client, info, records, fields=map_fields(info.schema), state=state, batch_items=64)
-    load_with_progress(loader, records, lambda _: None)
+    load_with_progress(loader, lambda _: None)
     wait_until_searchable(client, info.schema.name, state.sequence)
     seconds = time.perf_counter() - began
     truncated = f", {state.truncated_items:,} longer than the encoder reads" if state.truncated_items else ""

@@ -13,15 +13,16 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from engine.cli import session
+from engine.cli import output, session
 from engine.cli.column_loading import ColumnLoader
+from engine.cli.load_report import LoadRun, tell_counts, tell_fields
 from engine.cli.load_state import LoadState, created, read_state, state_path, write_state
-from engine.cli.loaders import make_column_loader, make_loader, parquet_columns
+from engine.cli.loaders import make_column_loader, make_file_loader
 from engine.cli.loading import Loader
 from engine.errors import CollectionNotFound, EngineError, InvalidArgument, Loading
 from engine.ingest.coerce import map_fields
-from engine.ingest.column_files import VECTOR_SUFFIXES, ColumnFile, VectorFile
-from engine.ingest.readers import RecordFile, open_records
+from engine.ingest.column_files import VECTOR_SUFFIXES, VectorFile
+from engine.ingest.readers import open_records
 from engine.schema_file import read_schema
 from engine.types import Schema
 
@@ -33,7 +34,6 @@ _START_SECONDS = 300.0
 
 app = typer.Typer(add_completion=False)
 
-_BATCH_ITEMS = 256
 _SEARCHABLE_WITHIN_SECONDS = 60.0
 
 
@@ -77,6 +77,9 @@ ResumeOption = Annotated[
     bool, typer.Option("--resume/--restart", help="Go on where a load of this file stopped, or begin again.")
 ]
 AllowRefusedOption = Annotated[bool, typer.Option("--allow-refused", help="Exit with 0 although items were refused.")]
+LoadJsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON record of what was done at the end, on standard output.")
+]
 
 
 @app.command()
@@ -94,16 +97,24 @@ def load(
     ids: IdsOption = None,
     resume: ResumeOption = True,
     allow_refused: AllowRefusedOption = False,
+    as_json: LoadJsonOption = False,
     target: session.TargetOption = session.DEFAULT_TARGET,
 ) -> None:
     """Load items from a file.
 
     Values are read as the schema has them: times in ISO 8601 or seconds since 1970, true and false, numbers, lists.
 
-    Vectors alone (.npy of numbers [n, d], .fbin), and .parquet with a vector (--vector) and neither text nor times, are
-    read and written as columns, several times as fast.
+    Vectors alone (.npy of n by d numbers, .fbin), and .parquet with a vector
+    (--vector) and neither text nor times, are read and written as columns,
+    several times as fast.
 
     A load that was stopped goes on with the first row that the server has not acknowledged.
+
+    The record of --json has the counts of the file so far (rows, accepted,
+    refused with the first few reasons), the row that this run went on after,
+    its seconds and rows a second, the last sequence, and whether the load is
+    complete and searchable. A load that stops prints it too. Progress and
+    messages go to standard error as ever.
     """
     is_vectors = file.suffix.lower() in VECTOR_SUFFIXES
     _refuse_options_of_others(is_vectors, {"--id": id, "--text": text, "--map": map, "--vector": vector}, first_id, ids)
@@ -118,7 +129,6 @@ def load(
         if records is None:
             vectors = VectorFile(file, info.schema, first_id=first_id or 0, ids=ids)
             loader: Loader | ColumnLoader = make_column_loader(client, info, vectors, state, batch)
-            state = _load(loader, vectors, kept_at)
         else:
             fields = map_fields(
                 info.schema,
@@ -128,16 +138,16 @@ def load(
                 vector=vector or None,
                 list_separator=None if records.has_types else separator,
             )
-            columns = parquet_columns(client, info, file, fields)
-            if columns is not None:
-                state = _load(make_column_loader(client, info, columns, state, batch), columns, kept_at)
-            else:
-                batch_items = batch or _BATCH_ITEMS
-                loader = make_loader(client, info, records, fields=fields, state=state, batch_items=batch_items)
-                state = _load(loader, records, kept_at)
-        wait_until_searchable(client, info.schema.name, state.sequence)
-    _tell(state)
-    if state.refused and not allow_refused:
+            loader = make_file_loader(client, info, records, file=file, fields=fields, state=state, batch_items=batch)
+        run = LoadRun(info.schema.name, file, loader)
+        try:
+            _load(run, kept_at)
+            run.is_searchable = wait_until_searchable(client, info.schema.name, loader.state.sequence)
+        finally:
+            if as_json:
+                output.print_json(run.to_json())
+    tell_counts(loader.state)
+    if loader.state.refused and not allow_refused:
         raise typer.Exit(1)
 
 
@@ -199,7 +209,8 @@ def _refuse_options_of_others(
         raise typer.BadParameter(f"{given} is for .npy and .fbin; --id names the field of the ids in other files")
 
 
-def _load(loader: Loader | ColumnLoader, records: RecordFile | ColumnFile, kept_at: Path) -> LoadState:
+def _load(run: LoadRun, kept_at: Path) -> None:
+    loader = run.loader
     if loader.state.place:
         session.err.print(Text(f"going on after row {loader.state.place:,} (--restart begins again)"))
 
@@ -207,23 +218,18 @@ def _load(loader: Loader | ColumnLoader, records: RecordFile | ColumnFile, kept_
         write_state(kept_at, state)
 
     try:
-        load_with_progress(loader, records, keep)
+        load_with_progress(loader, keep)
     except (KeyboardInterrupt, EngineError):
         session.err.print(Text(f"stopped after row {loader.state.place:,}; the same command goes on from there"))
         raise
+    finally:
+        run.end()
+    run.is_complete = True
     kept_at.unlink(missing_ok=True)
-    if loader.ignored_fields:
-        names = ", ".join(sorted(loader.ignored_fields))
-        session.err.print(Text(f"not in the schema and so not loaded: {names}", style="dim"))
-    if loader.missing_fields:
-        names = ", ".join(sorted(loader.missing_fields))
-        session.err.print(Text(f"named, but in no row: {names}", style="yellow"))
-    return loader.state
+    tell_fields(loader)
 
 
-def load_with_progress(
-    loader: Loader | ColumnLoader, records: RecordFile | ColumnFile, keep: Callable[[LoadState], None]
-) -> None:
+def load_with_progress(loader: Loader | ColumnLoader, keep: Callable[[LoadState], None]) -> None:
     """Run the loader under a bar of rows, rate and time left; ``keep`` is called after each batch."""
     began, first = time.monotonic(), loader.state.place
     with _bar() as (progress, task):
@@ -231,7 +237,7 @@ def load_with_progress(
         def show(state: LoadState) -> None:
             keep(state)
             rate = (state.place - first) / max(time.monotonic() - began, 1e-9)
-            total = max(records.expected_records(), state.place)
+            total = max(loader.expected_records(), state.place)
             progress.update(task, completed=state.place, total=total, of=f"{total:,}", rate=f"{rate:,.0f}")
 
         loader.run(show)
@@ -252,26 +258,12 @@ def _bar() -> Iterator[tuple[Progress, TaskID]]:
         yield progress, progress.add_task("load", total=None, rate="-", of="?")
 
 
-def wait_until_searchable(client: RetrievalClient, collection: str, sequence: int) -> None:
-    """Return when searches see every write up to ``sequence``, or say that they do not yet."""
+def wait_until_searchable(client: RetrievalClient, collection: str, sequence: int) -> bool:
+    """True once searches see every write up to ``sequence``; after a minute it is said that they do not yet."""
     end = time.monotonic() + _SEARCHABLE_WITHIN_SECONDS
     while client.get_collection(collection).searchable_sequence < sequence:
         if time.monotonic() > end:
             session.err.print(Text("written, but not all of it is searchable yet", style="yellow"))
-            return
+            return False
         time.sleep(0.05)
-
-
-def _tell(state: LoadState) -> None:
-    parts = [f"{state.accepted:,} items loaded"]
-    if state.unchanged_texts:
-        parts.append(f"{state.unchanged_texts:,} with unchanged text, not encoded again")
-    if state.truncated_items:
-        tokens = f"{state.truncated_tokens:,} tokens left out"
-        parts.append(f"{state.truncated_items:,} with text longer than the encoder reads ({tokens})")
-    parts.append(f"{state.refused:,} refused")
-    session.err.print(Text("; ".join(parts)))
-    for refusal in state.refusals:
-        session.err.print(Text(f"  {refusal}", style="red"), soft_wrap=True)
-    if state.refused > len(state.refusals):
-        session.err.print(Text(f"  and {state.refused - len(state.refusals):,} more", style="red"))
+    return True

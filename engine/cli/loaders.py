@@ -17,6 +17,7 @@ from engine.limits import MIB, Limits
 if TYPE_CHECKING:
     from engine.client import CollectionInfo, RetrievalClient
 
+_BATCH_ITEMS = 256
 _BATCH_BYTES = 4 * MIB
 _COLUMNS_BYTES = 8 * MIB
 _COLUMNS_ITEMS = 8192
@@ -29,7 +30,7 @@ def make_loader(
     *,
     fields: FieldMap,
     state: LoadState,
-    batch_items: int = 256,
+    batch_items: int | None = None,
 ) -> Loader:
     """A loader within the limits that the server publishes."""
     limits = _limits(client)
@@ -39,7 +40,7 @@ def make_loader(
         dimension=info.versions[0].dimension,
         fields=fields,
         limits=limits,
-        batch_items=min(batch_items, limits.upsert_items),
+        batch_items=min(batch_items or _BATCH_ITEMS, limits.upsert_items),
         batch_bytes=min(_BATCH_BYTES, limits.message_bytes // 4),
     )
     return Loader(client, records, plan, state)
@@ -55,11 +56,22 @@ def make_column_loader(
     return ColumnLoader(client, records, info.schema.name, state, rows=rows, batch_bytes=batch_bytes)
 
 
-def parquet_columns(client: RetrievalClient, info: CollectionInfo, file: Path, fields: FieldMap) -> ColumnFile | None:
-    """The file as columns, where it is one that can be written as such."""
-    if file.suffix.lower() != ".parquet":
-        return None
-    return open_parquet_columns(file, info.schema, info.versions[0].dimension, fields, _limits(client))
+def make_file_loader(
+    client: RetrievalClient,
+    info: CollectionInfo,
+    records: RecordFile,
+    *,
+    file: Path,
+    fields: FieldMap,
+    state: LoadState,
+    batch_items: int | None,
+) -> Loader | ColumnLoader:
+    """A loader of columns where the file is one that can be written as such, else of its records."""
+    if file.suffix.lower() == ".parquet":
+        columns = open_parquet_columns(file, info.schema, info.versions[0].dimension, fields, _limits(client))
+        if columns is not None:
+            return make_column_loader(client, info, columns, state, batch_items)
+    return make_loader(client, info, records, fields=fields, state=state, batch_items=batch_items)
 
 
 def _limits(client: RetrievalClient) -> Limits:

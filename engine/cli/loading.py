@@ -63,6 +63,10 @@ class Loader:
         self._left = _Batch()
         self._failure: EngineError | None = None
 
+    def expected_records(self) -> int:
+        """As the file's."""
+        return self._records.expected_records()
+
     def run(self, acknowledged: Callable[[LoadState], None]) -> LoadState:
         """Load what is left; ``acknowledged`` is called after each batch.
 

@@ -82,17 +82,22 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def ebr(
-    ctx: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
-    """Embedding-based retrieval: filtered nearest-neighbour search over live items."""
-    if version:
+def _tell_version(asked: bool) -> None:
+    """Where the option is read: what the group does itself comes after it has missed a command."""
+    if asked:
         import engine
 
         typer.echo(engine.__version__)
         raise typer.Exit
+
+
+@app.callback()
+def ebr(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None:
+    """Embedding-based retrieval: filtered nearest-neighbour search over live items."""
 
 
 def main() -> None:

@@ -16,8 +16,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from engine.cli.search_options import cursor_text
 from engine.ingest.coerce import NAMED_VECTORS_FIELD
-from engine.types import AttributeValue, Explanation, GeoPoint, Hit, Schema, SearchResult, StoredItem, Timestamp
+from engine.selection import FacetCounts
+from engine.types import (
+    AttributeValue,
+    Explanation,
+    GeoPoint,
+    Hit,
+    NextPage,
+    Schema,
+    SearchResult,
+    StoredItem,
+    Timestamp,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS_SHOWN = 4
@@ -93,7 +105,21 @@ def hit_record(hit: Hit) -> dict[str, Any]:
 
 def result_record(result: SearchResult) -> dict[str, Any]:
     explanation = asdict(result.explanation) | {"strategy": result.explanation.strategy.value}
-    return {"hits": [hit_record(hit) for hit in result.hits], "explanation": explanation}
+    return {
+        "hits": [hit_record(hit) for hit in result.hits],
+        "facets": [_facet_record(one) for one in result.facets],
+        "next_page": None if result.next_page is None else _next_page_record(result.next_page),
+        "explanation": explanation,
+    }
+
+
+def _facet_record(facet: FacetCounts) -> dict[str, Any]:
+    counts = [{"value": value, "items": n_items} for value, n_items in facet.counts]
+    return {"attribute": facet.attribute, "counts": counts}
+
+
+def _next_page_record(page: NextPage) -> dict[str, Any]:
+    return {"cursor": cursor_text(page.cursor), "cursor_expires_at": plain(page.cursor_expires_at)}
 
 
 def chosen_columns(schema: Schema, fields: Sequence[str]) -> list[str]:
@@ -112,6 +138,7 @@ def chosen_columns(schema: Schema, fields: Sequence[str]) -> list[str]:
 def search_view(result: SearchResult, columns: Sequence[str], *, round_trip_s: float | None = None) -> RenderableType:
     """The hits as a table, and below it what was done to find them."""
     parts: list[RenderableType] = [hits_table(result.hits, columns) if result.hits else Text("no hits")]
+    parts += map(facet_table, result.facets)
     parts.append(Text(strategy_line(result.explanation), style="dim"))
     parts.append(Text(times_line(result.explanation, round_trip_s), style="dim"))
     if result.explanation.truncated_tokens:
@@ -132,6 +159,22 @@ def hits_table(hits: Sequence[Hit], columns: Sequence[str]) -> Table:
         legs = [legs_line(hit)] if has_legs else []
         table.add_row(str(rank), Text(str(hit.id)), f"{hit.score:.4f}", *legs, *values)
     return table
+
+
+def facet_table(facet: FacetCounts) -> Table:
+    """The values of an attribute and how many items have each."""
+    table = new_table(facet.attribute, "items")
+    table.columns[1].justify = "right"
+    for value, n_items in facet.counts:
+        table.add_row(_shortened(cell(value)), f"{n_items:,}")
+    return table
+
+
+def next_page_line(page: NextPage | None) -> Text:
+    """How to go on; to be printed unbroken, for it is copied."""
+    if page is None:
+        return Text("no hits follow")
+    return Text(f"the hits that follow, until {cell(page.cursor_expires_at)}: --cursor {cursor_text(page.cursor)}")
 
 
 def legs_line(hit: Hit) -> str:

@@ -13,13 +13,16 @@ import numpy as np
 import typer
 
 from engine.cli import output, session
+from engine.cli import search_options as options
 from engine.errors import InvalidArgument
 from engine.scoring import Mode, Scoring
-from engine.selection import GroupBy
-from engine.types import Float32Array, Schema, SearchParams
+from engine.selection import GroupBy, RankFusion
+from engine.types import Examples, Float32Array, Schema, SearchParams
 
 if TYPE_CHECKING:
     from engine.client import RetrievalClient, SimilarTo
+
+Query = str | Float32Array | Examples
 
 app = typer.Typer(add_completion=False)
 
@@ -45,9 +48,8 @@ def search(
     collection: session.CollectionOption,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")] = "",
     filter: session.FilterOption = "",
-    like: Annotated[
-        str, typer.Option("--like", metavar="ID", help="The neighbours of this item, itself left out.")
-    ] = "",
+    like: options.LikeOption = None,
+    unlike: options.UnlikeOption = None,
     vector_file: Annotated[
         Path | None, typer.Option("--vector-file", metavar="FILE", help="A vector: .npy, a JSON list, or numbers.")
     ] = None,
@@ -57,10 +59,7 @@ def search(
         float | None, typer.Option("--recall-target", help="Share of the true best k to find, up to 1.")
     ] = None,
     nprobe: Annotated[int | None, typer.Option("--nprobe", min=1, help="Inverted lists to probe.")] = None,
-    embedding: Annotated[
-        list[str] | None,
-        typer.Option("--embedding", metavar="NAME=WEIGHT", help="How much a named embedding counts; 0: not at all."),
-    ] = None,
+    embedding: options.EmbeddingOption = None,
     fields: Annotated[
         list[str] | None,
         typer.Option("--fields", metavar="NAME,...", help="Texts and attributes to show; * for all."),
@@ -71,22 +70,35 @@ def search(
     terms: Annotated[
         str, typer.Option("--terms", metavar="TEXT", help="What to search by terms for; TEXT unless given.")
     ] = "",
+    rank_fusion: options.RankFusionOption = False,
     profile: Annotated[
         str, typer.Option("--profile", metavar="NAME", help="A scoring profile; the collection's own unless given.")
     ] = "",
+    rank: options.RankOption = None,
+    query_feature: options.QueryFeatureOption = None,
     min_score: Annotated[float | None, typer.Option("--min-score", help="Leave out hits that score less.")] = None,
     group_by: Annotated[
         str, typer.Option("--group-by", metavar="ATTRIBUTE", help="One hit of each value at most.")
     ] = "",
     per_group: Annotated[int, typer.Option("--per-group", min=1, help="Hits of each value.")] = 1,
+    diversity: options.DiversityOption = None,
+    facet: options.FacetOption = None,
+    page: options.PageOption = False,
+    cursor: options.CursorOption = "",
     legs: Annotated[bool, typer.Option("--legs", help="Show what the scores are made of.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show everything the reply says was done.")] = False,
     as_json: session.JsonOption = False,
     target: session.TargetOption = session.DEFAULT_TARGET,
 ) -> None:
-    """Find the items nearest to a text, a vector or another item."""
+    """Find the items nearest to a text, a vector or other items.
+
+    With --page the reply ends with a cursor; the same command with --cursor
+    and it shows the hits that follow, of the same moment.
+    """
     if sum(map(bool, (text.strip(), like, vector_file))) != 1:
         raise typer.BadParameter("give exactly one of TEXT, --like and --vector-file")
+    if unlike and not like:
+        raise typer.BadParameter(f"--unlike {unlike[0]}: give items that are like what is wanted too, by --like")
     with session.connect(target) as client:
         schema = client.get_collection(collection).schema
         params = SearchParams(
@@ -101,17 +113,24 @@ def search(
             min_score=min_score,
             group_by=GroupBy(group_by, per_group) if group_by else None,
             legs=legs,
-            embedding_weights=_weights(embedding or ()),
+            embedding_weights=options.parse_weights(embedding or ()),
+            rank_fusion=RankFusion() if rank_fusion else None,
+            rank=rank,
+            query_features=options.parse_features(query_feature or (), schema),
+            diversity=options.parse_diversity(diversity),
+            facets=options.parse_facets(facet or ()),
+            page=page or bool(cursor),
+            cursor=options.parse_cursor(cursor),
         )
         columns = output.chosen_columns(schema, fields or ())
-        query = _query(text, like, vector_file, schema)
+        query = _query(text, like or (), unlike or (), vector_file=vector_file, schema=schema)
         run_search(client, schema, query, params=params, columns=columns, explain=explain, as_json=as_json)
 
 
 def run_search(
     client: RetrievalClient,
     schema: Schema,
-    query: str | Float32Array | SimilarTo,
+    query: Query | SimilarTo,
     *,
     params: SearchParams,
     columns: list[str],
@@ -136,29 +155,25 @@ def run_search(
         output.print_json(output.result_record(result))
         return
     session.out.print(output.search_view(result, columns, round_trip_s=seconds))
+    if params.page:
+        session.out.print(output.next_page_line(result.next_page), soft_wrap=True)
     if explain:
         session.out.print(output.explanation_table(result.explanation))
 
 
-def _query(text: str, like: str, vector_file: Path | None, schema: Schema) -> str | Float32Array | SimilarTo:
+def _query(
+    text: str, like: Sequence[str], unlike: Sequence[str], *, vector_file: Path | None, schema: Schema
+) -> Query | SimilarTo:
     if vector_file is not None:
         return read_vector(vector_file)
-    if like:
-        from engine.client import SimilarTo
+    if not like:
+        return text
+    wanted = session.parse_ids(like, schema, "--like")
+    if len(wanted) > 1 or unlike:
+        return Examples(tuple(wanted), tuple(session.parse_ids(unlike, schema, "--unlike")))
+    from engine.client import SimilarTo
 
-        return SimilarTo(session.parse_ids([like], schema)[0])
-    return text
-
-
-def _weights(given: Sequence[str]) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for one in given:
-        name, _, weight = one.partition("=")
-        try:
-            weights[name] = float(weight)
-        except ValueError:
-            raise typer.BadParameter(f"--embedding {one}: give NAME=WEIGHT, as in title=2") from None
-    return weights
+    return SimilarTo(wanted[0])
 
 
 def read_vector(path: Path) -> Float32Array:

@@ -84,8 +84,8 @@ def parse_filter_text(text: str, schema: Schema) -> Filter:
     return parse_filter(text, schema)
 
 
-def parse_ids(texts: Sequence[str], schema: Schema) -> list[ItemId]:
+def parse_ids(texts: Sequence[str], schema: Schema, field: str = "id") -> list[ItemId]:
     """Ids as the collection has them. Raises InvalidArgument where one is none."""
     from engine.ingest.coerce import parse_id
 
-    return [parse_id(text, schema, "id") for text in texts]
+    return [parse_id(text, schema, field) for text in texts]

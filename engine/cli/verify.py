@@ -148,6 +148,8 @@ def _repaired(
 def _agreed(able: list[Verdict], stray: list[Path], *, yes: bool, as_json: bool) -> bool:
     for one in able:
         for fault in one.faults:
+            if fault.is_of_ranker:
+                continue
             session.err.print(Text(f"{one.collection}: {fault.kind}, {fault.found}; {fault.remedy}"), soft_wrap=True)
     for path in stray:
         session.err.print(Text(f"{path} is a leftover and will be removed"), soft_wrap=True)
@@ -217,10 +219,14 @@ def _advice(verdict: Verdict, snapshots: list[tuple[Path, Fault | None]]) -> str
 
     if verdict.is_sound or can_repair(verdict):
         return ""
+    name = verdict.collection
+    if all(one.is_of_ranker for one in verdict.faults):
+        again = f"`ebr pipeline set {name} FOLDER` copies it anew"
+        without = f"`ebr pipeline remove {name}` does without"
+        return f"no repair gives {name} its ranker back: with the server running, {again}, and {without}"
     sound = [path.name for path, fault in snapshots if fault is None and path.parent.name == verdict.collection]
     if not sound:
-        return f"{verdict.collection} cannot be repaired, and no sound snapshot of it was found here"
-    name = verdict.collection
+        return f"{name} cannot be repaired, and no sound snapshot of it was found here"
     command = f"ebr snapshot restore {name} {max(sound)} --into {name}-restored"
     return f"{name} cannot be repaired; its newest sound snapshot is restored, with the server running, by `{command}`"
 

@@ -29,6 +29,8 @@ class FaultKind(enum.StrEnum):
     SEGMENT_MISSING = "segment missing"
     SEGMENT_SHORT = "segment short"
     IMAGE_DAMAGED = "image damaged"
+    RANKER_MISSING = "ranker missing"
+    RANKER_DAMAGED = "ranker damaged"
     LEFTOVER = "leftover"
     SNAPSHOT_DAMAGED = "snapshot damaged"
     SNAPSHOT_HALF = "snapshot half"
@@ -43,6 +45,8 @@ _REPAIR = "`ebr verify --repair`"
 _RESTORE = "restore a snapshot: `ebr snapshot restore`"
 _LOST_FILE = f"{_REPAIR} writes them to a file that `ebr load` reads, so that they are encoded again"
 _NOTHING = "nothing is lost"
+_UNRANKED = "nothing is lost; hits stay in the fused order"
+_SET_AGAIN = "`ebr pipeline set`, with the server running, copies it anew"
 
 _MEANINGS: Mapping[FaultKind, _Meaning] = {
     FaultKind.DATABASE_MISSING: _Meaning("the items are lost, but for a snapshot", _RESTORE),
@@ -75,6 +79,8 @@ _MEANINGS: Mapping[FaultKind, _Meaning] = {
     FaultKind.IMAGE_DAMAGED: _Meaning(
         "nothing is lost: it is made anew", f"{_REPAIR} removes it; the next start does without it too"
     ),
+    FaultKind.RANKER_MISSING: _Meaning(_UNRANKED, _SET_AGAIN),
+    FaultKind.RANKER_DAMAGED: _Meaning(_UNRANKED, _SET_AGAIN),
     FaultKind.LEFTOVER: _Meaning("nothing is lost; a crash left it", f"{_REPAIR} removes it; the next start may too"),
     FaultKind.SNAPSHOT_DAMAGED: _Meaning("it cannot be restored", "remove its folder, and take another"),
     FaultKind.SNAPSHOT_HALF: _Meaning("it has no manifest and cannot be restored", "remove its folder by hand"),
@@ -103,6 +109,11 @@ class Fault:
     def is_harmless(self) -> bool:
         """Whether a crash leaves such things in the normal course, for the next start to remove."""
         return self.kind is FaultKind.LEFTOVER
+
+    @property
+    def is_of_ranker(self) -> bool:
+        """Whether it is about a model, which a repair has no other copy of."""
+        return self.kind in (FaultKind.RANKER_MISSING, FaultKind.RANKER_DAMAGED)
 
     def to_json(self) -> dict[str, Any]:
         return {

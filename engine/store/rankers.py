@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.files import file_sha256
 from engine.store.faults import write_faults
 from engine.store.folders import made_aside
 
@@ -17,17 +18,25 @@ def ranker_folder(collection: Path, version: str) -> Path:
 
 
 def place_ranker(collection: Path, version: str, files: Mapping[str, Path]) -> Path:
-    """Copy the files, by the names they are to have, unless the collection has them already; where they lie.
+    """Copy the files, by the names they are to have, unless the collection has them already, undamaged; where they lie.
 
     Raises:
         ReadOnly: the disk refused; nothing is left.
     """
     folder = ranker_folder(collection, version)
-    if not folder.is_dir():
-        with write_faults(f"copying ranker {version}"), made_aside(folder) as aside:
+    with write_faults(f"copying ranker {version}"):
+        if folder.is_dir():
+            if all(_is_copy(folder / name, path) for name, path in files.items()):
+                return folder
+            shutil.rmtree(folder)
+        with made_aside(folder) as aside:
             for name, path in files.items():
                 shutil.copyfile(path, aside / name)
     return folder
+
+
+def _is_copy(copy: Path, path: Path) -> bool:
+    return copy.is_file() and file_sha256(copy) == file_sha256(path)
 
 
 def ranker_files(collection: Path, version: str) -> list[Path]:

@@ -50,7 +50,7 @@ def can_repair(verdict: Verdict) -> bool:
     """Whether there is something to repair, and what a repair needs is readable."""
     if verdict.has(FaultKind.DATABASE_MISSING):
         return (verdict.folder / SALVAGED).is_file()
-    return bool(verdict.faults) and not verdict.has(*_FATAL)
+    return not (all(one.is_of_ranker for one in verdict.faults) or verdict.has(*_FATAL))
 
 
 def repair_collection(verdict: Verdict, *, beside: Path, stamp: str, read_image: ReadImage, record: Record) -> Repair:
@@ -146,8 +146,8 @@ def _tell_lost(repair: Repair, files: _LostFiles, codec: ItemCodec, found: Salva
 
 def _remove_images(repair: Repair) -> None:
     """Those that may know more than the store will: of rows in any case, of lists where rows are counted anew."""
-    frame = repair.verdict.frame
-    if frame is None or all(one.kind in (FaultKind.IMAGE_DAMAGED, FaultKind.LEFTOVER) for one in repair.verdict.faults):
+    frame, others = repair.verdict.frame, (FaultKind.IMAGE_DAMAGED, FaultKind.LEFTOVER)
+    if frame is None or all(one.is_of_ranker or one.kind in others for one in repair.verdict.faults):
         return
     patterns = ["rows-*.json", "rows-*.image"]
     if any(one.where == "versions" for one in repair.verdict.faults):

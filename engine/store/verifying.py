@@ -9,10 +9,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from engine.files import file_sha256
+from engine.ranking import Pipeline
 from engine.store.collection_store import version_folder
 from engine.store.damage import Fault, FaultKind
 from engine.store.folders import DATABASE_NAME
 from engine.store.inspecting import TROUBLE, Frame, integrity, opened, read_contents, read_frame, told
+from engine.store.rankers import ranker_folder
 from engine.store.row_checks import (
     check_counters,
     check_log,
@@ -124,6 +127,8 @@ def _verify_files(verdict: Verdict, frame: Frame, read_image: ReadImage, report:
             verdict.sound.append("items and rows")
         check_segments(verdict, frame, logged_spans(contents, frame))
     _verify_images(verdict, frame, read_image)
+    if frame.schema.pipeline is not None:
+        _verify_ranker(verdict, frame.schema.pipeline)
     _verify_leftovers(verdict, frame)
 
 
@@ -141,6 +146,26 @@ def _verify_images(verdict: Verdict, frame: Frame, read_image: ReadImage) -> Non
         verdict.sound.append("images")
     files = [*folder.glob("ivfpq-*.faiss"), *folder.glob("rows-*.image")]
     verdict.leftovers += sorted(path for path in files if path.stem not in stems)
+
+
+def _verify_ranker(verdict: Verdict, pipeline: Pipeline) -> None:
+    """The copies of the model's files, by the sums that the pipeline has of them."""
+    before, folder = len(verdict.faults), ranker_folder(verdict.folder, pipeline.ranker_version)
+    for name, digest in pipeline.files.items():
+        path = folder / name
+        where = str(path.relative_to(verdict.folder))
+        if not path.is_file():
+            verdict.add(FaultKind.RANKER_MISSING, where, f"{path} is no file")
+            continue
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            verdict.add(FaultKind.RANKER_DAMAGED, where, told(error))
+            continue
+        if found != digest:
+            verdict.add(FaultKind.RANKER_DAMAGED, where, f"sha256 {found}, not {digest}")
+    if len(verdict.faults) == before:
+        verdict.sound.append("ranker")
 
 
 def _verify_leftovers(verdict: Verdict, frame: Frame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,22 +24,27 @@ from engine.errors import (
 from engine.item_columns import ItemColumns
 from engine.limits import Limits
 from engine.ranking import Pipeline
+from engine.selection import Facet, FacetCounts
 from engine.types import (
     AttributeSpec,
     Explanation,
     Filter,
     Hit,
     Item,
+    NextPage,
     Schema,
     SearchParams,
     SearchResult,
     StageTimes,
     StoredItem,
     Strategy,
+    Timestamp,
 )
 from engine.v1 import admin_pb2
 
 REFUSED_TEXT = "refuse me"
+CURSOR = b"\xfb\xff\xbe of the second page"
+"""As text it begins with a dash and ends with padding."""
 
 
 class FakeServer:
@@ -252,7 +258,14 @@ class FakeClient:
         return SearchResult(
             hits,
             Explanation(Strategy.FILTERED_IVFPQ, selectivity=0.25, nprobe=8, rows_scanned=1234, times=times),
+            [self._counted(collection, one) for one in params.facets],
+            NextPage(CURSOR, Timestamp(1_000_000)) if params.page and not params.cursor else None,
         )
+
+    def _counted(self, collection: str, facet: Facet) -> FacetCounts:
+        values = [item.attributes.get(facet.attribute) for item in self._server.items[collection].values()]
+        counts = Counter(one for one in values if isinstance(one, str | bool | int))
+        return FacetCounts(facet.attribute, tuple(counts.most_common(facet.limit)))
 
     def get(self, collection: str, ids: Sequence[Any], *, vectors: bool = False) -> list[StoredItem]:
         items = self._server.items[collection]

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import engine
 from engine.cli import session
 from engine.cli.main import LazyGroup
 from engine.config import Settings
@@ -20,6 +21,12 @@ def test_the_help_lists_every_command_and_loads_none_of_them(run: Run) -> None:
 
     assert result.exit_code == 0
     assert all(name in result.output for name in COMMANDS)
+
+
+def test_the_version_is_told_without_a_command(run: Run) -> None:
+    result = run("--version")
+
+    assert (result.exit_code, result.stdout) == (0, f"{engine.__version__}\n")
 
 
 def test_the_help_needs_no_heavy_library() -> None:

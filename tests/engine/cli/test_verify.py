@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.store import DirectoryLock
+from engine.files import file_sha256
+from engine.ranking import LegInput, Pipeline, RankStage
+from engine.store import CollectionStore, DirectoryLock
 from tests.engine.cli.conftest import Run
 from tests.engine.store.stores import commit_one, make_store, upsert, vectors_of
 from tests.engine.store.test_snapshots import taken
 from tests.engine.store.test_verifying import content, sql
+
+RANKER = "0123456789abcdef"
 
 
 @pytest.fixture
@@ -23,6 +29,18 @@ def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     taken(store, tmp_path / "snapshots")
     store.close()
     return tmp_path / "collections/books"
+
+
+@pytest.fixture
+def ranker(books: Path, tmp_path: Path) -> Path:
+    """The collection's own copy of the model that its pipeline ranks by."""
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"a model")
+    pipeline = Pipeline(20, RankStage(str(source), (LegInput("fused"),)), RANKER, {"model.onnx": file_sha256(source)})
+    with closing(CollectionStore.open(books)) as store:
+        store.place_ranker(RANKER, {"model.onnx": source})
+        store.change_schema(replace(store.schema, pipeline=pipeline))
+    return books / "rankers" / RANKER / "model.onnx"
 
 
 def test_a_sound_directory_is_told_so(run: Run, books: Path, tmp_path: Path) -> None:
@@ -97,3 +115,51 @@ def test_a_damaged_snapshot_is_a_fault(run: Run, books: Path, tmp_path: Path) ->
     told = run("verify", "--data-dir", tmp_path)
     assert told.exit_code == 1
     assert "snapshot damaged" in told.stdout
+
+
+def test_a_sound_ranker_is_told_so(run: Run, ranker: Path, tmp_path: Path) -> None:
+    told = run("verify", "--data-dir", tmp_path, "--json")
+    assert told.exit_code == 0
+    assert "ranker" in json.loads(told.stdout)["collections"][0]["sound"]
+
+
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+def test_a_ranker_that_is_not_what_its_pipeline_names_is_a_fault_that_no_repair_touches(
+    run: Run, ranker: Path, tmp_path: Path, damage: str
+) -> None:
+    source = tmp_path / "model.onnx"
+    if damage == "damaged":
+        ranker.write_bytes(b"A model")
+    else:
+        ranker.unlink()
+    kept = sorted((tmp_path / "collections").rglob("*"))
+
+    for options in ([], ["--repair", "--yes"]):
+        told = run("verify", "--data-dir", tmp_path, *options)
+        assert told.exit_code == 1
+        assert f"rankers/{RANKER}/model.onnx" in told.stdout
+        assert f"ranker {damage}" in told.stdout
+        assert "`ebr pipeline set books FOLDER` copies it anew" in told.stdout
+    assert sorted((tmp_path / "collections").rglob("*")) == kept
+    (record,) = json.loads(run("verify", "--data-dir", tmp_path, "--json").stdout)["collections"]
+    assert (record["is_sound"], [one["kind"] for one in record["faults"]]) == (False, [f"ranker {damage}"])
+
+    with closing(CollectionStore.open(ranker.parents[2])) as store:
+        store.place_ranker(RANKER, {"model.onnx": source})
+    assert run("verify", "--data-dir", tmp_path).exit_code == 0
+
+
+def test_what_else_is_wrong_is_repaired_beside_a_ranker_that_is_not(
+    run: Run, ranker: Path, books: Path, tmp_path: Path
+) -> None:
+    ranker.unlink()
+    sql(books, "UPDATE meta SET item_count = 9")
+
+    told = run("verify", "--data-dir", tmp_path, "--repair", "--yes")
+
+    assert told.exit_code == 1
+    assert "counters wrong" in told.stderr
+    assert "ranker" not in told.stderr
+    assert "counters set" in told.stdout
+    assert "`ebr pipeline set books FOLDER`" in told.stdout
+    assert "ranker missing" in run("verify", "--data-dir", tmp_path).stdout
