@@ -229,7 +229,7 @@ class Batch:
     plans: dict[tuple[tuple[object, ...], int, int, bool], Plan] = field(default_factory=dict)
     avoids_lists: dict[Hashable, bool] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
-    extras: dict[tuple[int, int, str], Extra] = field(default_factory=dict)
+    extras: dict[tuple[int, int, str], tuple[Mask, Extra]] = field(default_factory=dict)
     weighted: dict[tuple[int, int | None], Weighted] = field(default_factory=dict)
     views: dict[tuple[int, int], RowView] = field(default_factory=dict)
     countings: dict[tuple[int, tuple[Facet, ...]], FacetCounting] = field(default_factory=dict)
@@ -394,8 +394,9 @@ def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: str) ->
         return None
     key = (id(scoring), id(mask), terms)
     if key not in batch.extras:
-        batch.extras[key] = find_extra(batch.index, scoring, mask.bits, terms)
-    return batch.extras[key]
+        # With the mask that it is of, whose id is a key: another must not get it.
+        batch.extras[key] = mask, find_extra(batch.index, scoring, mask.bits, terms)
+    return batch.extras[key][1]
 
 
 def _fusing(batch: Batch, compiled: CompiledParams, extra: Extra | None, n_queries: int) -> Fusing | None:

@@ -195,3 +195,11 @@ def _is_fresh(running: Serving, client: RetrievalClient) -> None:
     schema = client.get_collection("things").schema
     assert [(one.name, one.similarity, one.revision) for one in schema.profiles] == [("fresh", 0.5, 2)]
     assert schema.default_profile == "fresh"
+
+
+def test_each_of_many_items_is_left_out_of_its_own_answer_by_terms_alone(client: RetrievalClient) -> None:
+    own = [item.id for item in ITEMS] * 20
+    params = SearchParams(mode="lexical", terms="nurse patients doors night")
+    alone = {one: client.search_similar_batch("things", [one], params=params).rows(0)[0] for one in own}
+    found = client.search_similar_batch("things", own, params=params)
+    assert [found.rows(place)[0] for place in range(len(own))] == [alone[one] for one in own]
