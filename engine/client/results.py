@@ -25,7 +25,8 @@ class BatchResult:
     entry for each query, None where it was answered; ``explanations`` likewise where they were asked for; ``legs``:
     what scores are made of, where some query asked for it; ``facets`` and ``next_pages``: of each query, where some
     query asked for any. ``rank_fallbacks``: why each query's hits were not ranked, None where they were; empty where
-    the collection has no pipeline, as ``ranker_version`` is.
+    the collection has no pipeline, as ``ranker_version`` is. Asked with several objectives a query is as many, one
+    after another: all of this is of queries x ``n_objectives``.
     """
 
     counts: npt.NDArray[np.uint32]
@@ -40,18 +41,23 @@ class BatchResult:
     ranker_version: str = ""
     rank_fallbacks: Sequence[RankFallback | None] = ()
     next_pages: Sequence[NextPage | None] = ()
+    n_objectives: int = 1
 
-    def rows(self, query: int) -> tuple[npt.NDArray[np.uint64] | list[str], Float32Array]:
-        """The ids and scores of one query.
+    def rows(self, query: int, objective: int = 0) -> tuple[npt.NDArray[np.uint64] | list[str], Float32Array]:
+        """The ids and scores of one query, by one of its objectives.
 
         Raises:
             EngineError: that query failed.
+            IndexError: there are fewer objectives.
         """
-        error = self.errors[query]
+        if not 0 <= objective < self.n_objectives:
+            raise IndexError(f"objective {objective} of {self.n_objectives}")
+        place = query * self.n_objectives + objective
+        error = self.errors[place]
         if error is not None:
             raise error
-        end = int(self.counts[: query + 1].sum())
-        first = end - int(self.counts[query])
+        end = int(self.counts[: place + 1].sum())
+        first = end - int(self.counts[place])
         return self.ids[first:end], self.scores[first:end]
 
 
@@ -146,7 +152,7 @@ def status_error(status: status_pb2.Status) -> EngineError | None:
     return from_wire(code_pb2.Code.Name(status.code), info.reason, status.message, dict(info.metadata))
 
 
-def batch_result(reply: retrieval_pb2.SearchBatchResponse) -> BatchResult:
+def batch_result(reply: retrieval_pb2.SearchBatchResponse, n_objectives: int) -> BatchResult:
     counts = np.array(reply.counts, np.uint32)
     numbers = np.frombuffer(reply.ids.numbers, np.dtype("<u8"))
     errors = [status_error(status) for status in reply.statuses] or [None] * len(counts)
@@ -163,6 +169,7 @@ def batch_result(reply: retrieval_pb2.SearchBatchResponse) -> BatchResult:
         ranker_version=reply.ranker_version,
         rank_fallbacks=tuple(map(convert.rank_fallback_from, reply.rank_fallbacks)),
         next_pages=[convert.next_page_from(one) for one in reply.next_pages],
+        n_objectives=n_objectives,
     )
 
 

@@ -12,6 +12,7 @@ from engine import convert
 from engine.client.connection import Connection
 from engine.client.results import BatchResult, batch_result, status_error
 from engine.errors import EngineError
+from engine.scoring import Scoring
 from engine.types import Examples, Float32Array, ItemId, Priority, SearchParams, SearchResult
 from engine.v1 import common_pb2, retrieval_pb2
 
@@ -77,6 +78,7 @@ class RetrievalCalls(Connection):
         queries: Queries,
         *,
         params: SearchParams | Sequence[SearchParams] = SearchParams(),
+        objectives: Sequence[Scoring] = (),
         explain: bool = False,
         version: str = "",
         min_sequence: int | None = None,
@@ -84,10 +86,12 @@ class RetrievalCalls(Connection):
         timeout_s: float | None = None,
     ) -> BatchResult:
         """The best items for each of many vectors float32 [B, d], texts or examples, all of one kind, or of vectors or
-        texts by the names of embeddings; one set of parameters, or one for each.
+        texts by the names of embeddings; one set of parameters, or one for each. With ``objectives`` the best by each
+        of these, in place of the parameters' scoring, of every query, which is encoded once: ``result.rows(query,
+        objective)``.
         """
-        request = _batch_request(collection, queries, params, explain, version, min_sequence, priority)
-        return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s))
+        request = _batch_request(collection, queries, params, objectives, explain, version, min_sequence, priority)
+        return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s), len(objectives) or 1)
 
     def search_similar_batch(
         self,
@@ -95,13 +99,14 @@ class RetrievalCalls(Connection):
         ids: Sequence[ItemId],
         *,
         params: SearchParams | Sequence[SearchParams] = SearchParams(),
+        objectives: Sequence[Scoring] = (),
         explain: bool = False,
         timeout_s: float | None = None,
     ) -> BatchResult:
-        """The neighbours of each of many items."""
-        request = _batch_request(collection, None, params, explain, "", None, Priority.INTERACTIVE)
+        """The neighbours of each of many items; ``objectives`` as for ``search_batch``."""
+        request = _batch_request(collection, None, params, objectives, explain, "", None, Priority.INTERACTIVE)
         request.item_ids.CopyFrom(convert.item_ids_to(ids))
-        return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s))
+        return batch_result(self._call(self._retrieval.SearchBatch, request, timeout_s), len(objectives) or 1)
 
     def search_stream(
         self,
@@ -109,18 +114,21 @@ class RetrievalCalls(Connection):
         batches: Iterable[Queries],
         *,
         params: SearchParams | Sequence[SearchParams] = SearchParams(),
+        objectives: Sequence[Scoring] = (),
         timeout_s: float | None = None,
     ) -> Iterator[BatchResult | EngineError]:
-        """One outcome for each batch, in order; batches are sent ahead of the replies. No deadline unless given."""
+        """One outcome for each batch, in order; batches are sent ahead of the replies. No deadline unless given;
+        ``objectives`` as for ``search_batch``.
+        """
 
         def requests() -> Iterator[retrieval_pb2.SearchStreamRequest]:
             for tag, queries in enumerate(batches):
-                batch = _batch_request(collection, queries, params, False, "", None, Priority.INTERACTIVE)
+                batch = _batch_request(collection, queries, params, objectives, False, "", None, Priority.INTERACTIVE)
                 yield retrieval_pb2.SearchStreamRequest(tag=tag, batch=batch)
 
         for reply in self._stream(self._retrieval.SearchStream, requests(), timeout_s):
             error = status_error(reply.status)
-            yield error if error is not None else batch_result(reply.batch)
+            yield error if error is not None else batch_result(reply.batch, len(objectives) or 1)
 
     def encode(self, collection: str, texts: Sequence[str], *, timeout_s: float | None = None) -> Float32Array:
         """float32 [n, d] of the texts as queries."""
@@ -152,6 +160,7 @@ def _batch_request(
     collection: str,
     queries: Queries | None,
     params: SearchParams | Sequence[SearchParams],
+    objectives: Sequence[Scoring],
     explain: bool,
     version: str,
     min_sequence: int | None,
@@ -162,6 +171,7 @@ def _batch_request(
         collection=collection,
         version=version,
         params=[convert.params_to(one) for one in listed],
+        objectives=map(convert.scoring_to, objectives),
         explain=explain,
         min_sequence=min_sequence,
         priority=_PRIORITIES[priority],

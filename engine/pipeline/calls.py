@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ from engine.types import (
     VersionInfo,
 )
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class SearchCall:
@@ -39,6 +41,9 @@ class SearchCall:
     alone.
     ``deadline`` is on the clock of ``time.monotonic``, ``max_queue_delay`` in seconds. ``item_inputs``: what is to be
     read of the hits' items.
+
+    ``n_objectives``: so many queries in a row are one that was given, by different scorings, and ``params`` are of
+    these: for one query, which all others then share, or for each.
     """
 
     params: Sequence[SearchParams | EngineError]
@@ -55,6 +60,7 @@ class SearchCall:
     item_inputs: ItemInputs | None = None
     named_texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     named_vectors: Mapping[str, Float32Array] = field(default_factory=dict)
+    n_objectives: int = 1
 
     @property
     def n_queries(self) -> int:
@@ -80,6 +86,23 @@ class SearchCall:
     def names_items(self) -> bool:
         """Whether vectors are to be found for its queries where the items are."""
         return len(self.item_ids) + len(self.examples) > 0
+
+    @property
+    def shares_params(self) -> bool:
+        """Whether parameters were given once for all queries: what is wrong with them is wrong with the call."""
+        return len(self.params) == self.n_objectives
+
+    def of_each(self, own: Sequence[T]) -> list[T]:
+        """What there is of each of ``params``, by query."""
+        return list(own) * (self.n_queries // len(own))
+
+    def query_field(self, place: int) -> str:
+        """How a message names one of the queries, as they were given."""
+        return field_of("query", place // self.n_objectives, self.n_queries // self.n_objectives)
+
+    def params_field(self, place: int) -> str:
+        """How a message names the parameters of one of the queries, as they were given."""
+        return field_of("params", place // self.n_objectives, len(self.params) // self.n_objectives)
 
     def own_text(self, place: int) -> str:
         """A query's text, or its texts, each once; empty where it has none."""
@@ -126,9 +149,9 @@ def check_call(call: SearchCall, limits: Limits) -> None:
         raise InvalidArgument("queries", "the call has no query")
     if n > limits.batch_queries:
         raise LimitExceeded("queries", value=n, limit=limits.batch_queries, unit="queries a call")
-    if len(call.params) not in (1, n):
+    if len(call.params) not in (call.n_objectives, n):
         raise InvalidArgument("params", f"{len(call.params)} given for {n} queries: give one for all or one for each")
-    each = n if len(call.params) == 1 else 1
+    each = n // len(call.params)
     hits = sum(each * one.k for one in call.params if isinstance(one, SearchParams))
     if hits > limits.reply_hits:
         raise LimitExceeded("params.k", value=hits, limit=limits.reply_hits, unit="hits a reply (k x queries)")

@@ -225,7 +225,7 @@ class Batch:
     index: VersionIndex
     jobs: Sequence[SearchJob]
     masks: dict[bytes, Mask] = field(default_factory=dict)
-    reduced: dict[int, Mask] = field(default_factory=dict)
+    reduced: dict[tuple[bytes, int], Mask] = field(default_factory=dict)
     plans: dict[tuple[tuple[object, ...], int, int, bool], Plan] = field(default_factory=dict)
     avoids_lists: dict[Hashable, bool] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
@@ -464,7 +464,9 @@ def _view_mask(batch: Batch, compiled: CompiledParams, cursor: Cursor) -> Mask:
 
 
 def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
-    """The mask of a filter, evaluated once for the batch, less the excluded items, looked up once for a call."""
+    """The mask of a filter, evaluated once for the batch, less the excluded items, looked up once where they are the
+    same object.
+    """
     if compiled.cursor is not None:
         return _view_mask(batch, compiled, compiled.cursor)
     program, excluded = compiled.program, compiled.params.exclude_ids
@@ -473,9 +475,10 @@ def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
         mask = batch.masks[program.fingerprint] = mask_of(batch.index, program)
     if not len(excluded):
         return mask
-    if id(compiled) not in batch.reduced:
-        batch.reduced[id(compiled)] = _without(batch.index, mask, excluded)
-    return batch.reduced[id(compiled)]
+    key = (program.fingerprint, id(excluded))
+    if key not in batch.reduced:
+        batch.reduced[key] = _without(batch.index, mask, excluded)
+    return batch.reduced[key]
 
 
 def _of_chosen(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> tuple[Mask, Extra | None]:

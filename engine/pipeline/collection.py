@@ -29,6 +29,7 @@ from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
 from engine.pipeline.calls import SearchAnswer, SearchCall
+from engine.pipeline.objectives import for_each_objective
 from engine.pipeline.rank import Ranking, RankLane, without_pipeline
 from engine.pipeline.rankers import OpenedRanker, load_ranking, open_source
 from engine.pipeline.row_images import write_last_image
@@ -37,7 +38,7 @@ from engine.pipeline.searcher import Searcher, SearchLane
 from engine.ranking import Pipeline
 from engine.rankings import check_pipeline
 from engine.schema_file import validate_new_attribute, with_profile, without_profile
-from engine.scoring import ScoringProfile
+from engine.scoring import Scoring, ScoringProfile
 from engine.store import CollectionStore, WriteOutcome
 from engine.types import (
     AttributeSpec,
@@ -129,10 +130,14 @@ class Collection:
 
     # Reads
 
-    async def search(self, call: SearchCall) -> SearchAnswer:
-        """See ``Searcher.search``; hits are ranked where the collection has a pipeline."""
+    async def search(self, call: SearchCall, *, objectives: Sequence[Scoring] = ()) -> SearchAnswer:
+        """See ``Searcher.search``; hits are ranked where the collection has a pipeline. ``objectives``: scorings for
+        each of which every query is answered, in the order of queries, then of objectives.
+        """
         ranking = self.ranking
         with self._while_served():
+            if objectives:
+                call = for_each_objective(call, objectives, self.index.schema, self.limits)
             if ranking is None:
                 return await self._searcher.search(without_pipeline(call, self.name))
             return await ranking.search(call, self._searcher.search, schema=self.index.schema, limits=self.limits)

@@ -16,7 +16,7 @@ from engine.index.version_index import VersionIndex
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
-from engine.pipeline.calls import SearchCall, check_vectors, field_of
+from engine.pipeline.calls import SearchCall, check_vectors
 from engine.pipeline.cohorts import CompiledParams
 from engine.types import Float32Array, Priority, Schema, VersionInfo
 
@@ -130,18 +130,19 @@ class QueryVectors:
         errors = {
             place: error
             for place, text in enumerate(call.texts)
-            if (error := self._text_error(f"{field_of('query', place, call.n_queries)}.text", text)) is not None
+            if (error := self._text_error(f"{call.query_field(place)}.text", text)) is not None
         }
         return Encoded(np.ones((call.n_queries, self._version.dimension), np.float32), errors)
 
     async def _encoded(self, call: SearchCall, compiled: Sequence[CompiledParams | None]) -> Encoded:
-        texts = self._texts(call)
+        """A query that was given is encoded once, however many objectives it has: texts are known by its number."""
+        texts, each_has = self._texts(call), call.n_objectives
         wanted: dict[tuple[int, str], str] = {}
         for name, each in texts.items():
             form = f"named.texts[{name}]" if call.named_texts else "text"
             for place, text in enumerate(each):
-                if self._counts(name, compiled[place if len(compiled) > 1 else 0]):
-                    wanted.setdefault((place, text), f"{field_of('query', place, call.n_queries)}.{form}")
+                if self._counts(name, compiled[place % len(compiled)]):
+                    wanted.setdefault((place // each_has, text), f"{call.query_field(place)}.{form}")
         outcomes = await self.encode(
             [text for _, text in wanted],
             fields=list(wanted.values()),
@@ -151,14 +152,16 @@ class QueryVectors:
         )
         found = dict(zip(wanted, outcomes, strict=True))
         good = [one for one in outcomes if isinstance(one, EncodedText)]
-        truncated = [0] * call.n_queries
-        for (place, _), one in found.items():
-            truncated[place] += one.truncated_tokens if isinstance(one, EncodedText) else 0
-        vectors = {name: self._columns(each, found) for name, each in texts.items()}
+        truncated = [0] * (call.n_queries // each_has)
+        for (number, _), one in found.items():
+            truncated[number] += one.truncated_tokens if isinstance(one, EncodedText) else 0
+        failed = {number: one for (number, _), one in found.items() if isinstance(one, EngineError)}
+        vectors = {name: self._columns(each, found, each_has) for name, each in texts.items()}
+        places = range(call.n_queries)
         return Encoded(
             vectors.pop("", _NOTHING),
-            {place: one for (place, _), one in found.items() if isinstance(one, EngineError)},
-            truncated,
+            {place: failed[place // each_has] for place in places if place // each_has in failed} if failed else {},
+            [truncated[place // each_has] for place in places],
             max((one.queue_seconds for one in good), default=0.0),
             max((one.encode_seconds for one in good), default=0.0),
             {**vectors, **self._checked(call.named_vectors, compiled)},
@@ -181,13 +184,13 @@ class QueryVectors:
         return dict.fromkeys(_reading(self._schema) or [""], call.texts)
 
     def _columns(
-        self, texts: Sequence[str], found: Mapping[tuple[int, str], EncodedText | EngineError]
+        self, texts: Sequence[str], found: Mapping[tuple[int, str], EncodedText | EngineError], each_has: int
     ) -> Float32Array:
-        """float32 [B, d]: zeros for a text that failed or was not encoded."""
+        """float32 [B, d]: zeros for a text that failed or was not encoded. ``each_has``: objectives of a query."""
         assert self._encoder is not None
         vectors = np.zeros((len(texts), self._encoder.dimension), np.float32)
         for place, text in enumerate(texts):
-            one = found.get((place, text))
+            one = found.get((place // each_has, text))
             if isinstance(one, EncodedText):
                 vectors[place] = one.vectors[0]
         return vectors
@@ -217,7 +220,8 @@ def offered_embeddings(call: SearchCall, schema: Schema) -> Collection[str]:
             path = f"query.named.{kind}[{name}]"
             find_embedding(name, schema, path)
             if len(each) != call.n_queries:
-                raise InvalidArgument(path, f"has {len(each)} queries where another has {call.n_queries}")
+                own, other = len(each) // call.n_objectives, call.n_queries // call.n_objectives
+                raise InvalidArgument(path, f"has {own} queries where another has {other}")
             if name in call.named_texts and name in call.named_vectors:
                 raise InvalidArgument(path, "has a text and a vector: give one of the two")
     return {*call.named_texts, *call.named_vectors}

@@ -27,7 +27,7 @@ from engine.errors import (
 from engine.lanes.batching import BatchLimits
 from engine.lanes.lane import Lane
 from engine.limits import Limits
-from engine.pipeline.calls import SearchAnswer, SearchCall, field_of
+from engine.pipeline.calls import SearchAnswer, SearchCall
 from engine.pipeline.query_vectors import offered_embeddings
 from engine.pipeline.rank_columns import Candidates, ItemInputs
 from engine.pipeline.scoring import compile_scoring
@@ -141,8 +141,6 @@ class Ranking:
 
     def _prepared(self, call: SearchCall, limits: Limits) -> tuple[_Wanted, SearchCall]:
         """The call with as many candidates as are to be ranked; what is wrong with query features fails its query."""
-        n = call.n_queries
-        shared = len(call.params) == 1
         asked: list[SearchParams | EngineError] = []
         fallbacks: list[RankFallback | None] = []
         queries: list[Float32Array] = []
@@ -151,20 +149,20 @@ class Ranking:
             widened = params
             try:
                 if isinstance(params, SearchParams):
-                    _check_mixture(params, _field(place, call))
+                    _check_mixture(params, call.params_field(place))
                     if fallback is None:
-                        queries.append(query_columns(self.pipeline, params.query_features, _field(place, call)))
+                        queries.append(query_columns(self.pipeline, params.query_features, call.params_field(place)))
                         widened = self._widened(params)
             except EngineError as error:
-                if shared:
+                if call.shares_params:
                     raise
                 widened, fallback = error, "off"
             asked.append(widened)
             fallbacks.append(fallback)
-        ks = [one.k if isinstance(one, SearchParams) else 0 for one in call.params]
-        if shared:
-            ks, fallbacks, queries = ks * n, fallbacks * n, queries * n
-        candidates = sum(one.k for one in asked if isinstance(one, SearchParams)) * (n if shared else 1)
+        ks = call.of_each([one.k if isinstance(one, SearchParams) else 0 for one in call.params])
+        n_alike = call.n_queries // len(call.params)
+        fallbacks, queries = fallbacks * n_alike, queries * n_alike
+        candidates = sum(one.k for one in asked if isinstance(one, SearchParams)) * n_alike
         if queries and candidates > limits.reply_hits >= sum(ks):
             raise LimitExceeded(
                 "pipeline.retrieve", value=candidates, limit=limits.reply_hits, unit="candidates a call (x queries)"
@@ -292,10 +290,6 @@ class Ranking:
         )
 
 
-def _field(place: int, call: SearchCall) -> str:
-    return field_of("params", place, len(call.params))
-
-
 def _is_ordered(params: SearchParams) -> bool:
     """Whether something else than a ranker says which hits there are and in which order."""
     return params.diversity is not None or params.page or bool(params.cursor)
@@ -312,7 +306,7 @@ def without_pipeline(call: SearchCall, collection: str) -> SearchCall:
     """The call as it is; queries that ask to be ranked fail, alone where parameters are given for each."""
     if not any(isinstance(one, SearchParams) and one.rank for one in call.params):
         return call
-    if len(call.params) == 1:
+    if call.shares_params:
         raise NoPipeline(collection)
     refused = [NoPipeline(collection) if isinstance(one, SearchParams) and one.rank else one for one in call.params]
     return replace(call, params=refused)
@@ -321,8 +315,10 @@ def without_pipeline(call: SearchCall, collection: str) -> SearchCall:
 def _legs_of_queries(call: SearchCall, schema: Schema, limits: Limits) -> list[frozenset[str]]:
     """Names of the legs that each query's score has."""
     offered = offered_embeddings(call, schema) if schema.embeddings else ()
-    each = [_leg_names(one, schema, limits, _field(place, call), offered) for place, one in enumerate(call.params)]
-    return each * call.n_queries if len(each) == 1 else each
+    fields = map(call.params_field, range(len(call.params)))
+    return call.of_each(
+        [_leg_names(one, schema, limits, field, offered) for field, one in zip(fields, call.params, strict=True)]
+    )
 
 
 def _leg_names(

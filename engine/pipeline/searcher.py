@@ -16,7 +16,6 @@ import numpy.typing as npt
 from engine.embeddings import query_weights
 from engine.errors import EngineError, InvalidArgument, LimitExceeded, VersionNotFound
 from engine.index.facet_counts import FacetCounting
-from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
 from engine.items import validate_id
 from engine.lanes.encode import EncodedText, EncodeLane
@@ -30,11 +29,12 @@ from engine.pipeline.calls import (
     check_params,
     field_of,
 )
+from engine.pipeline.compiling import Compiler
 from engine.pipeline.cursors import Cursor, Seal, fingerprint
 from engine.pipeline.examples import check_examples
 from engine.pipeline.query_vectors import Encoded, QueryVectors
 from engine.pipeline.rank_fusion import calls_of, fused_by_ranks, is_fused_by_ranks
-from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
+from engine.pipeline.scoring import SIMILARITY_ALONE
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
 from engine.selection import FacetCounts
 from engine.selections import asks_for_terms, check_facets, check_group, check_page, resolve_diversity
@@ -45,7 +45,6 @@ from engine.types import (
     NextPage,
     Priority,
     Schema,
-    SearchParams,
     StageTimes,
     Strategy,
     Timestamp,
@@ -146,7 +145,7 @@ class Searcher:
         """What is wrong with queries made of items or of examples."""
         errors: dict[int, EngineError] = {}
         for place in range(call.n_queries):
-            field = field_of("query", place, call.n_queries)
+            field = call.query_field(place)
             try:
                 if call.item_ids:
                     validate_id(call.item_ids[place], self._schema, f"{field}.item_id")
@@ -164,20 +163,21 @@ class Searcher:
         """Parameters with their filters compiled; what is wrong with those of one query fails it alone."""
         compiled: list[CompiledParams | None] = []
         errors: dict[int, EngineError] = {}
-        for place, params in enumerate(call.params):
+        compiler = Compiler(self._schema, self._limits)
+        for place in range(len(call.params)):
             try:
-                compiled.append(self._compile_one(call, params, place, offered))
+                compiled.append(self._compile_one(call, place, offered, compiler))
             except EngineError as error:
-                if len(call.params) == 1:
+                if call.shares_params:
                     raise
                 compiled.append(None)
                 errors[place] = error
         return compiled, errors
 
     def _compile_one(
-        self, call: SearchCall, asked: SearchParams | EngineError, place: int, offered: Collection[str]
+        self, call: SearchCall, place: int, offered: Collection[str], compiler: Compiler
     ) -> CompiledParams:
-        params, field = _sound(asked), field_of("params", place, len(call.params))
+        params, field = _sound(call.params[place]), call.params_field(place)
         check_params(params, self._limits, field)
         for one in params.exclude_ids[:1]:
             validate_id(one if isinstance(one, str) else int(one), self._schema, f"{field}.exclude_ids")
@@ -187,7 +187,7 @@ class Searcher:
             diversity = resolve_diversity(params.diversity, params.k, self._limits, f"{field}.diversity")
             params = replace(params, diversity=diversity)
         check_facets(params.facets, self._schema, self._limits, f"{field}.facets")
-        scoring = compile_scoring(params.scoring, self._schema, self._limits, f"{field}.scoring", params.mode)
+        scoring = compiler.scoring(params, f"{field}.scoring")
         if scoring is None and params.legs:
             scoring = SIMILARITY_ALONE
         weights = None
@@ -195,7 +195,7 @@ class Searcher:
             weights = query_weights(params.embedding_weights, self._schema, offered, field)
         compiled = CompiledParams(
             params,
-            compile_filter(params.filter, self._schema),
+            compiler.program(params.filter),
             self._recall_target,
             scoring,
             is_narrowed=self._schema.takes_maximum and weights is not None and not weights.all(),
@@ -245,8 +245,9 @@ class Searcher:
         terms: Sequence[str],
     ) -> SearchJob:
         """The call's sound queries; ``places`` None where all are."""
+        are_as_given = places is None and call.n_objectives == 1
         chosen = range(call.n_queries) if places is None else places
-        of_each = compiled if len(compiled) == 1 else [compiled[place] for place in chosen]
+        of_each = compiled if len(compiled) == 1 else [compiled[place % len(compiled)] for place in chosen]
         return SearchJob(
             self._index,
             [one for one in of_each if one is not None],
@@ -256,7 +257,7 @@ class Searcher:
             explain=call.explain,
             terms=[terms[place] for place in chosen] if terms else (),
             item_inputs=call.item_inputs,
-            fields=() if places is None else [field_of("query", place, call.n_queries) for place in places],
+            fields=() if are_as_given else [call.query_field(place) for place in chosen],
             named={name: _taken(own, places) for name, own in encoded.named.items()},
         )
 
@@ -268,12 +269,12 @@ class Searcher:
         """
         if not any(one is not None and one.scoring is not None and one.scoring.lexical > 0 for one in compiled):
             return ()
-        each = list(compiled) * call.n_queries if len(compiled) == 1 else compiled
+        each = call.of_each(compiled)
         terms = [
             (one.params.terms if one is not None else "") or call.own_text(place) for place, one in enumerate(each)
         ]
         for place, (own, one) in enumerate(zip(terms, each, strict=True)):
-            field = f"{field_of('params', place, len(compiled))}.terms"
+            field = f"{call.params_field(place)}.terms"
             size = len(own.encode())
             if one is not None and one.params.mode in ("lexical", "hybrid") and not own.strip():
                 errors[place] = InvalidArgument(

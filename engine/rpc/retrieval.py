@@ -59,7 +59,8 @@ class RetrievalServicer:
         self, request: retrieval_pb2.SearchBatchRequest, call: Call
     ) -> retrieval_pb2.SearchBatchResponse:
         collection = self._engine.collection(request.collection)
-        answer = await collection.search(_batch_call(request, call))
+        objectives = [convert.scoring_from(one, f"objectives[{place}]") for place, one in enumerate(request.objectives)]
+        answer = await collection.search(_batch_call(request, call), objectives=objectives)
         self._count(collection, answer)
         return _columns(answer)
 

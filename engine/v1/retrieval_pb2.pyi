@@ -450,7 +450,7 @@ class Texts(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
-    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "examples", "named", "params", "min_sequence", "priority", "max_queue_delay", "explain")
+    __slots__ = ("collection", "version", "vectors", "texts", "item_ids", "examples", "named", "params", "min_sequence", "priority", "max_queue_delay", "explain", "objectives")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
@@ -463,6 +463,7 @@ class SearchBatchRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUE_DELAY_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVES_FIELD_NUMBER: _ClassVar[int]
     collection: str
     version: str
     vectors: _common_pb2.Tensor
@@ -475,7 +476,8 @@ class SearchBatchRequest(_message.Message):
     priority: Priority
     max_queue_delay: _duration_pb2.Duration
     explain: bool
-    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., named: _Optional[_Union[NamedQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ...) -> None: ...
+    objectives: _containers.RepeatedCompositeFieldContainer[_common_pb2.Scoring]
+    def __init__(self, collection: _Optional[str] = ..., version: _Optional[str] = ..., vectors: _Optional[_Union[_common_pb2.Tensor, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., item_ids: _Optional[_Union[_common_pb2.ItemIds, _Mapping]] = ..., examples: _Optional[_Union[ExampleQueries, _Mapping]] = ..., named: _Optional[_Union[NamedQueries, _Mapping]] = ..., params: _Optional[_Iterable[_Union[SearchParams, _Mapping]]] = ..., min_sequence: _Optional[int] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_queue_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., explain: bool = ..., objectives: _Optional[_Iterable[_Union[_common_pb2.Scoring, _Mapping]]] = ...) -> None: ...
 
 class SearchBatchResponse(_message.Message):
     __slots__ = ("counts", "ids", "scores", "statuses", "explanations", "legs", "index_version", "encoder_version", "sequence", "facets", "ranker_version", "rank_fallbacks", "next_pages")
