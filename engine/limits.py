@@ -11,7 +11,7 @@ MIB = 1 << 20
 class Limits:
     """What is refused beyond, with an error that names the limit; ``message_bytes`` is enforced by gRPC itself.
 
-    ``k``: hits a query. ``batch_queries``: queries a call. ``filter_depth``: nesting of a filter.
+    ``k``: hits a query. ``batch_queries``: queries a call, times objectives. ``filter_depth``: nesting of a filter.
     ``filter_conditions``: conditions of a filter in all. ``exclude_ids``: ids a query leaves out. ``text_bytes``: UTF-8
     bytes of one text. ``item_bytes``: an item with its texts, attributes and vectors. ``upsert_items``: items a call.
     ``page_size``: items a page. ``message_bytes``: one request. ``reply_hits``: k x queries of one call. ``dimension``:
