@@ -16,6 +16,16 @@ scores; similarity counts if a weight is given for it. ``hybrid``: both count, t
 HYBRID_LEXICAL = 0.2
 """Chosen on Cranfield and the alternate titles of O*NET (bench.quality)."""
 
+MOST_WEIGHT = 1e9
+"""Of a leg, in magnitude."""
+LEAST_SIMILARITY = 1e-7
+"""Weight that the similarity has if it has any: lists are searched in its units."""
+MOST_VALUE = 1e20
+"""In magnitude, of a feature and of the numbers of a term; attributes beyond it count as this. Every int64 is less.
+
+With these three the sum of 64 terms is a float32 in units of the similarity too: 64 * 1e9 * 1e20 / 1e-7 = 6.4e37.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:

@@ -6,17 +6,24 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.limits import Limits
-from engine.scoring import Decay, Feature, Overlap, Scoring, ScoringProfile, Term
+from engine.scoring import (
+    LEAST_SIMILARITY,
+    MOST_VALUE,
+    MOST_WEIGHT,
+    Decay,
+    Feature,
+    Overlap,
+    Scoring,
+    ScoringProfile,
+    Term,
+)
 from engine.types import AttributeType, EmbeddingSpec, Schema
 
 SIMILARITY, LEXICAL, FUSED = "similarity", "lexical", "fused"
 """The legs that are no terms; ``fused``, of ranked hits: the sum of all others."""
 _RESERVED = (SIMILARITY, LEXICAL, FUSED)
-_LARGEST = float(np.finfo(np.float32).max)
 _TYPES: Mapping[type, tuple[AttributeType, ...]] = {
     Feature: (AttributeType.INT, AttributeType.FLOAT, AttributeType.BOOL),
     Decay: (AttributeType.TIMESTAMP,),
@@ -39,9 +46,10 @@ def resolve_scoring(scoring: Scoring, schema: Schema, limits: Limits, field: str
     for name in names:
         if names.count(name) > 1:
             raise InvalidArgument(f"{field}.terms", f"two legs are called {name!r}: give one another name")
-    for name in scoring.weights:
+    for name, weight in scoring.weights.items():
         if name not in names:
             raise InvalidArgument(f"{field}.weights[{name}]", "no leg has that name")
+        _check_size(weight, MOST_WEIGHT, f"{field}.weights[{name}]")
     similarity = profile.similarity if scoring.similarity is None else scoring.similarity
     lexical = profile.lexical if scoring.lexical is None else scoring.lexical
     weighted = [
@@ -55,9 +63,12 @@ def resolve_scoring(scoring: Scoring, schema: Schema, limits: Limits, field: str
 def check_profile(profile: ScoringProfile, schema: Schema, limits: Limits, field: str) -> None:
     """Raises InvalidArgument or UnknownAttribute where no query could be scored so."""
     for name, weight in ((SIMILARITY, profile.similarity), (LEXICAL, profile.lexical)):
-        _check_number(weight, f"{field}.{name}")
+        _check_size(weight, MOST_WEIGHT, f"{field}.{name}")
         if weight < 0:
             raise InvalidArgument(f"{field}.{name}", f"{weight} is below 0", value=weight)
+    if 0 < profile.similarity < LEAST_SIMILARITY:
+        told = f"{profile.similarity} is neither 0 nor at least {LEAST_SIMILARITY}"
+        raise InvalidArgument(f"{field}.{SIMILARITY}", told, value=profile.similarity, limit=LEAST_SIMILARITY)
     for place, term in enumerate(profile.terms):
         _check_term(term, schema, limits, f"{field}.terms[{place}]")
 
@@ -94,9 +105,9 @@ def _check_term(term: Term, schema: Schema, limits: Limits, field: str) -> None:
         raise InvalidArgument(f"{field}.attribute", f"{term.attribute!r} is neither filterable nor volatile")
     if leg_of(term) in (*_RESERVED, *map(similarity_leg, schema.embeddings)):
         raise InvalidArgument(f"{field}.name", f"{leg_of(term)!r} is the name of another leg")
-    _check_number(term.weight, f"{field}.weight")
+    _check_size(term.weight, MOST_WEIGHT, f"{field}.weight")
     for name, number in _numbers_of(term):
-        _check_number(number, f"{field}.{name}")
+        _check_size(number, MOST_VALUE, f"{field}.{name}")
     if isinstance(term, Feature):
         if term.scale not in ("linear", "log1p"):
             raise InvalidArgument(f"{field}.scale", f"{term.scale!r} is neither linear nor log1p")
@@ -121,13 +132,18 @@ def _check_overlap(term: Overlap, limits: Limits, field: str) -> None:
         raise InvalidArgument(f"{field}.value_weights", f"{n} given for {wanted} values: give one for each or none")
     if any(not 0 < one < math.inf for one in term.value_weights):
         raise InvalidArgument(f"{field}.value_weights", "has one that is not a number above 0")
+    _check_size(max(term.value_weights, default=0.0), MOST_WEIGHT, f"{field}.value_weights")
 
 
-def _numbers_of(term: Term) -> Iterator[tuple[str, float | None]]:
+def _numbers_of(term: Term) -> Iterator[tuple[str, float]]:
     for name in ("low", "high", "missing", "half_life_s"):
-        yield name, getattr(term, name, None)
+        number = getattr(term, name, None)
+        if number is not None:
+            yield name, number
 
 
-def _check_number(value: float | None, field: str) -> None:
-    if value is not None and not (math.isfinite(value) and abs(value) <= _LARGEST):
-        raise InvalidArgument(field, f"{value} is not a finite float32", value=value)
+def _check_size(number: float, limit: float, field: str) -> None:
+    if not math.isfinite(number):
+        raise InvalidArgument(field, f"{number} is not a finite number", value=number)
+    if abs(number) > limit:
+        raise LimitExceeded(field, value=number, limit=limit, unit="in magnitude")

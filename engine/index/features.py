@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from engine.backend.protocol import IvfPqIndex
 from engine.index.regions import SEGMENT_ROWS
-from engine.scoring import Scale
+from engine.scoring import MOST_VALUE, Scale
 from engine.types import Float32Array, Uint8Array
 from kernels.cpu import widen_extremes
 from kernels.fusion import FeatureStamps, ListExtremes, no_extremes
@@ -33,7 +33,6 @@ _OFTEN = 3
 """Batches in which weights are met before their sum is worth a table."""
 _MOST_MET = 1024
 _EARLIER_TABLES = 4
-_LARGEST = float(np.finfo(np.float32).max)
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -52,8 +51,8 @@ class NumberFeature:
     def of(self, values: Float64Array, present: BoolArray) -> Float32Array:
         """float32 [n] of values [n], those that are present."""
         found = np.where(present, values, self.missing)
-        low, high = (-_LARGEST if self.low is None else self.low), (_LARGEST if self.high is None else self.high)
-        np.clip(found, max(low, -_LARGEST), min(high, _LARGEST), out=found)
+        low, high = (-MOST_VALUE if self.low is None else self.low), (MOST_VALUE if self.high is None else self.high)
+        np.clip(found, low, high, out=found)
         if self.scale == "log1p":
             np.log1p(np.maximum(found, 0.0, out=found), out=found)
         return found.astype(np.float32)

@@ -26,6 +26,8 @@ from engine.scorings import LEXICAL, SIMILARITY, similarity_leg
 from engine.types import Float32Array, Int64Array, LegColumn, Uint8Array
 from kernels.fusion import Fusion
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExtraLeg:
@@ -313,12 +315,12 @@ def _similarities(backend: Backend, index: VersionIndex, vectors: Float32Array, 
 
 
 def _raw(index: VersionIndex, spec: FeatureSpec, rows: Int64Array, now: int) -> Float32Array:
-    """What the attribute has, ages in seconds, as float32; NaN where an item has none."""
+    """What the attribute has, ages in seconds, as the nearest float32; NaN where an item has none."""
     assert not isinstance(spec, SumFeature)
     values, present = index.columns.numbers_at(spec.attribute, rows)
     if isinstance(spec, DecayFeature):
         values = spec.ages(values, now)
-    return np.where(present, values, np.nan).astype(np.float32)
+    return np.where(present, np.clip(values, -_LARGEST, _LARGEST), np.nan).astype(np.float32)
 
 
 def _extra_values(extra: Extra | None, name: str, rows: Int64Array) -> tuple[Float32Array, Float32Array, float]:
