@@ -127,7 +127,8 @@ class SearchJob:
     ``named``: vectors float32 [B, d of each] by the names of embeddings.
 
     ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
-    job has all of the call's. ``terms``: the text of each query that is searched by terms, empty where none is.
+    job has all of the call's; ``forms``: and the field of it that says each of ``named``, where that is not one of
+    its own. ``terms``: the text of each query that is searched by terms, empty where none is.
     ``item_inputs``: what is to be read of the hits' items.
     """
 
@@ -141,6 +142,7 @@ class SearchJob:
     terms: Sequence[str] = ()
     item_inputs: ItemInputs | None = None
     named: Mapping[str, Float32Array] = field(default_factory=dict)
+    forms: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_queries(self) -> int:
@@ -289,7 +291,7 @@ def _unit_queries(batch: Batch, number: int) -> tuple[Float32Array, npt.NDArray[
         given = job.vectors
     vectors, is_sound = batch.backend.unit_queries(given, metric=metric)
     for place, name in blamed.items():
-        path = f"{job.field(place)}.named.vectors[{name}]"
+        path = f"{job.field(place)}.{job.forms.get(name, f'named.vectors[{name}]')}"
         batch.errors[number, place] = unsound_vector(job.named[name][place], batch.index.schema.metric, path)
         is_sound[place] = False
     for place in np.flatnonzero(~is_sound).tolist():

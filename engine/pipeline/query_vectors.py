@@ -26,7 +26,7 @@ _NOTHING = np.zeros((0, 0), np.float32)
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Query vectors float32 [B, d] (zeros where a text failed), or by the names of embeddings, and what encoding told
-    of each query.
+    of each query. ``forms``: which field of a query says each of those by names.
     """
 
     vectors: Float32Array = field(default_factory=lambda: _NOTHING)
@@ -35,6 +35,7 @@ class Encoded:
     queue_seconds: float = 0.0
     encode_seconds: float = 0.0
     named: Mapping[str, Float32Array] = field(default_factory=dict)
+    forms: Mapping[str, str] = field(default_factory=dict)
 
 
 class QueryVectors:
@@ -62,7 +63,9 @@ class QueryVectors:
             return Encoded()
         if self._schema.embeddings:
             every = dict.fromkeys((one.name for one in self._schema.embeddings), call.vectors)
-            return Encoded(named=self._checked(every, compiled, path="query.vector"))
+            return Encoded(
+                named=self._checked(every, compiled, path="query.vector"), forms=dict.fromkeys(every, "vector")
+            )
         check_vectors(call.vectors, self._version)
         return Encoded(call.vectors)
 
@@ -138,11 +141,11 @@ class QueryVectors:
         """A query that was given is encoded once, however many objectives it has: texts are known by its number."""
         texts, each_has = self._texts(call), call.n_objectives
         wanted: dict[tuple[int, str], str] = {}
+        forms = {name: f"named.texts[{name}]" if call.named_texts else "text" for name in texts}
         for name, each in texts.items():
-            form = f"named.texts[{name}]" if call.named_texts else "text"
             for place, text in enumerate(each):
                 if self._counts(name, compiled[place % len(compiled)]):
-                    wanted.setdefault((place // each_has, text), f"{call.query_field(place)}.{form}")
+                    wanted.setdefault((place // each_has, text), f"{call.query_field(place)}.{forms[name]}")
         outcomes = await self.encode(
             [text for _, text in wanted],
             fields=list(wanted.values()),
@@ -165,6 +168,7 @@ class QueryVectors:
             max((one.queue_seconds for one in good), default=0.0),
             max((one.encode_seconds for one in good), default=0.0),
             {**vectors, **self._checked(call.named_vectors, compiled)},
+            forms,
         )
 
     def _texts(self, call: SearchCall) -> Mapping[str, Sequence[str]]:

@@ -259,6 +259,7 @@ class Searcher:
             item_inputs=call.item_inputs,
             fields=() if are_as_given else [call.query_field(place) for place in chosen],
             named={name: _taken(own, places) for name, own in encoded.named.items()},
+            forms=encoded.forms,
         )
 
     def _terms(

@@ -243,6 +243,18 @@ def test_one_bad_query_of_a_batch_does_not_fail_its_neighbours(client: Retrieval
         texts.rows(1)
 
 
+def test_a_vector_for_all_embeddings_that_is_none_is_told_as_the_field_that_was_filled(client: RetrievalClient) -> None:
+    vectors = np.ones((3, 64), np.float32)
+    vectors[1, 5] = np.nan
+    texts = SearchParams(embedding_weights={"image": 0.0})
+    with pytest.raises(InvalidArgument, match=r"^query.vector: value 5 is NaN or infinite"):
+        client.search("things", vectors[1], params=texts)
+    batch = client.search_batch("things", vectors, params=[texts, texts, SearchParams(k=0)])
+    assert batch.rows(0)[0]
+    with pytest.raises(InvalidArgument, match=r"^query\[1\].vector: value 5 is NaN or infinite"):
+        batch.rows(1)
+
+
 @pytest.mark.parametrize(
     ("query", "weights", "told"),
     [
