@@ -26,6 +26,9 @@ MOST_VALUE = 1e20
 With these three the sum of 64 terms is a float32 in units of the similarity too: 64 * 1e9 * 1e20 / 1e-7 = 6.4e37.
 """
 
+LEAST_HALF_LIFE_S = 1.0
+"""Ages are counted in steps of a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:

@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.limits import Limits
 from engine.scoring import (
+    LEAST_HALF_LIFE_S,
     LEAST_SIMILARITY,
     MOST_VALUE,
     MOST_WEIGHT,
@@ -23,6 +26,7 @@ from engine.types import AttributeType, EmbeddingSpec, Schema
 
 SIMILARITY, LEXICAL, FUSED = "similarity", "lexical", "fused"
 """The legs that are no terms; ``fused``, of ranked hits: the sum of all others."""
+_LARGEST = float(np.finfo(np.float32).max)
 _RESERVED = (SIMILARITY, LEXICAL, FUSED)
 _TYPES: Mapping[type, tuple[AttributeType, ...]] = {
     Feature: (AttributeType.INT, AttributeType.FLOAT, AttributeType.BOOL),
@@ -73,6 +77,12 @@ def check_profile(profile: ScoringProfile, schema: Schema, limits: Limits, field
         _check_term(term, schema, limits, f"{field}.terms[{place}]")
 
 
+def check_least_score(least: float, field: str) -> None:
+    """Raises InvalidArgument where no score could be compared with it."""
+    if not abs(least) <= _LARGEST:
+        raise InvalidArgument(field, f"{least} is not a finite float32", value=least, limit=_LARGEST)
+
+
 def similarity_leg(spec: EmbeddingSpec) -> str:
     """What the leg of a named embedding is called."""
     return f"{SIMILARITY}.{spec.name}"
@@ -114,8 +124,9 @@ def _check_term(term: Term, schema: Schema, limits: Limits, field: str) -> None:
         if term.low is not None and term.high is not None and term.low > term.high:
             raise InvalidArgument(f"{field}.low", f"{term.low} is above high, {term.high}")
     elif isinstance(term, Decay):
-        if not term.half_life_s > 0:
-            raise InvalidArgument(f"{field}.half_life_s", f"{term.half_life_s} is not above 0")
+        if term.half_life_s < LEAST_HALF_LIFE_S:
+            told = f"{term.half_life_s} is not at least {LEAST_HALF_LIFE_S}, the step that ages are counted in"
+            raise InvalidArgument(f"{field}.half_life_s", told, value=term.half_life_s, limit=LEAST_HALF_LIFE_S)
     else:
         _check_overlap(term, limits, field)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
 from engine.pipeline.rank_columns import ItemInputs
 from engine.ranking import RankFallback
+from engine.scorings import check_least_score
 from engine.selection import FacetCounts
 from engine.types import (
     Examples,
@@ -173,8 +173,8 @@ def check_params(params: SearchParams, limits: Limits, field: str) -> None:
         raise InvalidArgument(f"{field}.nprobe", f"{params.nprobe} is not at least 1")
     if params.rescore_depth is not None and params.rescore_depth < 1:
         raise InvalidArgument(f"{field}.rescore_depth", f"{params.rescore_depth} is not at least 1")
-    if params.min_score is not None and math.isnan(params.min_score):
-        raise InvalidArgument(f"{field}.min_score", "is not a number")
+    if params.min_score is not None:
+        check_least_score(params.min_score, f"{field}.min_score")
     if len(params.exclude_ids) > limits.exclude_ids:
         raise LimitExceeded(f"{field}.exclude_ids", value=len(params.exclude_ids), limit=limits.exclude_ids, unit="ids")
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from engine.errors import EngineError, InvalidArgument
 from engine.pipeline.calls import SearchAnswer, SearchCall, field_of
+from engine.scorings import check_least_score
 from engine.selection import RankFusion
 from engine.types import Float32Array, LegColumn, SearchParams
 
@@ -100,6 +101,8 @@ def _check(params: SearchParams, field: str) -> None:
     ):
         if given:
             raise InvalidArgument(f"{field}.{name}", "is given beside rank_fusion, which has no such thing")
+    if params.min_score is not None:
+        check_least_score(params.min_score, f"{field}.min_score")
     if not (0 <= fusion.constant < np.inf):
         raise InvalidArgument(f"{field}.rank_fusion.constant", f"{fusion.constant} is not a number from 0 on")
     if fusion.depth < 1:

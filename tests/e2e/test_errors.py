@@ -36,6 +36,7 @@ from engine.errors import (
 )
 from engine.limits import Limits
 from engine.rpc.server import Server
+from engine.selection import RankFusion
 from engine.types import Filter, HasId, Item, Match, Range, SearchParams, Visibility
 from engine.v1 import admin_pb2, common_pb2, ingest_pb2, retrieval_pb2
 from tests.e2e.conftest import fill
@@ -51,6 +52,16 @@ def where(**conditions: Any) -> SearchParams:
 PROVOKED: dict[str, tuple[Callable[[RetrievalClient], Any], type[EngineError], str]] = {
     "wrong dimension": (lambda c: c.search("points", np.zeros(5, np.float32)), InvalidArgument, "5 dimensions"),
     "NaN in a query": (lambda c: c.search("points", np.full(4, np.nan, np.float32)), InvalidArgument, "NaN"),
+    "a least score beyond float32": (
+        lambda c: c.search("points", POINT, params=SearchParams(min_score=1e39)),
+        InvalidArgument,
+        "params.min_score: 1e+39 is not a finite float32",
+    ),
+    "a least score beyond float32, of ranks": (
+        lambda c: c.search("points", POINT, params=SearchParams(min_score=-1e39, rank_fusion=RankFusion())),
+        InvalidArgument,
+        "params.min_score: -1e+39 is not a finite float32",
+    ),
     "k of 0": (lambda c: c.search("points", POINT, params=SearchParams(k=0)), InvalidArgument, "params.k"),
     "k beyond the limit": (
         lambda c: c.search("points", POINT, params=SearchParams(k=100_001)),

@@ -353,7 +353,7 @@ def test_the_default_profile_is_for_queries_that_give_no_scoring() -> None:
         (Scoring(terms=(Feature("size", low=2.0, high=1.0),)), InvalidArgument, "low: 2.0 is above high, 1.0"),
         (Scoring(terms=(Feature("size", name="lexical"),)), InvalidArgument, "is the name of another leg"),
         (Scoring(terms=(Feature("size"), Feature("size"))), InvalidArgument, "two legs are called 'size'"),
-        (Scoring(terms=(Decay("born", 0.0),)), InvalidArgument, "half_life_s: 0.0 is not above 0"),
+        (Scoring(terms=(Decay("born", 0.0),)), InvalidArgument, "half_life_s: 0.0 is not at least 1.0"),
         (Scoring(terms=(Overlap("skills", ()),)), InvalidArgument, "values: is empty"),
         (Scoring(terms=(Overlap("skills", ("a", "a")),)), InvalidArgument, "has a keyword twice"),
         (Scoring(terms=(Overlap("skills", ("a",), 1.0, (1.0, 2.0)),)), InvalidArgument, "2 given for 1 values"),

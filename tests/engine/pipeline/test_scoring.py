@@ -15,6 +15,7 @@ from engine.limits import Limits
 from engine.pipeline.scoring import compile_scoring
 from engine.pipeline.search import JobResult
 from engine.scoring import (
+    LEAST_HALF_LIFE_S,
     LEAST_SIMILARITY,
     MOST_VALUE,
     MOST_WEIGHT,
@@ -45,7 +46,13 @@ TERMS = st.one_of(
     st.builds(Feature, st.just("rank"), weights, st.sampled_from(["linear", "log1p"]), missing=values),
     st.builds(Feature, st.just("rank"), weights, low=values, high=st.sampled_from([MOST_VALUE, LARGEST])),
     st.builds(Feature, st.just("size"), weights, missing=values),
-    st.builds(Decay, st.just("born"), st.sampled_from([1.0, 3600.0, MOST_VALUE, 1.7e308]), weights, values),
+    st.builds(
+        Decay,
+        st.just("born"),
+        st.sampled_from([1e-300, LEAST_HALF_LIFE_S, 3600.0, MOST_VALUE, 1.7e308]),
+        weights,
+        values,
+    ),
     st.builds(
         Overlap,
         st.just("skills"),
@@ -142,6 +149,12 @@ BORN = Decay("born", 60.0)
             LimitExceeded,
             r"value_weights: 1.7e\+308 is beyond the limit of 1000000000.0",
         ),
+        (
+            Scoring(terms=(replace(BORN, half_life_s=1e-300),)),
+            InvalidArgument,
+            r"terms\[0\].half_life_s: 1e-300 is not at least 1.0, the step that ages are counted in",
+        ),
+        (Scoring(terms=(replace(BORN, half_life_s=1e302),)), LimitExceeded, r"half_life_s: 1e\+302 is beyond the"),
         (Scoring(similarity=2e9), LimitExceeded, r"scoring.similarity: 2000000000.0 is beyond the limit of"),
         (Scoring(similarity=1e-46), InvalidArgument, r"scoring.similarity: 1e-46 is neither 0 nor at least 1e-07"),
         (Scoring(lexical=3e38), LimitExceeded, r"scoring.lexical: 3e\+38 is beyond the limit of"),
