@@ -74,5 +74,33 @@ def lookup(path: Path, table: Sequence[float]) -> Path:
     return saved(path, nodes, inputs={"columns": ("n", 1)}, constants=constants)
 
 
+def looping(path: Path) -> Path:
+    """Scores are the only column's values, each more by the rounds of a loop: as many as the largest of them says."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["still_goes_on"]),
+            helper.make_node("Add", ["sum", "step"], ["next_sum"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["n"]),
+        ],
+        [
+            helper.make_tensor_value_info("still_goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_sum", TensorProto.FLOAT, ["n"]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Squeeze", ["columns", "one"], ["values"]),
+        helper.make_node("ReduceMax", ["values"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["rounds"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["rounds", "", "values"], ["scores"], body=graph),
+    ]
+    constants = {"one": np.array([1], np.int64), "step": np.array([1], np.float32)}
+    return saved(path, nodes, inputs={"columns": ("n", 1)}, constants=constants)
+
+
 def _squeezed(name: str) -> onnx.NodeProto:
     return helper.make_node("Squeeze", [name, "one"], ["scores"])

@@ -32,6 +32,7 @@ _LEAST_OPSET = 7
 _VERSION_DIGITS = 16
 _TIMED = (1, 512)
 _ROUNDS = 3
+_FATAL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,19 @@ class RankProfile:
 
     def seconds(self, n: int) -> float:
         return self.call_s + n * self.candidate_s
+
+
+class RankRun:
+    """One run of a model, which any thread may end: it then stops before its next operator, or round of a loop."""
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+        self.options.log_severity_level = _FATAL  # whatever fails is raised
+        self.is_ended = False
+
+    def end(self) -> None:
+        self.is_ended = True
+        self.options.terminate = True
 
 
 class Ranker:
@@ -65,6 +79,7 @@ class Ranker:
         self._session = _open_session(path)
         self._names = _graph_inputs(self._session, self.inputs)
         self._output = _graph_output(self._session)
+        self.runs_ended = 0
         self.profile = self._take_profile()
 
     @property
@@ -72,8 +87,11 @@ class Ranker:
         """Whether all columns are one input of the graph."""
         return len(self._names) == 1
 
-    def score(self, columns: Float32Array) -> Float32Array:
-        """Scores float32 [n] of candidates float32 [n, F]."""
+    def new_run(self) -> RankRun:
+        return RankRun()
+
+    def score(self, columns: Float32Array, run: RankRun | None = None) -> Float32Array:
+        """Scores float32 [n] of candidates float32 [n, F]; raises where the run is ended before they are there."""
         feed: dict[str, Float32Array] = {}
         if self.reads_one_array:
             feed[self._names[0]] = columns
@@ -81,7 +99,7 @@ class Ranker:
             ends = np.cumsum([width_of(one) for one in self.inputs])[:-1]
             parts = np.split(columns, ends, axis=1)
             feed = {name: np.ascontiguousarray(part) for name, part in zip(self._names, parts, strict=True)}
-        scores: Float32Array = self._session.run([self._output], feed)[0]
+        scores: Float32Array = self._session.run([self._output], feed, (run or RankRun()).options)[0]
         return scores.reshape(len(columns))
 
     def _take_profile(self) -> RankProfile:

@@ -30,7 +30,8 @@ from engine.limits import Limits
 from engine.models.protocol import Encoder
 from engine.pipeline.calls import SearchAnswer, SearchCall
 from engine.pipeline.objectives import for_each_objective
-from engine.pipeline.rank import Ranking, RankLane, without_pipeline
+from engine.pipeline.rank import Ranking, without_pipeline
+from engine.pipeline.rank_lane import RankLane
 from engine.pipeline.rankers import OpenedRanker, load_ranking, open_source
 from engine.pipeline.row_images import write_last_image
 from engine.pipeline.search import count, matching_ids

@@ -48,7 +48,7 @@ from engine.pipeline.collection import Collection, Lanes
 from engine.pipeline.device_loss import DeviceLoss
 from engine.pipeline.list_building import restore_lists
 from engine.pipeline.operations import Operation, Operations
-from engine.pipeline.rank import open_rank_lane
+from engine.pipeline.rank_lane import open_rank_lane
 from engine.pipeline.rankers import open_source
 from engine.pipeline.recall_monitor import RecallCheck, RecallMonitor
 from engine.pipeline.row_images import recover_rows

@@ -9,10 +9,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.errors import (
     DeadlineExceeded,
@@ -22,14 +21,12 @@ from engine.errors import (
     LimitExceeded,
     NoPipeline,
     QueueFull,
-    RankFailed,
 )
-from engine.lanes.batching import BatchLimits
-from engine.lanes.lane import Lane
 from engine.limits import Limits
 from engine.pipeline.calls import SearchAnswer, SearchCall
 from engine.pipeline.query_vectors import offered_embeddings
 from engine.pipeline.rank_columns import Candidates, ItemInputs
+from engine.pipeline.rank_lane import Ranked, RankJob, RankLane
 from engine.pipeline.scoring import compile_scoring
 from engine.ranking import LegInput, Pipeline, RankFallback
 from engine.rankings import query_columns
@@ -40,51 +37,8 @@ if TYPE_CHECKING:
     from engine.models.ranker import Ranker
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RankJob:
-    ranker: Ranker
-    candidates: Candidates
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ranked:
-    """Of the candidates of a job: scores float32 [n], and ``order`` int64 [n], each query's own, best first and equal
-    ones as they stood. ``failed`` bool [B]: queries that the model gave NaN or infinite scores; theirs mean nothing.
-    """
-
-    scores: Float32Array
-    order: Int64Array
-    failed: npt.NDArray[np.bool_]
-
-
-RankLane: TypeAlias = Lane[RankJob, Ranked]
-
-
-def open_rank_lane(*, batch_seconds: float, queue_seconds: float) -> RankLane:
-    """Requests for one model share batches that take up to ``batch_seconds`` by the model's profile."""
-    return Lane(
-        "rank",
-        rank_jobs,
-        limits=BatchLimits(entries=1024, cost=batch_seconds),
-        queue_cost=queue_seconds,
-        on_failure=lambda error: RankFailed(f"the ranker failed: {error}"),
-    )
-
-
-def rank_jobs(jobs: Sequence[RankJob]) -> list[Ranked | EngineError]:
-    """In the rank lane's thread: one run of the model for all."""
-    ranker = jobs[0].ranker
-    columns = [job.candidates.columns(ranker.inputs) for job in jobs]
-    scores = ranker.score(columns[0] if len(columns) == 1 else np.concatenate(columns))
-    ends = np.cumsum([len(one) for one in columns])[:-1]
-    return [_ordered(job.candidates.counts, own) for job, own in zip(jobs, np.split(scores, ends), strict=True)]
-
-
-def _ordered(counts: Int64Array, scores: Float32Array) -> Ranked:
-    of_query = np.repeat(np.arange(len(counts)), counts)
-    failed = np.zeros(len(counts), np.bool_)
-    failed[of_query[~np.isfinite(scores)]] = True
-    return Ranked(scores, np.lexsort((-scores, of_query)), failed)
+_LEAST_PATIENCE_S, _PATIENCE = 30.0, 10
+"""A caller waits no longer than so many seconds, or than so many times what is foreseen: a model may hang."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,23 +159,29 @@ class Ranking:
 
     async def _outcome(self, ranker: Ranker, candidates: Candidates, call: SearchCall) -> Ranked | RankFallback:
         now, seconds = time.monotonic(), ranker.profile.seconds(len(candidates.fused))
-        left = None if call.deadline is None else (call.deadline - now) * self.pipeline.rank.deadline_share
-        if left is not None and self._lane.waiting_cost + seconds > left:
+        foreseen = self._lane.waiting_cost + seconds
+        left = max(_LEAST_PATIENCE_S, _PATIENCE * foreseen)
+        if call.deadline is not None:
+            left = min(left, (call.deadline - now) * self.pipeline.rank.deadline_share)
+        if foreseen > left:
             return "late"
+        job = RankJob(ranker, candidates)
         try:
             async with asyncio.timeout(left):
                 done = await self._lane.submit(
-                    RankJob(ranker, candidates),
+                    job,
                     group=ranker.version,
                     cost=seconds,
                     priority=call.priority,
-                    deadline=None if left is None else now + left,
+                    deadline=now + left,
                     max_queue_delay=call.max_queue_delay,
                 )
         except (TimeoutError, DeadlineExceeded, QueueFull, Draining):
             return "late"
         except EngineError:
             return "failed"
+        finally:
+            job.leave()
         return done.result
 
     def _candidates(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError, EngineError
-from engine.pipeline.rank import Ranking, RankLane
+from engine.pipeline.rank import Ranking
+from engine.pipeline.rank_lane import RankLane
 from engine.ranking import Pipeline
 from engine.store import CollectionStore
 

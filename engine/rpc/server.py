@@ -124,6 +124,11 @@ class Server:
         self.metrics.gauge("ebr_rank_waiting_seconds", "Ranking that waits", lambda: rank.waiting_cost)
         self.metrics.gauge("ebr_rank_batches", "Batches ranked so far", lambda: rank.figures.batches)
         self.metrics.gauge("ebr_rank_batched_calls", "Calls ranked in these batches", lambda: rank.figures.entries)
+        self.metrics.gauge(
+            "ebr_rank_failed_batches",
+            "Batches that failed, or were ended when nobody waited for them any more",
+            lambda: rank.figures.failed_batches,
+        )
         loss = self.engine.device_loss
         self.metrics.gauge("ebr_device_lost", "1 once the GPU has failed since the start", lambda: loss.is_lost)
         self.metrics.gauge_by_collection(

@@ -165,6 +165,17 @@ def test_a_ranker_that_is_late_leaves_the_fused_order_within_its_share_of_the_de
         assert sample("ebr_rank_fallbacks_total", {"collection": "points", "reason": "late"}) == 1
 
 
+def test_a_run_of_a_ranker_that_hangs_is_ended_and_counted_and_the_next_call_is_ranked(tmp_path: Path) -> None:
+    with filled(tmp_path / "data") as (running, client):
+        stage = pipeline(rankers.looping(tmp_path / "m.onnx"), (QueryInput("rounds", missing=(1.0,)),))
+        client.set_pipeline("points", replace(stage, rank=replace(stage.rank, deadline_share=0.02)))
+        endless = SearchParams(k=5, query_features={"rounds": (1e15,)})
+        late = client.search("points", QUERY, params=endless, timeout_s=20.0)
+        assert late.explanation.rank_fallback == "late"
+        assert [hit.score for hit in client.search("points", QUERY, params=SearchParams(k=5)).hits] == [2.0] * 5
+        assert running.server.metrics.registry.get_sample_value("ebr_rank_failed_batches") == 1
+
+
 def test_a_ranker_that_fails_leaves_the_fused_order_and_the_next_call_is_ranked(tmp_path: Path) -> None:
     inputs = (QueryInput("place", missing=(0.0,)),)
     with filled(tmp_path / "data") as (_, client):

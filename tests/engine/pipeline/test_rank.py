@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.limits import Limits
-from engine.models.ranker import Ranker, RankProfile
+from engine.models.ranker import Ranker, RankProfile, RankRun
 from engine.pipeline.calls import SearchAnswer, SearchCall
-from engine.pipeline.rank import Ranking, RankLane, open_rank_lane
+from engine.pipeline.rank import Ranking
+from engine.pipeline.rank_columns import Candidates
+from engine.pipeline.rank_lane import RankJob, RankLane, open_rank_lane, rank_jobs
 from engine.ranking import LegInput, NumberInput, Pipeline, QueryInput, RankStage
 from engine.scoring import Feature, Scoring
 from engine.types import (
@@ -212,3 +215,57 @@ def test_a_failed_query_of_a_batch_leaves_its_neighbours_ranked(lane: RankLane, 
     assert answer.rank_fallbacks == [None, "off", None]
     assert answer.counts.tolist() == [2, 0, 2]
     assert answer.scores[2] - answer.scores[0] == 0.5
+
+
+def test_a_run_that_outlasts_its_share_of_the_deadline_is_ended_and_the_lane_ranks_on(
+    lane: RankLane, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = RankStage(str(rankers.looping(tmp_path / "m.onnx")), (LegInput("fused"),))
+    pipeline = Pipeline(8, stage, "version")
+    own = Ranking(pipeline, Ranker(tmp_path / "m.onnx", pipeline), lane=lane)
+    endless = Found([np.array([1e15, 1, 0], np.float32)], PAIR.sizes)
+    failed = lane.figures.failed_batches
+    for _ in range(2):
+        late = searched(own, endless, [SearchParams(k=2)], deadline=time.monotonic() + 0.4)
+        assert late.rank_fallbacks == ["late"]
+    answer = searched(own, PAIR, [SearchParams(k=2)])
+    assert (answer.rank_fallbacks, answer.scores.tolist()) == ([None], [6, 5])
+    assert lane.figures.failed_batches == failed + 2
+    assert [one.getMessage().split(" was ended")[0] for one in caplog.records] == ["a run of the ranker version"]
+
+
+class Watched(Ranker):
+    """A ranker whose callers leave while it runs, one after the other; ``ended``: whether the run was, after each."""
+
+    def __init__(self) -> None:
+        self.inputs, self.callers, self.ended = (LegInput("fused"),), list[RankJob](), list[bool]()
+
+    def score(self, columns: np.ndarray, run: RankRun | None = None) -> np.ndarray:
+        assert run is not None
+        for caller in self.callers:
+            caller.leave()
+            self.ended.append(run.is_ended)
+        return columns[:, 0]
+
+
+def test_a_run_goes_on_while_any_of_its_callers_waits() -> None:
+    one = np.ones(1, np.float32)
+    candidates = Candidates(np.array([1]), one, {}, {}, np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32))
+    ranker = Watched()
+    jobs = [RankJob(ranker, candidates) for _ in range(3)]
+    jobs[2].leave()
+    ranker.callers = jobs[:2]
+    assert len(rank_jobs(jobs)) == 3
+    assert ranker.ended == [False, True]
+
+
+def test_a_caller_without_a_deadline_does_not_wait_for_ever(
+    ranker: Ranker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("engine.pipeline.rank._LEAST_PATIENCE_S", 0.2)
+    own = open_rank_lane(batch_seconds=0.01, queue_seconds=1.0)
+    pipeline = Pipeline(8, RankStage(str(rankers.looping(tmp_path / "m.onnx")), (LegInput("fused"),)), "version")
+    endless = Found([np.array([1e15, 1, 0], np.float32)], PAIR.sizes)
+    answer = searched(Ranking(pipeline, Ranker(tmp_path / "m.onnx", pipeline), lane=own), endless, [SearchParams(k=2)])
+    assert answer.rank_fallbacks == ["late"]
+    own.drain()
