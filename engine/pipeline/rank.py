@@ -256,6 +256,8 @@ def _is_ordered(params: SearchParams) -> bool:
 
 
 def _check_mixture(params: SearchParams, field: str) -> None:
+    if params.rank_fusion is not None and params.rank is not False:
+        raise InvalidArgument(f"{field}.rank_fusion", "goes with no ranking by the pipeline: set rank to off")
     if params.rank and params.diversity is not None:
         raise InvalidArgument(f"{field}.rank", "is on beside diversity, which picks hits by the fused score")
     if params.rank and _is_ordered(params):

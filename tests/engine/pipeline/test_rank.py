@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from engine.pipeline.rank_columns import Candidates
 from engine.pipeline.rank_lane import RankJob, RankLane, open_rank_lane, rank_jobs
 from engine.ranking import LegInput, NumberInput, Pipeline, QueryInput, RankStage
 from engine.scoring import Feature, Scoring
+from engine.selection import RankFusion
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -215,6 +217,23 @@ def test_a_failed_query_of_a_batch_leaves_its_neighbours_ranked(lane: RankLane, 
     assert answer.rank_fallbacks == [None, "off", None]
     assert answer.counts.tolist() == [2, 0, 2]
     assert answer.scores[2] - answer.scores[0] == 0.5
+
+
+@pytest.mark.parametrize("rank", [None, True])
+def test_rank_fusion_beside_a_ranker_is_refused_by_name_whatever_the_ranker_reads(
+    lane: RankLane, ranker: Ranker, rank: bool | None
+) -> None:
+    fused = SearchParams(k=2, rank=rank, rank_fusion=RankFusion())
+    legs_alone = Pipeline(8, RankStage("m", (LegInput("fused"),)), "version")
+    for own in (ranking(ranker, lane), ranking(None, lane), Ranking(legs_alone, ranker, lane=lane)):
+        with pytest.raises(InvalidArgument, match=r"^params.rank_fusion: goes with no ranking by the pipeline"):
+            searched(own, PAIR, [fused])
+        off = searched(own, PAIR, [replace(fused, rank=False)])
+        assert (off.rank_fallbacks, off.ids.tolist()) == (["off"], [0, 1])
+    pair = Found(PAIR.scores * 2, PAIR.sizes * 2)
+    mixed = searched(ranking(ranker, lane), pair, [fused, SearchParams(k=2)])
+    assert [getattr(one, "field", None) for one in mixed.errors] == ["params[0].rank_fusion", None]
+    assert mixed.rank_fallbacks == ["off", None]
 
 
 def test_a_run_that_outlasts_its_share_of_the_deadline_is_ended_and_the_lane_ranks_on(
