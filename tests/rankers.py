@@ -74,8 +74,10 @@ def lookup(path: Path, table: Sequence[float]) -> Path:
     return saved(path, nodes, inputs={"columns": ("n", 1)}, constants=constants)
 
 
-def looping(path: Path) -> Path:
-    """Scores are the only column's values, each more by the rounds of a loop: as many as the largest of them says."""
+def looping(path: Path, least: float = 0) -> Path:
+    """Scores are the only column's values, each more by the rounds of a loop: as many as the largest of them says, or
+    ``least`` where that is more.
+    """
     graph = helper.make_graph(
         [
             helper.make_node("Identity", ["goes_on"], ["still_goes_on"]),
@@ -94,11 +96,13 @@ def looping(path: Path) -> Path:
     )
     nodes = [
         helper.make_node("Squeeze", ["columns", "one"], ["values"]),
-        helper.make_node("ReduceMax", ["values"], ["most"], keepdims=0),
+        helper.make_node("ReduceMax", ["values"], ["largest"], keepdims=0),
+        helper.make_node("Max", ["largest", "least"], ["most"]),
         helper.make_node("Cast", ["most"], ["rounds"], to=TensorProto.INT64),
         helper.make_node("Loop", ["rounds", "", "values"], ["scores"], body=graph),
     ]
-    constants = {"one": np.array([1], np.int64), "step": np.array([1], np.float32)}
+    numbers = {"step": np.array([1], np.float32), "least": np.array(least, np.float32)}
+    constants = {"one": np.array([1], np.int64), **numbers}
     return saved(path, nodes, inputs={"columns": ("n", 1)}, constants=constants)
 
 

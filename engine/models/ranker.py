@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +33,8 @@ _LEAST_OPSET = 7
 _VERSION_DIGITS = 16
 _TIMED = (1, 512)
 _ROUNDS = 3
+_LONGEST_TIMING_S = 300.0
+"""Of all rounds of one number of candidates: a model that takes longer is of no use, or hangs."""
 _FATAL = 4
 
 
@@ -104,15 +107,7 @@ class Ranker:
 
     def _take_profile(self) -> RankProfile:
         """Of the quickest of some rounds each; the first one shows whether the model gives a score a candidate."""
-        seconds = []
-        for n in _TIMED:
-            candidates = np.zeros((n, self.columns), np.float32)
-            try:
-                self.score(candidates)
-                taken = [_seconds_of(self, candidates) for _ in range(_ROUNDS)]
-            except Exception as error:
-                raise InvalidArgument(_FIELD, f"does not score {n} candidates of zeros: {error}") from error
-            seconds.append(min(taken))
+        seconds = [_least_seconds(self, n) for n in _TIMED]
         candidate_s = max(seconds[1] - seconds[0], 0.0) / (_TIMED[1] - _TIMED[0])
         return RankProfile(seconds[0], candidate_s)
 
@@ -255,7 +250,22 @@ def _check_array(array: Any, shape: tuple[int | None, ...], what: str) -> None:
         raise InvalidArgument(_FIELD, f"{what} is of shape {list(found)}, not [{told}] with any number of n")
 
 
-def _seconds_of(ranker: Ranker, candidates: Float32Array) -> float:
+def _least_seconds(ranker: Ranker, n: int) -> float:
+    candidates, run = np.zeros((n, ranker.columns), np.float32), ranker.new_run()
+    patience = threading.Timer(_LONGEST_TIMING_S, run.end)
+    patience.daemon = True
+    patience.start()
+    try:
+        ranker.score(candidates, run)
+        return min(_seconds_of(ranker, candidates, run) for _ in range(_ROUNDS))
+    except Exception as error:
+        told = f" within {_LONGEST_TIMING_S:g} seconds" if run.is_ended else f": {error}"
+        raise InvalidArgument(_FIELD, f"does not score {n} candidates of zeros{told}") from error
+    finally:
+        patience.cancel()
+
+
+def _seconds_of(ranker: Ranker, candidates: Float32Array, run: RankRun) -> float:
     began = time.perf_counter()
-    ranker.score(candidates)
+    ranker.score(candidates, run)
     return time.perf_counter() - began

@@ -76,6 +76,12 @@ def test_a_model_that_does_not_fit_its_declaration_is_refused_with_what_is_wrong
     refused(path, "does not score 512 candidates")
 
 
+def test_a_model_that_hangs_is_refused_when_its_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.models.ranker._LONGEST_TIMING_S", 0.2)
+    path = rankers.looping(tmp_path / "m.onnx", least=1e15)
+    refused(path, r"does not score 1 candidates of zeros within 0.2 seconds", (LegInput("similarity"),))
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere.onnx", "cannot be read")
     refused(tmp_path, "cannot be read")
