@@ -168,7 +168,7 @@ def test_a_ranker_that_is_late_leaves_the_fused_order_within_its_share_of_the_de
 def test_a_run_of_a_ranker_that_hangs_is_ended_and_counted_and_the_next_call_is_ranked(tmp_path: Path) -> None:
     with filled(tmp_path / "data") as (running, client):
         stage = pipeline(rankers.looping(tmp_path / "m.onnx"), (QueryInput("rounds", missing=(1.0,)),))
-        client.set_pipeline("points", replace(stage, rank=replace(stage.rank, deadline_share=0.02)))
+        client.set_pipeline("points", replace(stage, rank=replace(stage.rank, deadline_share=0.1)))
         endless = SearchParams(k=5, query_features={"rounds": (1e15,)})
         late = client.search("points", QUERY, params=endless, timeout_s=20.0)
         assert late.explanation.rank_fallback == "late"

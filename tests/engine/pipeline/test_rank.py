@@ -236,19 +236,41 @@ def test_rank_fusion_beside_a_ranker_is_refused_by_name_whatever_the_ranker_read
     assert mixed.rank_fallbacks == ["off", None]
 
 
-def test_a_run_that_outlasts_its_share_of_the_deadline_is_ended_and_the_lane_ranks_on(
+class Announced(Ranker):
+    """A ranker that says when a run begins."""
+
+    def __init__(self, path: Path, pipeline: Pipeline) -> None:
+        self.has_begun = threading.Event()
+        super().__init__(path, pipeline)
+        self.has_begun.clear()
+
+    def score(self, columns: np.ndarray, run: RankRun | None = None) -> np.ndarray:
+        self.has_begun.set()
+        return super().score(columns, run)
+
+
+def test_a_run_that_nobody_waits_for_any_more_is_ended_and_the_lane_ranks_on(
     lane: RankLane, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = RankStage(str(rankers.looping(tmp_path / "m.onnx")), (LegInput("fused"),))
     pipeline = Pipeline(8, stage, "version")
-    own = Ranking(pipeline, Ranker(tmp_path / "m.onnx", pipeline), lane=lane)
+    ranker = Announced(tmp_path / "m.onnx", pipeline)
+    own = Ranking(pipeline, ranker, lane=lane)
     endless = Found([np.array([1e15, 1, 0], np.float32)], PAIR.sizes)
+    call = SearchCall([SearchParams(k=2)], vectors=np.zeros((1, 2), np.float32), explain=True)
     failed = lane.figures.failed_batches
+
+    async def hang_and_leave() -> None:
+        waiting = asyncio.create_task(own.search(call, endless, schema=SCHEMA, limits=Limits()))
+        await asyncio.to_thread(ranker.has_begun.wait, 20)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
     for _ in range(2):
-        late = searched(own, endless, [SearchParams(k=2)], deadline=time.monotonic() + 0.4)
-        assert late.rank_fallbacks == ["late"]
-    answer = searched(own, PAIR, [SearchParams(k=2)])
-    assert (answer.rank_fallbacks, answer.scores.tolist()) == ([None], [6, 5])
+        asyncio.run(hang_and_leave())
+        answer = searched(own, PAIR, [SearchParams(k=2)])
+        assert (answer.rank_fallbacks, answer.scores.tolist()) == ([None], [6, 5])
+        ranker.has_begun.clear()
     assert lane.figures.failed_batches == failed + 2
     assert [one.getMessage().split(" was ended")[0] for one in caplog.records] == ["a run of the ranker version"]
 
