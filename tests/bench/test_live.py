@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from bench import live, live_beside, live_freshness, live_load, live_recovery
-from bench.harness import MISSED
+from bench import live, live_arrival, live_beside, live_freshness, live_load, live_recovery
+from bench.harness import MISSED, NO_DATA
 from bench.live_bed import DIMENSION, clustered
 from bench.live_searches import Recall
 from bench.live_watch import SecondsWatch
@@ -88,6 +88,36 @@ def test_searches_beside_upserts_are_held_against_quiet_windows_and_exact_answer
         "at_100_upserts.recall@10",
         "at_500_upserts.recall@10",
     }
+
+
+def test_the_newer_half_arrives_once_beside_searches_and_it_is_told_whether_lists_were_trained_anew(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_arrival, "postings", lambda options, n_rows: clustered(n_rows))
+    line = tiny("arrival", 2 * ROWS - 2)  # it begins with those that the other tests have had trained
+    figures = line["figures"]
+    for name in ("acknowledged", "searchable"):
+        told = figures[f"{name}_ms"]
+        assert told["samples"] == (ROWS - 2) // 10
+        assert 0 < told["p50"] <= told["p99"]
+        searches = figures[f"{name}.searches_p99_ms"]
+        assert len(searches["quiet and beside"]) == 1
+        assert searches["failed"] == 0
+        arrival = figures[f"{name}.0"]
+        assert arrival["items"] == arrival["settled"]["rows_in_lists"] == ROWS + (ROWS - 2) // 10 * 10
+        assert arrival["trained_anew"] == 0
+        assert 0 <= arrival["drift_on_arrival"] < 0.1
+        assert arrival["recall"]["queries"] >= 8
+        for moment in ("before", "after"):
+            assert arrival[moment]["recall@10"] > 0.8
+            assert sum(arrival[moment]["strategies"].values()) == 256
+    assert line["targets"]["recall@10.worst_arrival"]["value"] > 0.9
+    assert set(line["targets"]) == {"p99_over_quiet", "recall@10.worst_arrival"}
+
+
+def test_without_postings_nothing_arrives_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert live.main(["--part", "arrival", "--quick", "--data", str(tmp_path)]) == NO_DATA
+    assert "there is no" in capsys.readouterr().err
 
 
 def test_every_kind_of_upkeep_is_timed_beside_searches(tiny: Tiny) -> None:
