@@ -12,7 +12,6 @@ from bench import datasets, filtered_data, fusion
 from bench.harness import MISSED
 from bench.inprocess import Answers, Asked
 from bench.live_bed import clustered
-from bench.machine import ROOT
 from bench.predicates import IntRange, Predicate
 from engine.scoring import Feature, Scoring
 from engine.types import Float32Array
@@ -47,14 +46,10 @@ def top(made: fusion.Fused, query: Float32Array, n: int, *, added: Float32Array 
 
 
 @pytest.mark.timeout(600)  # a first engine compiles its kernels
-@pytest.mark.usefixtures("made")
+@pytest.mark.usefixtures("made", "bench_cache")
 def test_every_cell_is_told_with_its_recall_and_the_rates_of_all_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = ROOT / ".numba-cache"
-    kernels.mkdir(exist_ok=True)
-    (tmp_path / "kernel-cache").symlink_to(kernels, target_is_directory=True)
-    monkeypatch.setenv("EBR_BENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(fusion, "_SHARED", (0.5,))
     out = tmp_path / "fusion.jsonl"
     pace = ["--rows", str(ROWS), "--seconds", "0.01", "--rounds", "1", "--quick"]

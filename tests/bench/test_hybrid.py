@@ -10,7 +10,6 @@ import pytest
 from bench import hybrid
 from bench.harness import NO_DATA
 from bench.load import Load
-from bench.machine import ROOT
 
 TITLES = ("nurse", "welder", "data engineer", "teacher", "truck driver", "cook", "carpenter", "chemist")
 
@@ -38,13 +37,10 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(600)  # a first server compiles its kernels
+@pytest.mark.usefixtures("bench_cache")
 def test_each_mode_is_told_by_its_rate_and_its_latency_at_half_of_it(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = ROOT / ".numba-cache"
-    kernels.mkdir(exist_ok=True)
-    (tmp_path / "kernel-cache").symlink_to(kernels, target_is_directory=True)
-    monkeypatch.setenv("EBR_BENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(hybrid, "_N_QUERIES", len(TITLES))
     out = tmp_path / "hybrid.jsonl"
     pace = ["--seconds", "0.2", "--rounds", "2", "--data", str(data)]

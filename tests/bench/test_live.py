@@ -12,7 +12,6 @@ from bench.harness import MISSED, NO_DATA
 from bench.live_bed import DIMENSION, clustered
 from bench.live_searches import Recall
 from bench.live_watch import SecondsWatch
-from bench.machine import ROOT
 from bench.peers.process import missing
 
 ROWS = 800
@@ -25,27 +24,16 @@ class Tiny(Protocol):
 pytestmark = pytest.mark.timeout(600)  # a first server compiles its kernels
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for the data directories of this module, with the kernels that other tests compile too."""
-    made = tmp_path_factory.mktemp("live")
-    kernels = ROOT / ".numba-cache"
-    kernels.mkdir(exist_ok=True)
-    (made / "kernel-cache").symlink_to(kernels, target_is_directory=True)
-    return made
-
-
 @pytest.fixture
-def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+def tiny(bench_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """Runs a part with few rows and short windows, and gives its line."""
-    monkeypatch.setenv("EBR_BENCH_CACHE", str(folder))
     monkeypatch.setattr(live_freshness, "UPSERTS_PER_S", 100)
     monkeypatch.setattr(live_beside, "RATES", {100: 10, 500: 50})
     monkeypatch.setattr(live_recovery, "UPSERTS_PER_S", 100)
 
     def run(part: str, rows: int = ROWS) -> dict[str, Any]:
-        out = folder / f"{part}.jsonl"
-        places = ["--data", str(folder / "nowhere"), "--out", str(out)]
+        out = tmp_path / f"{part}.jsonl"
+        places = ["--data", str(tmp_path / "nowhere"), "--out", str(out)]
         pace = ["--rows", str(rows), "--seconds", "0.3", "--pairs", "1"]
         assert live.main(["--part", part, *pace, *places]) in {0, MISSED}
         line: dict[str, Any] = json.loads(out.read_text("utf-8").splitlines()[-1])

@@ -11,16 +11,12 @@ from onnx.reference import ReferenceEvaluator
 
 from bench import rank
 from bench.harness import SEED
-from bench.machine import ROOT
 from engine.ranking import width_of
 
 
 @pytest.mark.timeout(600)  # a first server compiles its kernels
-def test_ranking_is_timed_beside_the_searches_that_it_adds_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = ROOT / ".numba-cache"
-    kernels.mkdir(exist_ok=True)
-    (tmp_path / "kernel-cache").symlink_to(kernels, target_is_directory=True)
-    monkeypatch.setenv("EBR_BENCH_CACHE", str(tmp_path))
+@pytest.mark.usefixtures("bench_cache")
+def test_ranking_is_timed_beside_the_searches_that_it_adds_to(tmp_path: Path) -> None:
     out = tmp_path / "rank.jsonl"
     assert rank.main(["--rows", "600", "--rounds", "2", "--out", str(out)]) == 0
     line: dict[str, Any] = json.loads(out.read_text("utf-8"))
