@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from bench.cache import cached_array, content_key
-from bench.harness import progress
+from bench.harness import SEED, progress
 from engine.models.bundle import open_encoder
 from engine.models.protocol import Encoder, Role
 from engine.types import AttributeType, AttributeValue, Float32Array, Int64Array, Item, Schema, Timestamp
@@ -80,6 +80,12 @@ def cranfield(data: Path) -> Judged:
 def onet(data: Path, *, kind: str = "reported") -> Judged:
     """Occupations, and the job titles of one kind: ``reported`` to measure with, ``alternate`` to train with."""
     return _judged(data / "onet", kind=kind)
+
+
+def onet_titles(data: Path, n: int) -> list[str]:
+    """Alternate titles, drawn at random."""
+    every = list(onet(data, kind="alternate").queries.values())
+    return [every[place] for place in np.random.default_rng(SEED).choice(len(every), size=n, replace=False)]
 
 
 def _judged(folder: Path, *, kind: str | None = None) -> Judged:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cache import cache_folder, content_key
+from bench.cache import cache_folder
 from bench.gpu_rows import Made
 from bench.measured import Samples, interleaved, seconds_of
 from kernels import cuda as kernels
@@ -179,12 +179,9 @@ def on_gpu(*, small: bool) -> Bed:
 
 def on_host() -> Bed:
     """What is compiled is kept, apart for each state of the sources."""
-    from tests.kernels.host_device import SOURCES, HostDevice
+    from tests.kernels.host_device import HostDevice, compiled_folder
 
-    sources = sorted(path for kind in ("cu", "cuh", "h") for path in SOURCES.glob(f"*.{kind}"))
-    folder = cache_folder() / f"host-kernels-{content_key(*(path.read_bytes() for path in sources))}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return Bed(HostDevice(folder, many_threads=64), "cpu", "host", WallClock(), small=True)
+    return Bed(HostDevice(compiled_folder(), many_threads=64), "cpu", "host", WallClock(), small=True)
 
 
 def short_name(card: str) -> str:

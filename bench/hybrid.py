@@ -12,8 +12,6 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from bench import datasets, filtered_texts
 from bench.harness import SEED, Options, Report, run
 from bench.load import Calls, Load, LoadProcess
@@ -82,9 +80,7 @@ def _made(options: Options, report: Report) -> tuple[list[Item], Float32Array, l
         Item(f"j{row}", {"title": one["title"], "text": one["text"]}, vector=of_jobs[row])
         for row, one in enumerate(postings)
     ]
-    every = list(datasets.onet(options.data, kind="alternate").queries.values())
-    chosen = np.random.default_rng(SEED).choice(len(every), size=_N_QUERIES, replace=False)
-    titles = [every[place] for place in chosen]
+    titles = datasets.onet_titles(options.data, _N_QUERIES)
     vectors = datasets.embeddings("onet-alternate", encoder, titles, role="query")
     report.figure("items", {"skill lists": len(items) - len(postings), "postings": len(postings)})
     report.figure("queries", {"n": len(titles), "a call": _BATCH, "clients": _CLIENTS})

@@ -1,5 +1,6 @@
 """A collection that lives: `python -m bench.live --part beside`. How soon upserts are found, what they and upkeep cost
-searches, how fast servers come back, how fast rows are loaded, and what they take.
+searches, whether lists keep up with what really came, how fast servers come back, how fast rows are loaded, and what
+they take.
 
 One JSON line a part, with what else the machine did in each second of it. Each part has a server in a process of its
 own on loopback and loads it from others; all share the cores.
@@ -13,11 +14,12 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from bench import live_arrival
 from bench.harness import SEED, Options, Report, run
 from bench.live_bed import Bed, Pace, made
 from bench.live_watch import SecondsWatch
 
-PARTS = ("freshness", "beside", "upkeep", "recovery", "load", "bytes")
+PARTS = ("freshness", "beside", "arrival", "upkeep", "recovery", "load", "bytes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", action="append", choices=PARTS, help="may be given again; all unless given")
-    parser.add_argument("--rows", type=int, help="in place of a million, or of 100,000 with --quick")
+    rows = "in place of a million, or of 100,000 with --quick; of postings that arrive the newest, all unless given"
+    parser.add_argument("--rows", type=int, help=rows)
     parser.add_argument("--seconds", type=float, help="of one window")
     parser.add_argument("--pairs", type=int, help="of windows, quiet and busy")
 
@@ -39,7 +42,7 @@ def _body(part: str, options: Options, report: Report) -> None:
     pace = Pace.of(options)
     report.figure("part", part)
     report.figure("seed", SEED)
-    rows = made(options, pace.rows)
+    rows = (live_arrival.postings if part == "arrival" else made)(options, pace.rows)
     report.figure("vectors", rows.source)
     report.figure("windows", {"seconds": pace.seconds, "pairs": pace.pairs})
     with SecondsWatch() as watch:

@@ -52,6 +52,10 @@ class Made:
     items: Float32Array
     queries: Float32Array
 
+    @property
+    def dimension(self) -> int:
+        return int(self.items.shape[1])
+
     def fresh(self, n: int, *, seed: int = SEED) -> tuple[Int64Array, Float32Array]:
         """Ids of rows at random and other vectors for them: other rows' with noise."""
         rng = np.random.default_rng(seed)
@@ -97,7 +101,7 @@ class Bed:
     def folder(self, *, n_rows: int | None = None) -> Iterator[Path]:
         """A copy of a data directory with the rows, or the first of them, and lists trained on just these."""
         rows = self.made.items[:n_rows]
-        schema = vector_schema(COLLECTION, dimension=DIMENSION, metric="dot")
+        schema = vector_schema(COLLECTION, dimension=self.made.dimension, metric="dot")
         settings, kept_as = self._training_at(len(rows)), f"{COLLECTION}-{len(rows)}"
         with prepared(schema, rows, settings=settings, trained=True, kept_as=kept_as) as ready:
             self.report.figure("rows", len(rows))

@@ -158,14 +158,14 @@ class Searches:
             chunk = self._load.start(open_loop, self._calls, self.rate, min(_CHUNK_S, self._seconds), self._seed)
             going.loads.append(chunk.result())
 
-    def quiet(self) -> list[float]:
+    def quiet(self, *, check_every_s: float = _CHECK_EVERY_S) -> list[float]:
         """Seconds of calls while nothing else goes on but the checks of recall that go on beside upkeep as well."""
         with self.going_on() as going:
             began = time.perf_counter()
             end = began + self._seconds
             while time.perf_counter() < end:
                 self.sampler.check(going.recall)
-                time.sleep(min(_CHECK_EVERY_S, max(0.0, end - time.perf_counter())))
+                time.sleep(min(check_every_s, max(0.0, end - time.perf_counter())))
         return going.between(began, end)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
 
 from bench.harness import percentiles
 from bench.live_bed import COLLECTION, K
-from bench.load import WallClock, poisson_schedule
+from bench.load import WallClock, poisson_schedule, poisson_times
 from engine import convert
 from engine.client import RetrievalClient
 from engine.types import Float32Array, Int64Array, Item, SearchParams, Visibility
@@ -75,21 +75,30 @@ def writes_of(
 
 def write(writes: Writes, per_s: float, seconds: float, seed: int) -> Written:
     """So many items a second, on average, at random times, whatever becomes of those before."""
-    return _Stream(writes, per_s, seconds, seed).run(None)
+    return _Stream(writes, _schedule(writes, per_s, seconds, seed)).run(None)
+
+
+def write_once(writes: Writes, per_s: float, seed: int) -> Written:
+    """As ``write``, each request once."""
+    return _Stream(writes, poisson_times(per_s / writes.batch, len(writes.requests), seed=seed)).run(None)
 
 
 def write_and_find(writes: Writes, per_s: float, seconds: float, seed: int) -> Written:
     """As ``write``; once a request is acknowledged and no search is under way, its first item is searched for."""
     with RetrievalClient(writes.target) as client:
         finder = _Finder(client, writes)
-        written = _Stream(writes, per_s, seconds, seed).run(finder)
+        written = _Stream(writes, _schedule(writes, per_s, seconds, seed)).run(finder)
         return finder.joined(written)
 
 
+def _schedule(writes: Writes, per_s: float, seconds: float, seed: int) -> tuple[float, ...]:
+    return poisson_schedule(per_s / writes.batch, seconds, seed=seed)
+
+
 class _Stream:
-    def __init__(self, writes: Writes, per_s: float, seconds: float, seed: int) -> None:
+    def __init__(self, writes: Writes, schedule: Sequence[float]) -> None:
         self._writes = writes
-        self._schedule = poisson_schedule(per_s / writes.batch, seconds, seed=seed)
+        self._schedule = schedule
         self._clock = WallClock()
         self._began = 0.0
         self._late: list[float] = []

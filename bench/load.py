@@ -87,10 +87,14 @@ class WallClock:
 
 def poisson_schedule(rate: float, seconds: float, *, seed: int) -> tuple[float, ...]:
     """Times from 0 on at which calls are due: independent arrivals, ``rate`` a second on average."""
-    rng = np.random.default_rng(seed)
-    gaps = rng.exponential(1 / rate, size=int(2 * rate * seconds) + 16)
-    times = np.cumsum(gaps)
+    times = np.asarray(poisson_times(rate, int(2 * rate * seconds) + 16, seed=seed))
     return tuple(times[times < seconds].tolist())
+
+
+def poisson_times(rate: float, n: int, *, seed: int) -> tuple[float, ...]:
+    """The same for so many calls, however long they take."""
+    gaps = np.random.default_rng(seed).exponential(1 / rate, size=n)
+    return tuple(np.cumsum(gaps).tolist())
 
 
 def fire(schedule: Sequence[float], send: Callable[[int, float], None], clock: Clock) -> None:

@@ -6,6 +6,7 @@ of the medians; ``retrieved`` has the searches for 500 hits with their legs, whi
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,11 +31,17 @@ _COLLECTION = "ranked"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run("rank", _body, argv=argv)
+    return run("rank", _body, arguments=_arguments, argv=argv)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, help="in place of 200,000, or of 20,000 with --quick")
+    parser.add_argument("--rounds", type=int, help="of single queries; of batches a quarter, and 5 at least")
 
 
 def _body(options: Options, report: Report) -> None:
-    n_rows, rounds = (20_000, 21) if options.quick else (200_000, 101)
+    n_rows = options.extra.rows or (20_000 if options.quick else 200_000)
+    rounds = options.extra.rounds or (21 if options.quick else 101)
     random = np.random.default_rng(SEED)
     inputs = _inputs()
     assert sum(map(width_of, inputs)) == COLUMNS

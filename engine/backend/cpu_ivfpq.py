@@ -99,6 +99,11 @@ class CpuIvfPq:
         return self._lists.numbers
 
     @property
+    def sizes(self) -> Int64Array:
+        """int64 [nlist]: rows of each list; not to be changed, and changed by ``add``."""
+        return self._lists.sizes
+
+    @property
     def code_bytes(self) -> int:
         return self._lists.code_bytes
 

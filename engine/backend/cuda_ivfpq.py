@@ -11,7 +11,7 @@ import numpy as np
 from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.cuda_slices import joined, slices
 from engine.backend.protocol import Candidates, Rescored, TopK, Vectors
-from engine.types import Float32Array, Int32Array, Uint8Array
+from engine.types import Float32Array, Int32Array, Int64Array, Uint8Array
 from kernels import cpu as cpu_kernels
 from kernels import cuda as kernels
 from kernels.fusion import Fusion, ListExtremes
@@ -63,6 +63,10 @@ class CudaIvfPq:
     def numbers(self) -> Int32Array:
         """int32 [n_rows]: the list of each row."""
         return self._cpu.numbers
+
+    @property
+    def sizes(self) -> Int64Array:
+        return self._cpu.sizes
 
     @property
     def code_bytes(self) -> int:

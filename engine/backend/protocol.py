@@ -89,6 +89,11 @@ class IvfPqIndex(Protocol):
         ...
 
     @property
+    def sizes(self) -> Int64Array:
+        """int64 [nlist]: rows of each list; not to be changed, and changed by ``add``."""
+        ...
+
+    @property
     def code_bytes(self) -> int: ...
 
     @property

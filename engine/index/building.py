@@ -119,7 +119,7 @@ def build(job: BuildJob, report: Report) -> IvfPqImage:
         index_sha256=file_sha256(path),
         build_seconds=time.perf_counter() - began,
         tuning=tuning,
-        drift=Drift.from_unseen(unseen, live_rows=len(work.live_rows)),
+        drift=Drift.from_unseen(unseen, live_rows=len(work.live_rows), sizes=index.sizes),
     )
     write_image(job.folder, image)
     return image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.config import Settings
-from engine.index.version_index import LEAST_FOLDED, VersionIndex
+from engine.index.version_index import LEAST_FOLDED, Lists, VersionIndex
 
 _GROWTH_TO_RETRAIN = 2.0
 """Lists are trained anew when there are this many times the rows they were trained among."""
@@ -19,11 +19,17 @@ def needs_training(index: VersionIndex, settings: Settings) -> bool:
     lists = index.lists
     if lists is not None:
         has_grown = index.rows.n_alive >= _GROWTH_TO_RETRAIN * lists.live_rows
-        return has_grown or (lists.drift is not None and lists.drift.wants_training)
+        return has_grown or _has_drifted(lists)
     least = settings.min_rows_to_train
     if least is None:
         least = index.least_rows_to_train
     return index.rows.n_alive >= least
+
+
+def _has_drifted(lists: Lists) -> bool:
+    """False where an old image does not tell."""
+    drift = lists.drift
+    return drift is not None and (drift.wants_training or drift.wants_other_lists(lists.ivfpq.sizes))
 
 
 def needs_compaction(index: VersionIndex, settings: Settings) -> bool:

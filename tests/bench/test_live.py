@@ -7,12 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from bench import live, live_beside, live_freshness, live_load, live_recovery
-from bench.harness import MISSED
+from bench import live, live_arrival, live_beside, live_freshness, live_load, live_recovery
+from bench.harness import MISSED, NO_DATA
 from bench.live_bed import DIMENSION, clustered
 from bench.live_searches import Recall
 from bench.live_watch import SecondsWatch
-from bench.machine import ROOT
 from bench.peers.process import missing
 
 ROWS = 800
@@ -25,27 +24,16 @@ class Tiny(Protocol):
 pytestmark = pytest.mark.timeout(600)  # a first server compiles its kernels
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for the data directories of this module, with the kernels that other tests compile too."""
-    made = tmp_path_factory.mktemp("live")
-    kernels = ROOT / ".numba-cache"
-    kernels.mkdir(exist_ok=True)
-    (made / "kernel-cache").symlink_to(kernels, target_is_directory=True)
-    return made
-
-
 @pytest.fixture
-def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+def tiny(bench_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """Runs a part with few rows and short windows, and gives its line."""
-    monkeypatch.setenv("EBR_BENCH_CACHE", str(folder))
     monkeypatch.setattr(live_freshness, "UPSERTS_PER_S", 100)
     monkeypatch.setattr(live_beside, "RATES", {100: 10, 500: 50})
     monkeypatch.setattr(live_recovery, "UPSERTS_PER_S", 100)
 
     def run(part: str, rows: int = ROWS) -> dict[str, Any]:
-        out = folder / f"{part}.jsonl"
-        places = ["--data", str(folder / "nowhere"), "--out", str(out)]
+        out = tmp_path / f"{part}.jsonl"
+        places = ["--data", str(tmp_path / "nowhere"), "--out", str(out)]
         pace = ["--rows", str(rows), "--seconds", "0.3", "--pairs", "1"]
         assert live.main(["--part", part, *pace, *places]) in {0, MISSED}
         line: dict[str, Any] = json.loads(out.read_text("utf-8").splitlines()[-1])
@@ -88,6 +76,36 @@ def test_searches_beside_upserts_are_held_against_quiet_windows_and_exact_answer
         "at_100_upserts.recall@10",
         "at_500_upserts.recall@10",
     }
+
+
+def test_the_newer_half_arrives_once_beside_searches_and_it_is_told_whether_lists_were_trained_anew(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_arrival, "postings", lambda options, n_rows: clustered(n_rows))
+    line = tiny("arrival", 2 * ROWS - 2)  # it begins with those that the other tests have had trained
+    figures = line["figures"]
+    for name in ("acknowledged", "searchable"):
+        told = figures[f"{name}_ms"]
+        assert told["samples"] == (ROWS - 2) // 10
+        assert 0 < told["p50"] <= told["p99"]
+        searches = figures[f"{name}.searches_p99_ms"]
+        assert len(searches["quiet and beside"]) == 1
+        assert searches["failed"] == 0
+        arrival = figures[f"{name}.0"]
+        assert arrival["items"] == arrival["settled"]["rows_in_lists"] == ROWS + (ROWS - 2) // 10 * 10
+        assert arrival["trained_anew"] == 0
+        assert 0 <= arrival["drift_on_arrival"] < 0.1
+        assert arrival["recall"]["queries"] >= 8
+        for moment in ("before", "after"):
+            assert arrival[moment]["recall@10"] > 0.8
+            assert sum(arrival[moment]["strategies"].values()) == 256
+    assert line["targets"]["recall@10.worst_arrival"]["value"] > 0.9
+    assert set(line["targets"]) == {"p99_over_quiet", "recall@10.worst_arrival"}
+
+
+def test_without_postings_nothing_arrives_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert live.main(["--part", "arrival", "--quick", "--data", str(tmp_path)]) == NO_DATA
+    assert "there is no" in capsys.readouterr().err
 
 
 def test_every_kind_of_upkeep_is_timed_beside_searches(tiny: Tiny) -> None:

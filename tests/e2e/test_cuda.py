@@ -18,7 +18,7 @@ from engine.index.costs import Costs
 from engine.pipeline import engine as engine_module
 from engine.types import Filter, Item, Range, SearchParams, Strategy, Visibility
 from tests.e2e.serving import a_client, serving, vector_schema
-from tests.kernels.host_device import COMPILER, HostDevice
+from tests.kernels.host_device import COMPILER, HostDevice, compiled_folder
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed"),
@@ -55,7 +55,7 @@ def test_a_server_answers_as_one_on_the_cpu_does(tmp_path: Path, monkeypatch: py
     def on_contexts(*_: Any, **__: Any) -> CudaBackend:
         cpu = open_backend("cpu", threads=1)
         assert isinstance(cpu, CpuBackend)
-        return CudaBackend(HostDevice(tmp_path, many_threads=64), cpu, memory_bytes=1 << 30)
+        return CudaBackend(HostDevice(compiled_folder(), many_threads=64), cpu, memory_bytes=1 << 30)
 
     monkeypatch.setattr(engine_module, "open_backend", on_contexts)
     with serving(tmp_path / "cuda", costs_file=costs) as server, a_client(server) as client:

@@ -24,7 +24,7 @@ from engine.index.costs import Costs
 from engine.pipeline import engine as engine_module
 from engine.types import Filter, Item, Range, SearchParams, Strategy, Visibility
 from tests.e2e.serving import Serving, a_client, serving, vector_schema, wait_for
-from tests.kernels.host_device import COMPILER, Dying
+from tests.kernels.host_device import COMPILER, Dying, compiled_folder
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed"),
@@ -40,7 +40,7 @@ def failing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, device_lost: Literal["cpu", "fail"], **settings: Any
 ) -> Iterator[tuple[Serving, RetrievalClient, Dying]]:
     """A server with 200 points on a device that fails when it is told to."""
-    device = Dying(folder, many_threads=64)
+    device = Dying(compiled_folder(), many_threads=64)
 
     def on_contexts(*_: Any, **given: Any) -> CudaBackend:
         cpu = open_backend("cpu", threads=1)
@@ -103,7 +103,7 @@ def test_a_device_that_fails_while_collections_are_opened_leaves_them_to_the_cpu
     costs = given_costs(tmp_path)
     with failing(tmp_path, monkeypatch, "cpu", costs_file=costs) as (_, client, _):
         expected = found(client)
-    device = Dying(tmp_path, many_threads=64)
+    device = Dying(compiled_folder(), many_threads=64)
 
     def fails_after_the_start(*_: Any, **__: Any) -> CudaBackend:
         cpu = open_backend("cpu", threads=1)

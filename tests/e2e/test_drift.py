@@ -82,6 +82,26 @@ def test_lists_are_kept_while_rows_come_like_those_they_were_trained_among(
         assert trainings(client) == [True]
 
 
+def test_lists_are_trained_anew_once_where_a_known_cluster_is_flooded_though_no_row_lies_far(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    cluster = np.random.default_rng(1).normal(size=(40, D))[7] * 4
+    with serving(tmp_path / "data", **settings) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client)
+        trained(client)
+        wait_for(lambda: trainings(client) == [True])
+        flood = (cluster + np.random.default_rng(8).normal(size=(ROWS, D))).astype(np.float32)
+        load(client, flood[: ROWS // 2], first=ROWS)
+        wait_for(lambda: len(trainings(client)) == 2, seconds=60)
+        wait_for(lambda: trainings(client) == [True, True], seconds=120)
+        # As many again of the same share are no flood of lists that were trained among both.
+        load(client, np.concatenate([clustered(600, 6), flood[ROWS // 2 : ROWS // 2 + 300]]), first=2 * ROWS)
+        trained(client, ROWS + ROWS // 2 + 900)
+        assert drift(client) < 0.1
+        assert len(trainings(client)) == 2
+
+
 def test_drift_outlives_restarts_and_compactions(tmp_path: Path, settings: dict[str, Any]) -> None:
     with serving(tmp_path / "data", **settings) as first, a_client(first) as client:
         client.create_collection(vector_schema(dimension=D))

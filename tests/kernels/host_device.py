@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -20,6 +21,16 @@ _FEW_THREADS = 128
 """Of a block: kernels that take more do with fewer, in whole warps, and a thread here is one of the system's."""
 
 _LEAST_ALIGNMENT = 64
+
+
+def compiled_folder() -> Path:
+    """Where what is compiled of the sources as they are is kept: for all tests, and later runs of them."""
+    digest = hashlib.sha256()
+    for path in sorted(path for kind in ("cu", "cuh", "h") for path in SOURCES.glob(f"*.{kind}")):
+        digest.update(path.name.encode() + path.read_bytes())
+    folder = SOURCES.parent / ".numba-cache" / f"host-{digest.hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class HostDevice:
@@ -85,15 +96,18 @@ class HostDevice:
 
     def _compiled(self, source: str, defines: tuple[str, ...]) -> Path:
         assert COMPILER is not None
-        name = hashlib.sha256(f"{self._sources} {source} {defines}".encode()).hexdigest()[:16]
+        name = hashlib.sha256(f"{COMPILER} {self._sources} {source} {defines}".encode()).hexdigest()[:16]
         library = self._folder / f"{source}-{name}.so"
         flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
         flags += ["-Wno-unknown-pragmas", "-DEBR_HOST", *(f"-D{one}" for one in defines)]
-        command = [COMPILER, *flags, "-x", "c++", str(self._sources / source), "-o", str(library)]
         if library.exists():
             return library
+        # Under another name first: a run that is killed leaves no half library behind.
+        half = library.with_suffix(f".{os.getpid()}")
+        command = [COMPILER, *flags, "-x", "c++", str(self._sources / source), "-o", str(half)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+        half.replace(library)
         return library
 
 

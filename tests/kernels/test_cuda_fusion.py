@@ -23,18 +23,18 @@ from kernels.arrays import SEGMENT_ROWS, Metric, Selection
 from kernels.cuda import put_masks
 from kernels.fusion import FeatureStamps, Fusion, no_extremes
 from tests.kernels.cases import in_segments, pack, stored
-from tests.kernels.host_device import COMPILER, HostDevice, mutated
+from tests.kernels.host_device import COMPILER, HostDevice, compiled_folder, mutated
 from tests.kernels.test_cuda_lists import fixed_case
 from tests.kernels.test_fusion import FusedLists, fused_lists, numbers_of
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=12, deadline=None)
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
-    return HostDevice(tmp_path_factory.mktemp("kernels"), many_threads=64)
+def host() -> HostDevice:
+    return HostDevice(compiled_folder(), many_threads=64)
 
 
 def copied(device: Device, fusion: Fusion, n_rows: int) -> DeviceFusion:

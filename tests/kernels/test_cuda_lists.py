@@ -16,7 +16,7 @@ from kernels._cuda_rows import DeviceRows
 from kernels.arrays import Metric
 from kernels.packed_lists import fixed_limits
 from tests.kernels.cases import pack
-from tests.kernels.host_device import COMPILER, HostDevice, mutated
+from tests.kernels.host_device import COMPILER, HostDevice, compiled_folder, mutated
 from tests.kernels.test_cpu_probes import Case, cases, drawn_lists
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
@@ -25,9 +25,9 @@ few = settings(max_examples=25, deadline=None)
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
+def host() -> HostDevice:
     """Of two warps a block: what many share, more of them do not share otherwise."""
-    return HostDevice(tmp_path_factory.mktemp("kernels"), many_threads=64)
+    return HostDevice(compiled_folder(), many_threads=64)
 
 
 def addresses(host: Device, case: Case) -> tuple[object, list[object]]:

@@ -24,7 +24,7 @@ from kernels.arrays import Int64Array, Metric, Selection, Uint8Array
 from kernels.cuda import NoDevice, open_device
 from kernels.filters import AtLeast, Inverse
 from tests.kernels.cases import pack, stored
-from tests.kernels.host_device import COMPILER, SOURCES, HostDevice, mutated
+from tests.kernels.host_device import COMPILER, SOURCES, HostDevice, compiled_folder, mutated
 from tests.kernels.test_filters import TREES, built, leaf
 from tests.kernels.test_filters import World as Columns
 
@@ -46,8 +46,8 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
-    return HostDevice(tmp_path_factory.mktemp("kernels"))
+def host() -> HostDevice:
+    return HostDevice(compiled_folder())
 
 
 def on_device(device: Device, vectors: np.ndarray) -> DeviceRows:

@@ -22,7 +22,7 @@ from kernels.arrays import SEGMENT_ROWS, Float32Array, Metric, StoredArray, Uint
 from kernels.cuda import put_masks
 from kernels.reference_exact import widen
 from tests.kernels.cases import in_segments, pack, stored
-from tests.kernels.host_device import COMPILER, HostDevice, mutated
+from tests.kernels.host_device import COMPILER, HostDevice, compiled_folder, mutated
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
 
@@ -30,8 +30,8 @@ UNIT_ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> HostDevice:
-    return HostDevice(tmp_path_factory.mktemp("kernels"), many_threads=64)
+def host() -> HostDevice:
+    return HostDevice(compiled_folder(), many_threads=64)
 
 
 class Searched:

@@ -26,7 +26,7 @@ from engine.types import Metric, VectorDtype
 from kernels.cuda import NoDevice
 from kernels.packed_lists import fixed_limits
 from tests.kernels.cases import pack
-from tests.kernels.host_device import COMPILER, HostDevice
+from tests.kernels.host_device import COMPILER, HostDevice, compiled_folder
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
 
@@ -35,8 +35,8 @@ GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
+def folder() -> Path:
+    return compiled_folder()
 
 
 @pytest.fixture(scope="module")

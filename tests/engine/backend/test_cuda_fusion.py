@@ -22,7 +22,7 @@ from kernels.fusion import FeatureStamps, Fusion, no_extremes
 from kernels.packed_lists import fixed_limits
 from tests.engine.backend.test_cuda import GIB, ROW_BYTES, D, Faulty, N, integers, lists_file, masks, rows_of, same
 from tests.kernels.cases import pack
-from tests.kernels.host_device import COMPILER, Dying, HostDevice
+from tests.kernels.host_device import COMPILER, Dying, HostDevice, compiled_folder
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
 
@@ -31,8 +31,8 @@ FEATURE_BYTES = SEGMENT_ROWS * F * 4
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
+def folder() -> Path:
+    return compiled_folder()
 
 
 @pytest.fixture(scope="module")

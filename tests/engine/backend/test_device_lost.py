@@ -15,14 +15,14 @@ from engine.backend.faiss_build import train_ivfpq
 from engine.errors import DeviceLost
 from kernels.packed_lists import fixed_limits
 from tests.engine.backend.test_cuda import GIB, N, integers, masks, rows_of, same
-from tests.kernels.host_device import COMPILER, Dying
+from tests.kernels.host_device import COMPILER, Dying, compiled_folder
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, g++ or clang++, is installed")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
+def folder() -> Path:
+    return compiled_folder()
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import CorruptData
-from engine.index.drift import FAR_SHARE, Drift
-from engine.types import Float32Array
+from engine.index.drift import FAR_SHARE, Drift, imbalance_of
+from engine.types import Float32Array, Int64Array
 
 LIVE = 10_000
+EVEN = np.full(100, LIVE // 100, np.int64)
 
 
 def distances(n: int, seed: int, *, times: float = 1.0) -> Float32Array:
@@ -20,12 +21,12 @@ def distances(n: int, seed: int, *, times: float = 1.0) -> Float32Array:
 
 
 def begun(seed: int = 0) -> Drift:
-    return Drift.from_unseen(distances(500, seed), live_rows=LIVE)
+    return Drift.from_unseen(distances(500, seed), live_rows=LIVE, sizes=EVEN)
 
 
 def test_a_tenth_of_the_rows_that_training_did_not_see_are_far() -> None:
     unseen = distances(500, 0)
-    drift = Drift.from_unseen(unseen, live_rows=LIVE).after(unseen)
+    drift = Drift.from_unseen(unseen, live_rows=LIVE, sizes=EVEN).after(unseen)
     assert drift.rows == 500
     assert drift.far == pytest.approx(500 * FAR_SHARE, abs=1)
     assert drift.excess < 0.002
@@ -65,7 +66,7 @@ def test_rows_nearer_than_before_are_no_drift() -> None:
 
 def test_rows_that_are_all_alike_are_not_far_from_themselves() -> None:
     alike = np.full(400, 2.5, np.float32)
-    assert Drift.from_unseen(alike, live_rows=LIVE).after(alike).far == 0
+    assert Drift.from_unseen(alike, live_rows=LIVE, sizes=EVEN).after(alike).far == 0
 
 
 @given(parts=st.lists(st.integers(0, 3000), max_size=20))
@@ -91,7 +92,102 @@ def test_a_drift_is_what_its_json_says() -> None:
     assert Drift.from_json(json.loads(json.dumps(asdict(drift)))) == drift
 
 
-@pytest.mark.parametrize("stored", [None, [], {}, {"far_distance": 1.0}, {"far_distance": "1", "live_rows": 1}])
+def test_a_drift_that_was_stored_without_how_even_the_lists_were_opens_and_finds_no_lists_uneven() -> None:
+    stored = {name: one for name, one in asdict(begun()).items() if name != "imbalance"}
+    drift = Drift.from_json(stored).after(distances(LIVE, 1))
+    assert drift.imbalance is None
+    assert not drift.wants_other_lists(flooded(EVEN, LIVE, n_lists=1))
+    assert Drift.from_json(json.loads(json.dumps(asdict(drift)))) == drift
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        [],
+        {},
+        {"far_distance": 1.0},
+        {"far_distance": None, "live_rows": 1},
+        {"far_distance": "1", "live_rows": 1},
+        {"far_distance": 1.0, "live_rows": 1, "imbalance": "1"},
+    ],
+)
 def test_what_is_no_drift_is_corrupt(stored: object) -> None:
     with pytest.raises(CorruptData, match="no drift"):
         Drift.from_json(stored)
+
+
+# How even the lists are
+
+
+def flooded(sizes: Int64Array, rows: int, *, n_lists: int) -> Int64Array:
+    """So many rows more, all in the first lists."""
+    grown = sizes.copy()
+    grown[:n_lists] += rows // n_lists
+    return grown
+
+
+def grown(rows: int) -> Drift:
+    """After so many near rows."""
+    return begun().after(np.zeros(rows, np.float32))
+
+
+def drawn(rows: int, seed: int) -> Int64Array:
+    """Sizes of lists with a few long ones among them, of rows drawn at random."""
+    shares = np.random.default_rng(0).pareto(3.0, 100) + 0.5
+    return np.random.default_rng(seed).multinomial(rows, shares / shares.sum())
+
+
+def scanned(sizes: Int64Array) -> float:
+    """Rows of the list that a row is in, on average."""
+    return float((sizes @ sizes) / sizes.sum())
+
+
+def test_lists_of_one_length_are_even_and_a_single_long_one_is_as_uneven_as_there_are_lists() -> None:
+    assert imbalance_of(EVEN) == imbalance_of(3 * EVEN) == 1
+    assert imbalance_of(np.array([40, 0, 0, 0])) == 4
+    assert imbalance_of(np.array([0, 0])) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_growth_of_the_same_distribution_never_wants_other_lists_however_uneven_they_were(seed: int) -> None:
+    sizes = drawn(LIVE, 1000 + seed)
+    drift, total = Drift.from_unseen(distances(500, 0), live_rows=LIVE, sizes=sizes), sizes.copy()
+    for part in range(20):
+        total = total + drawn(LIVE // 4, 100 * seed + part)
+        drift = drift.after(np.zeros(LIVE // 4, np.float32))
+        assert not drift.wants_other_lists(total)
+
+
+@pytest.mark.parametrize("n_lists", [1, 3, 10, 30])
+def test_a_flood_of_a_few_lists_that_doubles_the_rows_scanned_wants_others_though_none_lies_far(n_lists: int) -> None:
+    floods = [LIVE * percent // 100 for percent in range(10, 100)]
+    doubling = next(rows for rows in floods if scanned(flooded(EVEN, rows, n_lists=n_lists)) >= 2 * scanned(EVEN))
+    drift = grown(doubling)
+    assert not drift.wants_training
+    assert drift.wants_other_lists(flooded(EVEN, doubling, n_lists=n_lists))
+
+
+def test_a_flood_of_fewer_than_a_tenth_of_all_rows_wants_no_other_lists() -> None:
+    rows = LIVE // 10
+    assert not grown(rows - 1).wants_other_lists(flooded(EVEN, rows - 1, n_lists=1))
+    assert grown(rows).wants_other_lists(flooded(EVEN, rows, n_lists=1))
+
+
+def test_lists_trained_anew_are_held_against_what_they_are_then_even_where_training_could_not_make_them_even() -> None:
+    sizes = flooded(EVEN, LIVE // 2, n_lists=1)
+    anew = Drift.from_unseen(distances(500, 1), live_rows=int(sizes.sum()), sizes=sizes)
+    anew = anew.after(np.zeros(LIVE, np.float32))
+    assert not anew.wants_other_lists(2 * sizes)
+
+
+def test_a_flood_that_no_training_can_part_has_lists_trained_a_few_times_and_no_more() -> None:
+    sizes, trainings = EVEN, 0
+    drift = begun()
+    for _ in range(400):
+        sizes = flooded(sizes, LIVE // 10, n_lists=1)
+        drift = drift.after(np.zeros(LIVE // 10, np.float32))
+        if drift.wants_other_lists(sizes):
+            trainings += 1
+            drift = Drift.from_unseen(distances(500, 1), live_rows=int(sizes.sum()), sizes=sizes)
+    assert 1 <= trainings <= np.log(len(EVEN)) / np.log(1.25)

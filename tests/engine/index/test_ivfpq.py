@@ -167,6 +167,9 @@ def test_an_image_tells_the_drift_and_one_written_before_any_was_measured_tells_
     drifted = replace(plain, drift=Drift(2.5, 4900, rows=10, far=3.0))
     write_image(tmp_path, drifted)
     assert read_image(tmp_path, "a").drift == drifted.drift
+    drifted = replace(plain, drift=Drift(2.5, 4900, rows=10, far=3.0, imbalance=1.5))
+    write_image(tmp_path, drifted)
+    assert read_image(tmp_path, "a").drift == drifted.drift
     write_image(tmp_path, plain)
     assert read_image(tmp_path, "a").drift is None
     damaged = {**drifted.to_json(), "drift": 7}

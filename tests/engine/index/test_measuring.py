@@ -58,7 +58,7 @@ class Listed:
     """An index that returns what it is told to, best first, each row a score of 1 below the one before."""
 
     n_rows, nlist, code_bytes, memory_bytes = N, NLIST, 4, 0
-    numbers = np.zeros(N, np.int32)
+    numbers, sizes = np.zeros(N, np.int32), np.full(NLIST, N // NLIST)
 
     def __init__(self, rows: Int64Array) -> None:
         self._rows = rows
