@@ -12,7 +12,7 @@ from tests.recovery.activities import ACTIVITIES
 from tests.recovery.chain import Chain, nursery
 
 _KILLS_IN_A_CHAIN = 50
-_SHORT = 14
+_SHORT = 20
 """Training is killed twice then, for lists take seconds to train."""
 
 
