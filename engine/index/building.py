@@ -126,7 +126,7 @@ def build(job: BuildJob, report: Report) -> IvfPqImage:
 
 
 def tune_again(job: BuildJob, report: Report) -> IvfPqImage:
-    """Measure an image anew, with the rows that are in its lists, and return what was written beside it.
+    """Measure an image anew, with the rows that came since in its lists too, and return what was written beside it.
 
     Raises:
         CorruptData: there is no such image.
@@ -135,7 +135,8 @@ def tune_again(job: BuildJob, report: Report) -> IvfPqImage:
     image = read_image(job.folder, job.image)
     backend = open_backend("cpu", job.threads)
     index = backend.load_ivfpq(index_path(job.folder, image.id))
-    work = _prepare(replace(job, n_rows=image.n_rows), report)
+    work = _prepare(job, report)
+    _add_all(work.vectors, index, report)
     tuned = replace(image, tuning=_tune(work, index))
     write_image(job.folder, tuned)
     return tuned
@@ -236,7 +237,8 @@ def _tune(work: Work, index: IvfPqIndex) -> Tuning:
     subject = Subject(work.backend, work.vectors, index, work.alive, work.query_rows, logged)
     bands = tune(subject, work.costs, seed=work.job.seed, report=partial(work.report, "tuning"))
     work.report("tuning", 1.0)
-    return Tuning(bands, work.costs, logged_queries=0 if logged is None else len(logged))
+    n_logged = 0 if logged is None else len(logged)
+    return Tuning(bands, work.costs, logged_queries=n_logged, live_rows=len(work.live_rows))
 
 
 def _logged_queries(job: BuildJob) -> Float32Array | None:

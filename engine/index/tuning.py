@@ -105,12 +105,14 @@ class Band:
 class Tuning:
     """All bands of one trained image, and what exact searches cost where it was measured.
 
-    ``logged_queries``: live queries that it was measured with; 0 where stored rows stood in for them.
+    ``logged_queries``: live queries that it was measured with; 0 where stored rows stood in for them. ``live_rows``: of
+    the collection when it was; 0 where an old image does not tell.
     """
 
-    def __init__(self, bands: Iterable[Band], costs: Costs, *, logged_queries: int = 0) -> None:
+    def __init__(self, bands: Iterable[Band], costs: Costs, *, logged_queries: int = 0, live_rows: int = 0) -> None:
         self.costs = costs
         self.logged_queries = logged_queries
+        self.live_rows = live_rows
         self.bands = tuple(sorted(bands, key=lambda band: (band.selectivity, band.k)))
         self._by_selectivity: dict[float, list[Band]] = {}
         for band in self.bands:
@@ -186,6 +188,7 @@ class Tuning:
     def to_json(self) -> dict[str, Any]:
         return {
             "logged_queries": self.logged_queries,
+            "live_rows": self.live_rows,
             "costs": asdict(self.costs),
             "bands": [asdict(band) for band in self.bands],
         }
@@ -199,7 +202,12 @@ class Tuning:
         """
         try:
             bands = [_band(one) for one in stored["bands"]]
-            return cls(bands, Costs(**stored["costs"]), logged_queries=int(stored.get("logged_queries", 0)))
+            return cls(
+                bands,
+                Costs(**stored["costs"]),
+                logged_queries=int(stored.get("logged_queries", 0)),
+                live_rows=int(stored.get("live_rows", 0)),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptData(f"not a tuning table: {error!r}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from engine.embeddings import joined
@@ -14,6 +14,7 @@ from engine.ingest.texts import Reading, normalised, readings_of, text_hash
 from engine.items import validate_update
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Lane
+from engine.lanes.turns import IDS_A_TURN, ITEMS_A_TURN, in_turns
 from engine.models.protocol import Encoder
 from engine.store import Change, CollectionStore, Conflict, DeleteOp, UpdateOp, UpsertOp, WriteOutcome, WriteRequest
 from engine.types import Float32Array, Item, ItemId, ItemUpdate, Priority, Schema, Visibility
@@ -50,6 +51,18 @@ class _Draft:
     is_encoded: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedItems:
+    """Items of one request that are valid, and what was refused of it so far."""
+
+    drafts: list[_Draft]
+    refusals: list[Refusal]
+
+    @property
+    def n_items(self) -> int:
+        return len(self.drafts) + len(self.refusals)
+
+
 class Writer:
     """See the module. Methods run on the event loop; ``committed`` is called in the commit lane's thread.
 
@@ -76,18 +89,28 @@ class Writer:
         self._commit_lane = commit_lane
         self._validate = validate
 
+    async def prepare(self, items: Iterable[Item | Refusal]) -> PreparedItems:
+        """Read, check and hash the items of a request, which may be read only now, in turns with what else waits.
+
+        So many that they are of one turn or fewer are done at once.
+        """
+        drafts = await in_turns(items, self._draft, a_turn=ITEMS_A_TURN)
+        return PreparedItems(
+            [one for one in drafts if isinstance(one, _Draft)], [one for one in drafts if isinstance(one, Refusal)]
+        )
+
     async def upsert(
         self,
-        items: Sequence[Item | Refusal],
+        prepared: PreparedItems,
         *,
         visibility: Visibility,
         request_id: str = "",
         priority: Priority = Priority.WRITE,
         deadline: float | None = None,
     ) -> Written:
-        """Write items whole; those already refused by the caller, or refused here, are told and lose no others."""
-        written = Written()
-        drafts = [draft for place, item in enumerate(items) if (draft := self._draft(place, item, written))]
+        """Write items whole; those already refused, or refused here, are told and lose no others."""
+        written = Written(refusals=prepared.refusals)
+        drafts = prepared.drafts
         await self._encode(await self._changed(drafts), written, priority=priority, deadline=deadline)
         refused = {refusal.index for refusal in written.refusals}
         drafts = [draft for draft in drafts if draft.place not in refused]
@@ -120,9 +143,9 @@ class Writer:
         deadline: float | None = None,
     ) -> Written:
         """Set and clear attributes; nothing is encoded. An update that is refused loses no others."""
-        written = Written()
-        valid = [(place, own) for place, given in enumerate(updates) if (own := self._valid(place, given, written))]
-        written.accepted = len(valid)
+        checked = await in_turns(updates, self._valid, a_turn=ITEMS_A_TURN)
+        valid = [(place, one) for place, one in enumerate(checked) if isinstance(one, ItemUpdate)]
+        written = Written(accepted=len(valid), refusals=[one for one in checked if isinstance(one, Refusal)])
         reply = encode_reply(written) if request_id else b""
         ops = [UpdateOp(own) for _, own in valid]
         request = WriteRequest(ops, visibility >= Visibility.DURABLE, request_id, reply)
@@ -134,22 +157,20 @@ class Writer:
             written.refuse(Refusal(valid[one.index][0], ops[one.index].id, _error_of(one, ops[one.index].id)))
         return written
 
-    def _valid(self, place: int, update: ItemUpdate | Refusal, written: Written) -> ItemUpdate | None:
+    def _valid(self, place: int, update: ItemUpdate | Refusal) -> ItemUpdate | Refusal:
         if isinstance(update, Refusal):
-            written.refusals.append(update)
-            return None
+            return update
         try:
             return validate_update(update, self.store.schema)
         except EngineError as error:
-            written.refusals.append(Refusal(place, update.id, error))
-            return None
+            return Refusal(place, update.id, error)
 
     async def delete(
         self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
     ) -> Written:
         """Delete items; ids that do not exist are no error."""
-        durable = visibility >= Visibility.DURABLE
-        outcome = await self._commit(WriteRequest([DeleteOp(one) for one in ids], durable, request_id), deadline)
+        ops = await in_turns(ids, lambda _, one: DeleteOp(one), a_turn=IDS_A_TURN)
+        outcome = await self._commit(WriteRequest(ops, visibility >= Visibility.DURABLE, request_id), deadline)
         if outcome.reply:
             raise _other_kind("an upsert")
         return Written(sequence=outcome.sequence, deleted=outcome.deleted)
@@ -161,10 +182,9 @@ class Writer:
             await self._commit(WriteRequest([DeleteOp(one, expired_by=by) for one in ids]), None)
         return len(ids)
 
-    def _draft(self, place: int, item: Item | Refusal, written: Written) -> _Draft | None:
+    def _draft(self, place: int, item: Item | Refusal) -> _Draft | Refusal:
         if isinstance(item, Refusal):
-            written.refusals.append(item)
-            return None
+            return item
         schema = self.store.schema
         try:
             valid = self._validate(item, schema)
@@ -172,8 +192,7 @@ class Writer:
             if valid.vector is None and not valid.named_vectors and not readings:
                 raise InvalidArgument("text", "the item has neither text to encode nor vectors")
         except EngineError as error:
-            written.refusals.append(Refusal(place, item.id, error))
-            return None
+            return Refusal(place, item.id, error)
         draft = _Draft(place, valid, text_hash(valid, schema))
         if not readings:
             draft.vectors = self._stored({}, valid)

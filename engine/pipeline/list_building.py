@@ -81,7 +81,11 @@ async def tune(collection: Collection, settings: Settings, *, switched: Switched
     image = await _in_child(collection, replace(job, image=lists.image_id), report)
     # Rows were folded meanwhile, and are part of the drift.
     await _switch(collection, lambda before: replace(before or lists, tuning=image.tuning), switched)
-    logger.info("collection %s: tuned again with %d live queries", collection.name, image.tuning.logged_queries)
+    tuning = image.tuning
+    logger.info(
+        "collection %s: tuned again among %d rows with %d live queries",
+        *(collection.name, tuning.live_rows, tuning.logged_queries),
+    )
 
 
 async def _in_child(collection: Collection, job: BuildJob, report: Report) -> IvfPqImage:

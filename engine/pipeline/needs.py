@@ -7,6 +7,8 @@ from engine.index.version_index import LEAST_FOLDED, Lists, VersionIndex
 
 _GROWTH_TO_RETRAIN = 2.0
 """Lists are trained anew when there are this many times the rows they were trained among."""
+_GROWTH_TO_TUNE = 1.25
+"""Lists are tuned again when there are this many times the rows they were tuned among (docs/log.md, 2026-11-27)."""
 _TAIL_SHARE = 0.1
 """The tail is folded once scanning it costs this share of probing the lists."""
 _CHANGED_SHARE = 0.1
@@ -24,6 +26,15 @@ def needs_training(index: VersionIndex, settings: Settings) -> bool:
     if least is None:
         least = index.least_rows_to_train
     return index.rows.n_alive >= least
+
+
+def has_outgrown_tuning(index: VersionIndex) -> bool:
+    """Whether recall may have become less than was measured, for there are so many more rows."""
+    lists = index.lists
+    if lists is None:
+        return False
+    tuned_among = lists.tuning.live_rows or lists.live_rows
+    return 0 < _GROWTH_TO_TUNE * tuned_among <= index.rows.n_alive
 
 
 def _has_drifted(lists: Lists) -> bool:

@@ -28,6 +28,7 @@ from engine.pipeline.compaction import compact
 from engine.pipeline.list_building import build, tune
 from engine.pipeline.merging import merge_postings
 from engine.pipeline.needs import (
+    has_outgrown_tuning,
     has_tail,
     needs_codes,
     needs_compaction,
@@ -207,8 +208,12 @@ class Upkeep:
             self._begin_own(watched, "tune", self._tune)
 
     def _wants_tuning(self, watched: _Watched) -> bool:
-        """Once there are queries enough to tune with, and again where recall is found to be below its target."""
+        """Once there are queries enough to tune with, and again where the collection has grown or recall is found to be
+        below its target.
+        """
         index = watched.collection.index
+        if has_outgrown_tuning(index):
+            return True
         if not self._settings.log_queries or index.lists is None or len(index.query_log) < ENOUGH:
             return False
         if index.lists.tuning.is_provisional:

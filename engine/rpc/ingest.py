@@ -15,7 +15,9 @@ from engine.convert_columns import item_columns_from
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.ingest.columns import PreparedColumns
 from engine.ingest.replies import Refusal, Written
+from engine.ingest.writer import PreparedItems
 from engine.items import validate_id
+from engine.lanes.turns import ITEMS_A_TURN, in_turns
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
 from engine.rpc.methods import Call, in_order
@@ -46,12 +48,22 @@ class IngestServicer:
         self._metrics = metrics
 
     async def upsert(self, request: ingest_pb2.UpsertRequest, call: Call) -> ingest_pb2.UpsertResponse:
+        return await self._upsert(request, await self._prepared(request), call)
+
+    async def _prepared(self, request: ingest_pb2.UpsertRequest) -> PreparedItems:
+        """In turns: searches come in while thousands of items are read."""
         collection = self._engine.collection(request.collection)
         limit = self._engine.limits.upsert_items
         if len(request.items) > limit:
             raise LimitExceeded("items", value=len(request.items), limit=limit, unit="items a call")
+        return await collection.prepare_items(_item(message, place) for place, message in enumerate(request.items))
+
+    async def _upsert(
+        self, request: ingest_pb2.UpsertRequest, prepared: PreparedItems, call: Call
+    ) -> ingest_pb2.UpsertResponse:
+        collection = self._engine.collection(request.collection)
         written = await collection.upsert(
-            [_item(message, place) for place, message in enumerate(request.items)],
+            prepared,
             visibility=_visibility(request.visibility),
             request_id=request.request_id,
             priority=_priority(request.priority),
@@ -82,7 +94,8 @@ class IngestServicer:
                     is_encoded = all(item.HasField("vectors") for item in request.items)
                     if not is_encoded and last is not None:
                         await asyncio.wait([last])
-                    last = asyncio.create_task(self.upsert(request, call))
+                    prepared = await self._prepared(request)
+                    last = asyncio.create_task(self._upsert(request, prepared, call))
                     await under_way.put(last)
                     if not is_encoded:
                         await asyncio.wait([last])
@@ -120,7 +133,7 @@ class IngestServicer:
 
     async def update(self, request: ingest_pb2.UpdateRequest, call: Call) -> ingest_pb2.UpdateResponse:
         written = await self._engine.collection(request.collection).update(
-            [_update(message, place) for place, message in enumerate(request.updates)],
+            await in_turns(request.updates, _update, a_turn=ITEMS_A_TURN),
             visibility=_visibility(request.visibility),
             request_id=request.request_id,
             deadline=call.deadline,
@@ -209,7 +222,7 @@ def _item(message: common_pb2.Item, place: int) -> Item | Refusal:
         return Refusal(place, _id_of(message.id), error)
 
 
-def _update(message: ingest_pb2.ItemUpdate, place: int) -> ItemUpdate | Refusal:
+def _update(place: int, message: ingest_pb2.ItemUpdate) -> ItemUpdate | Refusal:
     try:
         return convert.update_from(message, f"updates[{place}]")
     except EngineError as error:

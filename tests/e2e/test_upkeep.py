@@ -178,6 +178,28 @@ def test_costs_that_are_given_decide_the_plan(tmp_path: Path, dear: str, strateg
         assert client.search("points", VECTORS[0], params=few).explanation.strategy is strategy
 
 
+def test_lists_are_tuned_again_among_all_rows_once_there_are_a_quarter_more(tmp_path: Path) -> None:
+    with serving(tmp_path, min_rows_to_train=ROWS) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client)
+        trained(client)
+        index = running.server.engine.collections["points"].index
+
+        def tuned_among() -> int:
+            assert index.lists is not None
+            return index.lists.tuning.live_rows
+
+        assert tuned_among() == ROWS
+        load(client, clustered(ROWS // 4, 4), first=ROWS)
+        wait_for(lambda: tuned_among() == ROWS + ROWS // 4, seconds=120)
+        assert not any(one.kind == "train" and not one.is_done for one in client.list_operations())
+        assert recall(client, SearchParams(k=10, strategy=Strategy.IVFPQ)) >= 0.85
+    with serving(tmp_path) as second, a_client(second):
+        lists = second.server.engine.collections["points"].index.lists
+        assert lists is not None
+        assert lists.tuning.live_rows == ROWS + ROWS // 4
+
+
 def test_lists_are_tuned_again_once_enough_live_queries_are_logged(tmp_path: Path) -> None:
     params = SearchParams(k=10, strategy=Strategy.IVFPQ)
     with serving(tmp_path, min_rows_to_train=ROWS) as running, a_client(running) as client:

@@ -12,7 +12,9 @@ import pytest
 
 from engine.client import RetrievalClient
 from engine.errors import CollectionNotFound, InvalidArgument, LimitExceeded, VersionMismatch
-from engine.store import WriteOutcome, WriteRequest
+from engine.index.lexical import AnalysedTexts
+from engine.lanes.turns import ITEMS_A_TURN
+from engine.store import Change, WriteOutcome, WriteRequest
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -236,6 +238,40 @@ def test_requests_of_a_stream_are_under_way_together_and_written_in_their_order(
         assert max(groups) > 1, "one at a time"
         (stored,) = client.get("points", [1], vectors=True)
         assert stored.attributes == {"rank": 299}
+
+
+def test_a_large_request_of_a_stream_is_not_overtaken_by_small_ones_behind_it(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema())
+        large = [Item(n, {}, {"rank": 0}, np.ones(4, np.float32)) for n in range(20 * ITEMS_A_TURN)]
+        small = [[Item(n, {}, {"rank": 1 + n}, np.ones(4, np.float32))] for n in range(5)]
+        replies = list(client.upsert_stream("points", [large, *small], visibility=SEEN))
+        assert [reply.sequence for reply in replies] == [len(large) + n for n in range(6)]
+        stored = client.get("points", range(6))
+        assert [item.attributes["rank"] for item in stored] == [1, 2, 3, 4, 5, 0]
+
+
+def test_a_large_write_is_applied_a_part_at_a_time_and_seen_whole_when_it_is_acknowledged(
+    own_server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pipeline.collection._APPLIED_AT_ONCE", 7)
+    with a_client(own_server) as client:
+        client.create_collection(vector_schema())
+        index = own_server.server.engine.collections["points"].index
+        parts: list[tuple[int, int]] = []
+        real = index.apply
+
+        def counted(changes: Sequence[Change], *, sequence: int, analysed: AnalysedTexts | None = None) -> None:
+            parts.append((len(changes), sequence))
+            real(changes, sequence=sequence, analysed=analysed)
+
+        index.apply = counted  # type: ignore[method-assign, assignment]
+        items = [Item(n, {}, {"rank": n}, np.ones(4, np.float32)) for n in range(30)]
+        assert client.upsert("points", items, visibility=SEEN).sequence == 30
+        assert client.count("points") == 30
+        assert client.delete("points", list(range(5, 40)), visibility=SEEN).deleted == 25
+        assert client.count("points") == 5
+        assert parts == [(7, 7), (7, 14), (7, 21), (7, 28), (2, 30), (7, 37), (7, 44), (7, 51), (4, 55)]
 
 
 def test_a_stream_of_more_items_than_may_wait_is_held_back_and_not_refused(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ class Write:
             assert not done.refusals
             return done.sequence
         if items:
-            done = await collection.upsert(items, visibility=self.visibility, request_id=name)
+            ready = await collection.prepare_items(items)
+            done = await collection.upsert(ready, visibility=self.visibility, request_id=name)
             assert not done.refusals
             return done.sequence
         return (await collection.delete([*self.effect], visibility=self.visibility, request_id=name)).sequence

@@ -21,6 +21,7 @@ from engine.config import Settings
 from engine.index.costs import Costs
 from engine.index.tuning import Tuning
 from engine.index.version_index import Lists
+from engine.ingest.replies import Written
 from engine.limits import Limits
 from engine.pipeline.calls import SearchCall
 from engine.pipeline.collection import Collection
@@ -104,17 +105,19 @@ class EngineAgainstDict(RuleBasedStateMachine):
     )
     def upsert(self, written: dict[int, tuple[str, dict[str, Any]]], visibility: Visibility) -> None:
         items = [Item(one, {"title": title}, attributes) for one, (title, attributes) in written.items()]
-        assert self.run(self.collection.upsert(items, visibility=visibility)).accepted == len(items)
+        assert self.run(self._upserted(items, visibility)).accepted == len(items)
         self.items |= written
+
+    async def _upserted(self, items: list[Item], visibility: Visibility) -> Written:
+        prepared = await self.collection.prepare_items(items)
+        return await self.collection.upsert(prepared, visibility=visibility)
 
     @rule(one=ids, clicks=st.integers(0, 3), colour=st.sampled_from(COLOURS))
     def update_attributes(self, one: int, clicks: int, colour: str) -> None:
         if one in self.items:
             title, attributes = self.items[one]
             changed = {**attributes, "clicks": clicks} if clicks else {**attributes, "colour": colour}
-            done = self.run(
-                self.collection.upsert([Item(one, {"title": title}, changed)], visibility=Visibility.COMMITTED)
-            )
+            done = self.run(self._upserted([Item(one, {"title": title}, changed)], Visibility.COMMITTED))
             assert done.unchanged_texts == 1
             self.items[one] = (title, changed)
 

@@ -21,9 +21,11 @@ from engine.errors import FailedPrecondition, TrainingFailed
 from engine.index import build as parent_side
 from engine.index import building
 from engine.index.build import BuildJob, BuildProcess, Progress, remove_leftovers, start
-from engine.index.building import build
-from engine.index.costs import pack
+from engine.index.building import Report, build, tune_again
+from engine.index.costs import Costs, pack
 from engine.index.ivfpq import image_ids, image_path, index_path, read_image
+from engine.index.measuring import Subject
+from engine.index.tuning import Band
 from engine.types import Float32Array
 from kernels.packed_lists import fixed_limits
 
@@ -151,6 +153,25 @@ def test_the_same_job_gives_the_same_lists(job: BuildJob, monkeypatch: pytest.Mo
     job.alive_path.write_bytes(pack(alive_flags()).tobytes())
     first, second = (build(replace(job, id=name), lambda stage, fraction: None) for name in _same_mask(job, "a", "b"))
     assert first.index_sha256 == second.index_sha256
+
+
+def test_lists_are_measured_again_with_the_rows_that_have_come_since(
+    job: BuildJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[int, int]] = []
+
+    def tune(subject: Subject, costs: Costs, *, seed: int, report: Report) -> list[Band]:
+        measured.append((subject.ivfpq.n_rows, subject.vectors.n_rows))
+        return []
+
+    monkeypatch.setattr(building, "tune", tune)
+    alive = alive_flags()
+    job.alive_path.write_bytes(pack(alive).tobytes())
+    first = build(replace(job, n_rows=N - 500), lambda stage, fraction: None)
+    again = tune_again(replace(job, image=first.id), lambda stage, fraction: None)
+    assert measured == [(N - 500, N - 500), (N, N)]
+    assert (first.tuning.live_rows, again.tuning.live_rows) == (alive[: N - 500].sum(), alive.sum())
+    assert (again.n_rows, again.index_sha256) == (first.n_rows, first.index_sha256)
 
 
 def test_too_few_live_rows_are_refused(job: BuildJob) -> None:

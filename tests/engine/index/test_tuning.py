@@ -41,6 +41,8 @@ TUNING = Tuning(
         Band(10, 0.01, ()),
     ],
     COSTS,
+    logged_queries=600,
+    live_rows=12_345,
 )
 
 
@@ -137,6 +139,13 @@ def test_a_higher_target_never_gets_less_work() -> None:
 def test_a_table_reads_back_as_written() -> None:
     read = Tuning.from_json(json.loads(json.dumps(TUNING.to_json())))
     assert (read.bands, read.costs) == (TUNING.bands, TUNING.costs)
+    assert (read.logged_queries, read.live_rows) == (600, 12_345)
+
+
+def test_a_table_that_is_older_than_the_count_of_its_rows_is_read_too() -> None:
+    stored = TUNING.to_json()
+    del stored["live_rows"]
+    assert Tuning.from_json(stored).live_rows == 0
 
 
 @pytest.mark.parametrize("stored", [{}, {"bands": [{"k": 1}], "costs": {}}, {"bands": 3, "costs": {}}])

@@ -165,6 +165,42 @@ def test_an_action_runs_between_two_batches_in_its_turn() -> None:
     asyncio.run(scene())
 
 
+def test_a_batch_does_not_wait_for_all_of_many_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.lanes.lane._ACTION_SECONDS", 0.0)
+    monkeypatch.setattr("engine.lanes.lane._ACTION_SHARE", 0.0)
+
+    async def scene() -> None:
+        recorder = Recorder()
+        async with a_lane(recorder) as lane:
+            first = await recorder.block(lane)
+            waiting = [lane.enqueue(n) for n in (1, 2, 3, 4, 5, 6)]
+            seen: list[tuple[int, int]] = []
+            for number in range(5):
+                lane.post(lambda number=number: seen.append((number, len(recorder.batches))))  # type: ignore[misc]
+            recorder.gate.set()
+            await asyncio.gather(first, *waiting)
+            await lane.call(lambda: 0)
+        assert seen[:2] == [(0, 1), (1, 2)]
+        assert [number for number, _ in seen] == [0, 1, 2, 3, 4]
+
+    asyncio.run(scene())
+
+
+def test_every_action_is_run_before_a_lane_ends() -> None:
+    async def scene() -> None:
+        recorder = Recorder()
+        seen: list[int] = []
+        async with a_lane(recorder) as lane:
+            first = await recorder.block(lane)
+            for number in range(100):
+                lane.post(lambda number=number: seen.append(number))  # type: ignore[misc]
+            recorder.gate.set()
+            await first
+        assert seen == [*range(100)]
+
+    asyncio.run(scene())
+
+
 def test_an_action_that_raises_does_not_end_the_lane() -> None:
     async def scene() -> None:
         recorder = Recorder()
