@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 _ACTION_SECONDS = 0.002
 """For which a batch waits for actions, where that is more than their share of the batch before it."""
 _ACTION_SHARE = 0.5
+_STEP_SECONDS = 0.002
+"""So much has to be owed to steps that are due a share of a busy lane before one of them is run."""
+_MOST_OWED_SECONDS = 0.02
+_MOST_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,18 @@ class LaneFigures:
     cost_done: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Work for when nothing waits; ``share``: of the time of a busy lane that it is due nevertheless."""
+
+    run: Callable[[], bool]
+    share: Callable[[], float]
+
+
+def _none() -> float:
+    return 0.0
+
+
 Run = Callable[[Sequence[P]], Sequence["R | EngineError"]]
 """Runs a batch in the lane's thread; one outcome for each payload, in order. What it raises fails the whole batch."""
 
@@ -101,7 +117,8 @@ class Lane(Generic[P, R]):
         self._waiting: deque[Ticket[P, R]] = deque()
         self._waiting_cost = 0.0
         self._actions: deque[Callable[[], None]] = deque()
-        self._idle_actions: deque[Callable[[], bool]] = deque()
+        self._steps: deque[_Step] = deque()
+        self._owed_seconds = 0.0
         self._wake = threading.Condition()
         self._draining = False
         self._batch_seconds = 0.0
@@ -170,10 +187,17 @@ class Lane(Generic[P, R]):
             self._actions.append(action)
             self._wake.notify()
 
-    def post_idle(self, step: Callable[[], bool]) -> None:
-        """Run ``step`` when nothing waits, again and again until it answers False; each call should be short."""
+    def post_idle(self, step: Callable[[], bool], *, share: Callable[[], float] = _none) -> None:
+        """Run ``step`` when nothing waits, again and again until it answers False; each call should be short.
+
+        ``share``: asked after each batch, in the lane's thread, what share of the time of a lane that is never idle the
+        step is due, half of it at most: work that batches wait for the longer, the longer it is left undone.
+        """
+        self._post_step(_Step(step, share))
+
+    def _post_step(self, step: _Step) -> None:
         with self._wake:
-            self._idle_actions.append(step)
+            self._steps.append(step)
             self._wake.notify()
 
     async def call(self, action: Callable[[], T]) -> T:
@@ -241,22 +265,23 @@ class Lane(Generic[P, R]):
                 return
             if tickets:
                 self._run_batch(tickets)
-            elif idle is not None and self._step(idle):
-                self.post_idle(idle)
+                self._step_between()
+            elif idle is not None:
+                self._take(idle)
 
     def _next(
         self,
-    ) -> tuple[list[Callable[[], None]], Callable[[], bool] | None, Sequence[Ticket[P, R]] | None]:
+    ) -> tuple[list[Callable[[], None]], _Step | None, Sequence[Ticket[P, R]] | None]:
         """What to do now; waits until there is something. The last is None when the lane is to end."""
         with self._wake:
-            while not (self._actions or self._waiting or self._idle_actions or self._draining):
+            while not (self._actions or self._waiting or self._steps or self._draining):
                 self._wake.wait()
             actions = list(self._actions)
             self._actions.clear()
             if not self._waiting:
                 if self._draining:
                     return actions, None, None
-                idle = self._idle_actions.popleft() if self._idle_actions and not actions else None
+                idle = self._steps.popleft() if self._steps and not actions else None
                 return actions, idle, ()
             pending = tuple(self._waiting)
             self._waiting.clear()
@@ -331,12 +356,44 @@ class Lane(Generic[P, R]):
         except Exception:
             logger.exception("an action failed in the %s lane", self.name)
 
-    def _step(self, step: Callable[[], bool]) -> bool:
+    def _step_between(self) -> None:
+        """The step that is due most, once as much is owed as it takes."""
+        with self._wake:
+            steps = tuple(self._steps)
+        shares = [(self._share_of(step), step) for step in steps]
+        share, step = max(shares, key=lambda one: one[0], default=(0.0, None))
+        if step is None or share <= 0.0:
+            self._owed_seconds = 0.0
+            return
+        share = min(share, _MOST_SHARE)
+        owed = self._owed_seconds + self._batch_seconds * share / (1 - share)
+        self._owed_seconds = min(owed, _MOST_OWED_SECONDS)
+        while self._owed_seconds >= _STEP_SECONDS:
+            with self._wake:
+                self._steps.remove(step)
+            began = time.monotonic()
+            goes_on = self._take(step)
+            self._owed_seconds -= max(time.monotonic() - began, _STEP_SECONDS)
+            if not goes_on:
+                return
+
+    def _take(self, step: _Step) -> bool:
+        """One call of a step, which is posted again where there is more of it."""
         try:
-            return step()
+            goes_on = step.run()
         except Exception:
             logger.exception("background work failed in the %s lane", self.name)
             return False
+        if goes_on:
+            self._post_step(step)
+        return goes_on
+
+    def _share_of(self, step: _Step) -> float:
+        try:
+            return step.share()
+        except Exception:
+            logger.exception("background work failed in the %s lane", self.name)
+            return 0.0
 
     def _deliver(self, outcomes: list[tuple[Ticket[P, R], Done[R] | EngineError]]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket[P, R], Done[R] | EngineError]]] = {}

@@ -11,8 +11,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 ITEMS_A_TURN = 16
-"""Items of a request are read, checked and hashed in 20 us each and more: a third of a millisecond. gRPC takes in one call
-in two or three turns of the loop, so that turns of 2 ms would let 200 calls a second come in and no more.
+"""Items of a request are read, checked and hashed in 20 us each and more: a third of a millisecond in all. gRPC takes in
+one call in two or three turns of the loop, so that turns of 2 ms would let 200 calls a second come in and no more.
 """
 IDS_A_TURN = 512
 

@@ -3,8 +3,8 @@ them again with live queries, writing rows anew without the dead ones, keeping a
 folding the tail, making int8 codes, merging postings.
 
 Training runs in a child process of idle priority; folding, coding and the filling of a new index in slices of about
-2 ms when the search lane has nothing else to do; postings are merged in a thread. Searches wait for none of it. On the
-event loop.
+2 ms when the search lane has nothing else to do; postings are merged in a thread. Searches wait for none of it, but
+for folding where rows in no list make them slower by more than it would. On the event loop.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from engine.pipeline.needs import (
     needs_image,
     needs_merge,
     needs_training,
+    tail_share,
 )
 from engine.pipeline.operations import Operation, Operations
 from engine.pipeline.recall_monitor import RecallWindows
@@ -223,7 +224,10 @@ class Upkeep:
 
     def _begin_folding(self, watched: _Watched) -> None:
         watched.is_folding = True
-        self._lanes.search.post_idle(lambda: self._fold(watched.collection, watched))
+        index = watched.collection.index
+        self._lanes.search.post_idle(
+            lambda: self._fold(watched.collection, watched), share=lambda: tail_share(index, self._settings)
+        )
 
     def _fold_rest(self, watched: _Watched) -> None:
         """However little there is."""

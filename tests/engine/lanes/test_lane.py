@@ -186,6 +186,34 @@ def test_a_batch_does_not_wait_for_all_of_many_actions(monkeypatch: pytest.Monke
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(("share", "taken"), [(0.3, 2), (0.0, 0)])
+def test_a_step_is_run_between_batches_where_it_is_due_a_share_of_a_busy_lane(
+    monkeypatch: pytest.MonkeyPatch, share: float, taken: int
+) -> None:
+    monkeypatch.setattr("engine.lanes.lane._STEP_SECONDS", 1e-9)
+
+    async def scene() -> None:
+        recorder = Recorder()
+        async with a_lane(recorder) as lane:
+            first = await recorder.block(lane)
+            waiting = [lane.enqueue(n) for n in (1, 2, 3, 4, 5, 6)]
+            steps: list[int] = []
+
+            def step() -> bool:
+                steps.append(len(recorder.batches))
+                return len(steps) < 2
+
+            def asked() -> float:
+                return share
+
+            lane.post_idle(step, share=asked)
+            recorder.gate.set()
+            await asyncio.gather(first, *waiting)
+        assert len([n for n in steps if n < 3]) == taken
+
+    asyncio.run(scene())
+
+
 def test_every_action_is_run_before_a_lane_ends() -> None:
     async def scene() -> None:
         recorder = Recorder()
