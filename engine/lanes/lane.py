@@ -28,7 +28,6 @@ _ACTION_SECONDS = 0.002
 _ACTION_SHARE = 0.5
 _STEP_SECONDS = 0.002
 """So much has to be owed to steps that are due a share of a busy lane before one of them is run."""
-_MOST_OWED_SECONDS = 0.02
 _MOST_SHARE = 0.5
 
 
@@ -366,8 +365,7 @@ class Lane(Generic[P, R]):
             self._owed_seconds = 0.0
             return
         share = min(share, _MOST_SHARE)
-        owed = self._owed_seconds + self._batch_seconds * share / (1 - share)
-        self._owed_seconds = min(owed, _MOST_OWED_SECONDS)
+        self._owed_seconds += self._batch_seconds * share / (1 - share)
         while self._owed_seconds >= _STEP_SECONDS:
             with self._wake:
                 self._steps.remove(step)
