@@ -10,7 +10,7 @@ import heapq
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +26,7 @@ from engine.ingest.writer import CommitLane, PreparedItems, Writer
 from engine.item_columns import ColumnsChange, ItemColumns
 from engine.items import validate_id, validate_item, validate_request_id
 from engine.lanes.encode import EncodedText, EncodeLane
-from engine.lanes.turns import IDS_A_TURN, in_turns
+from engine.lanes.turns import IDS_A_TURN, ITEMS_A_TURN, in_turns
 from engine.limits import Limits
 from engine.models.protocol import Encoder
 from engine.pipeline.calls import SearchAnswer, SearchCall
@@ -87,6 +87,7 @@ class Collection:
         recall_target: float,
         lease_seconds: float,
         changed: Callable[[Collection], None],
+        caught_up: Callable[[Collection], Awaitable[None]],
     ) -> None:
         self.store = store
         self.index = index
@@ -98,6 +99,7 @@ class Collection:
         self.ranking = load_ranking(store, lanes.rank)
         self._loop = loop
         self._changed = changed
+        self._caught_up = caught_up
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ticket = itertools.count()
         self._is_retired = False
@@ -199,8 +201,13 @@ class Collection:
     # Writes
 
     async def prepare_items(self, items: Iterable[Item | Refusal]) -> PreparedItems:
-        """Items (or refusals the caller made already) made ready for ``upsert``; see ``Writer.prepare``."""
-        return await self._writer.prepare(items)
+        """Items (or refusals the caller made already) made ready for ``upsert``; see ``Writer.prepare``. Many of them
+        once the index has caught up with those before.
+        """
+        prepared = await self._writer.prepare(items)
+        if prepared.n_items > ITEMS_A_TURN:
+            await self._caught_up(self)
+        return prepared
 
     async def upsert(
         self,
@@ -225,13 +232,14 @@ class Collection:
         return written
 
     async def prepare_columns(self, items: ItemColumns) -> PreparedColumns:
-        """Items as columns made ready for ``upsert_columns``, in a thread.
+        """Items as columns made ready for ``upsert_columns``, in a thread, once the index has caught up with those before.
 
         Raises:
             InvalidArgument: what is wrong with all of them.
         """
         if len(items) > self.limits.upsert_items:
             raise LimitExceeded("ids", value=len(items), limit=self.limits.upsert_items, unit="items a request")
+        await self._caught_up(self)
         return await asyncio.to_thread(prepare_columns, items, self.schema, self.version.dimension, self.limits)
 
     async def upsert_columns(

@@ -440,6 +440,7 @@ class Engine:
             recall_target=self.settings.recall_target,
             lease_seconds=self.settings.cursor_lease_seconds,
             changed=self.upkeep.consider,
+            caught_up=self.upkeep.caught_up,
         )
 
     def _costs_of(self, version: VersionInfo) -> Costs:

@@ -54,6 +54,11 @@ _FOLD_SECONDS = 0.25
 """Between two times that rows are folded which are too few to be in the way."""
 _TUNED_FOR_SECONDS = 600.0
 """Lists tuned with live queries are not tuned again before, however low their recall is found."""
+_MOST_TAIL_SHARE = 0.5
+"""Of the time of searches: with so many rows in no list, who writes many waits for folding."""
+_HELD_BACK_SECONDS = 2.0
+"""A request, at most: a folding that fails stops no writer."""
+_HELD_BACK_STEP = 0.01
 _Work = Callable[["Collection", Operation], Coroutine[Any, Any, None]]
 
 
@@ -76,6 +81,8 @@ class _Watched:
     failures: int = 0
     retry_at: float = 0.0
     tuned_at: float = -math.inf
+    held_back: float = 0.0
+    """Seconds, of all requests."""
 
     @property
     def is_busy(self) -> bool:
@@ -171,6 +178,26 @@ class Upkeep:
     def paused(self) -> dict[str, float]:
         """1 for each collection that is paused, 0 for the others, by name. From any thread."""
         return {name: float(one.is_paused) for name, one in tuple(self._watched.items())}
+
+    async def caught_up(self, collection: Collection) -> None:
+        """Wait, though not for ever, while searches spend most of their time on rows in no list: who writes many items
+        is held back to what can be folded, as searches would get ever slower.
+        """
+        began = time.monotonic()
+        while self._is_behind(collection) and time.monotonic() < began + _HELD_BACK_SECONDS:
+            await asyncio.sleep(_HELD_BACK_STEP)
+            if (watched := self._watched.get(collection.name)) is not None:
+                watched.held_back += _HELD_BACK_STEP
+
+    def _is_behind(self, collection: Collection) -> bool:
+        watched = self._watched.get(collection.name)
+        if watched is None or watched.is_paused:
+            return False
+        return tail_share(collection.index, self._settings) > _MOST_TAIL_SHARE
+
+    def held_back(self) -> dict[str, float]:
+        """Seconds that requests of many items have waited for folding since the start, by name. From any thread."""
+        return {name: one.held_back for name, one in tuple(self._watched.items())}
 
     def stage(self, collection: Collection) -> str:
         """What is under way for the collection, in words; empty where nothing is."""

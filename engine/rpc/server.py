@@ -132,6 +132,11 @@ class Server:
         loss = self.engine.device_loss
         self.metrics.gauge("ebr_device_lost", "1 once the GPU has failed since the start", lambda: loss.is_lost)
         self.metrics.gauge_by_collection(
+            "ebr_writes_held_back_seconds",
+            "Seconds that requests of many items have waited for folding since the start",
+            self.engine.upkeep.held_back,
+        )
+        self.metrics.gauge_by_collection(
             "ebr_upkeep_paused", "1 while upkeep of the collection begins nothing", self.engine.upkeep.paused
         )
         self.metrics.gauge_by_collection(
