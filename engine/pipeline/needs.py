@@ -58,23 +58,23 @@ def needs_folding(index: VersionIndex, settings: Settings) -> bool:
     """Whether rows in no list cost enough to be folded at once."""
     if index.lists is None:
         return False
-    seconds = _seconds_of_tail_and_lists(index, index.lists, settings)
-    return index.tail_rows >= LEAST_FOLDED and (seconds is None or seconds[0] >= _TAIL_SHARE * seconds[1])
+    setting = index.lists.tuning.lookup(10, 1.0, settings.recall_target)
+    return index.tail_rows >= LEAST_FOLDED and (
+        setting is None or _scan_seconds(index, index.tail_rows) >= _TAIL_SHARE * setting.seconds_b1
+    )
 
 
 def tail_share(index: VersionIndex, settings: Settings) -> float:
-    """Of the time of a search, the share that it spends on rows in no list; 0 where lists are of no use."""
-    seconds = None if index.lists is None else _seconds_of_tail_and_lists(index, index.lists, settings)
-    return 0.0 if seconds is None else seconds[0] / (seconds[0] + seconds[1])
-
-
-def _seconds_of_tail_and_lists(index: VersionIndex, lists: Lists, settings: Settings) -> tuple[float, float] | None:
-    """Of one search; None where no setting of the lists finds enough."""
-    setting = lists.tuning.lookup(10, 1.0, settings.recall_target)
-    tail = index.tail_rows
+    """Of the time of a search, the share that goes with the number of rows in no list; 0 where lists are of no use."""
+    setting = None if index.lists is None else index.lists.tuning.lookup(10, 1.0, settings.recall_target)
     if setting is None:
-        return None
-    return index.costs.scan_seconds(tail, tail, index.version.dimension), setting.seconds_b1
+        return 0.0
+    seconds = _scan_seconds(index, index.tail_rows) - _scan_seconds(index, 0)
+    return seconds / (seconds + setting.seconds_b1)
+
+
+def _scan_seconds(index: VersionIndex, n_rows: int) -> float:
+    return index.costs.scan_seconds(n_rows, n_rows, index.version.dimension)
 
 
 def has_tail(index: VersionIndex) -> bool:
