@@ -54,7 +54,7 @@ _FOLD_SECONDS = 0.25
 """Between two times that rows are folded which are too few to be in the way."""
 _TUNED_FOR_SECONDS = 600.0
 """Lists tuned with live queries are not tuned again before, however low their recall is found."""
-_MOST_TAIL_SHARE = 0.5
+_MOST_TAIL_SHARE = 0.25
 """Of the time of searches: with so many rows in no list, who writes many waits for folding."""
 _HELD_BACK_SECONDS = 2.0
 """A request, at most: a folding that fails stops no writer."""
