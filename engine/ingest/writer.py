@@ -69,7 +69,7 @@ class Writer:
     Args:
         validate: raises what is wrong with an item.
         committed: what to do with an outcome, in the order of commits.
-        visible: waits until a sequence number is searchable.
+        are_busy: whether others are, whom the items of a large request make way for.
     """
 
     def __init__(
@@ -81,9 +81,11 @@ class Writer:
         commit_lane: CommitLane,
         validate: Callable[[Item, Schema], Item],
         committed: Callable[[WriteOutcome], None],
+        are_busy: Callable[[], bool],
     ) -> None:
         self.store = store
         self.committed = committed
+        self._are_busy = are_busy
         self._encoder = encoder
         self._encode_lane = encode_lane
         self._commit_lane = commit_lane
@@ -94,7 +96,7 @@ class Writer:
 
         So many that they are of one turn or fewer are done at once.
         """
-        drafts = await in_turns(items, self._draft, a_turn=ITEMS_A_TURN)
+        drafts = await in_turns(items, self._draft, a_turn=ITEMS_A_TURN, are_busy=self._are_busy)
         return PreparedItems(
             [one for one in drafts if isinstance(one, _Draft)], [one for one in drafts if isinstance(one, Refusal)]
         )
@@ -143,7 +145,7 @@ class Writer:
         deadline: float | None = None,
     ) -> Written:
         """Set and clear attributes; nothing is encoded. An update that is refused loses no others."""
-        checked = await in_turns(updates, self._valid, a_turn=ITEMS_A_TURN)
+        checked = await in_turns(updates, self._valid, a_turn=ITEMS_A_TURN, are_busy=self._are_busy)
         valid = [(place, one) for place, one in enumerate(checked) if isinstance(one, ItemUpdate)]
         written = Written(accepted=len(valid), refusals=[one for one in checked if isinstance(one, Refusal)])
         reply = encode_reply(written) if request_id else b""

@@ -121,8 +121,14 @@ class Lane(Generic[P, R]):
         self._wake = threading.Condition()
         self._draining = False
         self._batch_seconds = 0.0
+        self._is_running = False
         self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
         self._thread.start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch runs or entries wait for one. From any thread."""
+        return self._is_running or bool(self._waiting)
 
     @property
     def waiting_cost(self) -> float:
@@ -306,6 +312,7 @@ class Lane(Generic[P, R]):
 
     def _run_batch(self, tickets: Sequence[Ticket[P, R]]) -> None:
         began = time.monotonic()
+        self._is_running = True
         outcomes: Sequence[R | EngineError]
         try:
             outcomes = self._run([ticket.payload for ticket in tickets])
@@ -313,6 +320,7 @@ class Lane(Generic[P, R]):
         except Exception as error:
             self.figures.failed_batches += 1
             outcomes = [self._failure(error, len(tickets))] * len(tickets)
+        self._is_running = False
         self._batch_seconds = seconds = time.monotonic() - began
         self._count(tickets, seconds)
         self._deliver(

@@ -110,6 +110,7 @@ class Collection:
             commit_lane=lanes.commit,
             validate=self._validate,
             committed=self._committed,
+            are_busy=lambda: lanes.search.is_busy,
         )
         self._searcher = Searcher(
             index,
@@ -232,7 +233,7 @@ class Collection:
         return written
 
     async def prepare_columns(self, items: ItemColumns) -> PreparedColumns:
-        """Items as columns made ready for ``upsert_columns``, in a thread, once the index has caught up with those before.
+        """Items as columns made ready for ``upsert_columns``, in a thread, once the index has caught up with others.
 
         Raises:
             InvalidArgument: what is wrong with all of them.

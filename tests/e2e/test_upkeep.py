@@ -14,6 +14,9 @@ from engine.errors import FailedPrecondition
 from engine.index.costs import Costs
 from engine.index.query_log import ENOUGH
 from engine.index.version_index import LEAST_FOLDED
+from engine.item_columns import ItemColumns
+from engine.lanes.turns import ITEMS_A_TURN
+from engine.pipeline.needs import tail_share
 from engine.types import Filter, Float32Array, Item, Range, SearchParams, Strategy, Visibility
 from tests.e2e.serving import Serving, a_client, serving, vector_schema, wait_for
 
@@ -101,6 +104,47 @@ def test_the_fewest_rows_are_folded_too_once_no_more_come(tmp_path: Path) -> Non
             held = int(trained(client).message.versions[0].ivfpq.rows)
             load(client, VECTORS[:more], first=10 * held)
             assert trained(client, held + more).message.versions[0].ivfpq.rows == held + more
+
+
+def test_rows_in_no_list_cost_searches_a_share_of_their_time_until_they_are_folded(tmp_path: Path) -> None:
+    with serving(tmp_path, min_rows_to_train=ROWS) as running, a_client(running) as client:
+        engine = running.server.engine
+        client.create_collection(vector_schema(dimension=D))
+        index = engine.collections["points"].index
+        assert tail_share(index, engine.settings) == 0.0
+        load(client)
+        trained(client)
+        client.pause_upkeep("points")
+        shares = []
+        for first in (ROWS, ROWS + 200, ROWS + 400):
+            load(client, clustered(200, first), first=first)
+            shares.append(tail_share(index, engine.settings))
+        assert 0.0 < shares[0] < shares[1] < shares[2] < 1.0
+        client.resume_upkeep("points")
+        wait_for(lambda: tail_share(index, engine.settings) == 0.0, seconds=60)
+
+
+def test_requests_of_many_items_are_held_back_while_the_lists_are_behind_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pipeline.upkeep._HELD_BACK_SECONDS", 0.05)
+    with serving(tmp_path) as running, a_client(running) as client:
+        upkeep = running.server.engine.upkeep
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:200])
+        assert upkeep.held_back() == {"points": 0.0}
+        monkeypatch.setattr("engine.pipeline.upkeep._MOST_TAIL_SHARE", -1.0)
+        load(client, VECTORS[:ITEMS_A_TURN])
+        assert upkeep.held_back() == {"points": 0.0}
+        load(client, VECTORS[: ITEMS_A_TURN + 1])
+        held = upkeep.held_back()["points"]
+        assert held > 0.0
+        list(client.upsert_columns("points", [ItemColumns(np.arange(3, dtype=np.uint64), VECTORS[:3])]))
+        assert upkeep.held_back()["points"] > held
+        client.pause_upkeep("points")
+        held = upkeep.held_back()["points"]
+        load(client, VECTORS[:200])
+        assert upkeep.held_back()["points"] == held
 
 
 def test_a_damaged_image_is_passed_over_and_search_stays_exact(tmp_path: Path) -> None:

@@ -214,6 +214,22 @@ def test_a_step_is_run_between_batches_where_it_is_due_a_share_of_a_busy_lane(
     asyncio.run(scene())
 
 
+def test_a_lane_is_busy_while_a_batch_runs_or_waits() -> None:
+    async def scene() -> None:
+        recorder = Recorder()
+        async with a_lane(recorder) as lane:
+            seen = [lane.is_busy]
+            first = await recorder.block(lane)
+            seen.append(lane.is_busy)
+            recorder.gate.set()
+            await first
+            await lane.call(lambda: None)
+            seen.append(lane.is_busy)
+        assert seen == [False, True, False]
+
+    asyncio.run(scene())
+
+
 def test_every_action_is_run_before_a_lane_ends() -> None:
     async def scene() -> None:
         recorder = Recorder()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from engine.lanes.turns import in_turns
 
 
@@ -28,6 +30,19 @@ def test_others_have_a_turn_after_each_slice_and_none_within_one() -> None:
 
     asyncio.run(scene())
     assert happened == [0, 1, "other", 2, 3, "other", 4, "other"]
+
+
+def test_who_is_busy_has_time_to_itself_after_each_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.lanes.turns._REST_SECONDS", 0.125)
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr("engine.lanes.turns.asyncio.sleep", sleep)
+    busy = iter([True, False, True])
+    asyncio.run(in_turns(range(8), lambda _, one: one, a_turn=2, are_busy=lambda: next(busy)))
+    assert rests == [0.125, 0, 0.125]
 
 
 def test_a_single_slice_gives_way_to_nothing() -> None:
