@@ -38,8 +38,8 @@ run: $(RUN)  ## serve the demo corpus and search it (ARGS=--once: one round, the
 	@$(BIN)/ebr demo $(ARGS)
 
 .PHONY: test
-test: $(DEV) $(PROTO)  ## every test that needs no GPU
-	@$(BIN)/python -m pytest -m "not gpu and not crash" $(ARGS)
+test: $(DEV) $(PROTO)  ## every test that needs no GPU, a process for each core up to four (ARGS="-n 0": one after another)
+	@$(BIN)/python -m pytest -m "not gpu and not crash" -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 .PHONY: test-crash
 test-crash: $(DEV)  ## what is acknowledged is not lost: kills, failing disks, power cuts, at length (ARGS="--seed=7 --kills=1000")
