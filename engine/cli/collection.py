@@ -226,7 +226,7 @@ def _index(version: VersionStatus) -> str:
     return (
         f"IVF-PQ of {lists.nlist:,} lists x {lists.code_bytes} bytes a row, {lists.rows:,} rows in lists, "
         f"nprobe {lists.nprobe}, rescore {lists.rescore_depth}, recall {lists.expected_recall:.3f}, "
-        f"drift {lists.drift:.3f}{upkeep}"
+        f"drift {lists.drift:.3f}, imbalance {lists.imbalance:.2f}{upkeep}"
     )
 
 

@@ -84,9 +84,13 @@ class Drift:
         """Whether rows, far or not, have gone to so few lists that others would be clearly shorter to scan; ``sizes``
         int64 [nlist] as they are now. False where it is not known how the lists were.
         """
-        if self.imbalance is None or not self._has_enough:
-            return False
-        return imbalance_of(sizes) >= _IMBALANCE_TO_RETRAIN * self.imbalance
+        return self._has_enough and self.imbalance_over_trained(sizes) >= _IMBALANCE_TO_RETRAIN
+
+    def imbalance_over_trained(self, sizes: Int64Array) -> float:
+        """How uneven lists of ``sizes`` int64 [nlist] are, over what they were when they were trained; 0 where that is
+        not known.
+        """
+        return imbalance_of(sizes) / self.imbalance if self.imbalance else 0.0
 
     @property
     def _has_enough(self) -> bool:

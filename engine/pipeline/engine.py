@@ -248,6 +248,15 @@ class Engine:
         lists = {name: collection.index.lists for name, collection in tuple(self.collections.items())}
         return {name: one.drift.excess for name, one in lists.items() if one is not None and one.drift is not None}
 
+    def imbalances(self) -> dict[str, float]:
+        """How uneven lists are over what they were when they were trained, by collection, where that is known."""
+        lists = {name: collection.index.lists for name, collection in tuple(self.collections.items())}
+        return {
+            name: one.drift.imbalance_over_trained(one.ivfpq.sizes)
+            for name, one in lists.items()
+            if one is not None and one.drift is not None and one.drift.imbalance is not None
+        }
+
     async def close(self) -> None:
         """Finish what waits in the lanes, then close the stores."""
         await asyncio.gather(*self._changes, return_exceptions=True)

@@ -286,6 +286,7 @@ def _version(collection: Collection, version: VersionInfo, upkeep: str) -> admin
         max_tokens=collection.encoder.max_tokens if collection.encoder else 0,
     )
     if index.lists is not None:
+        drift = index.lists.drift
         setting = index.lists.tuning.lookup(10, 1.0, collection.recall_target)
         message.ivfpq.CopyFrom(
             admin_pb2.IvfPq(
@@ -295,7 +296,8 @@ def _version(collection: Collection, version: VersionInfo, upkeep: str) -> admin
                 nprobe=round(setting.lists) if setting else 0,
                 rescore_depth=round(setting.rescored) if setting else 0,
                 expected_recall=setting.expected_recall if setting else 0.0,
-                drift=index.lists.drift.excess if index.lists.drift else 0.0,
+                drift=drift.excess if drift else 0.0,
+                imbalance=drift.imbalance_over_trained(index.lists.ivfpq.sizes) if drift else 0.0,
             )
         )
     return message

@@ -142,6 +142,9 @@ class Server:
         self.metrics.gauge_by_collection(
             "ebr_drift", "Share of late rows that are unexpectedly far from their lists", self.engine.drifts
         )
+        self.metrics.gauge_by_collection(
+            "ebr_imbalance", "How uneven lists are over what they were when trained", self.engine.imbalances
+        )
         masks = self.engine.masks.counters
         self.metrics.gauge("ebr_mask_cache_hits", "Mask segments served from the cache so far", lambda: masks.hits)
         self.metrics.gauge("ebr_mask_cache_misses", "Mask segments evaluated so far", lambda: masks.misses)

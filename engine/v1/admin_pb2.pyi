@@ -274,7 +274,7 @@ class MemoryUse(_message.Message):
     def __init__(self, vectors: _Optional[int] = ..., codes: _Optional[int] = ..., attributes: _Optional[int] = ..., rows: _Optional[int] = ..., row_count: _Optional[int] = ..., coarse_codes: _Optional[int] = ..., lexical: _Optional[int] = ...) -> None: ...
 
 class IvfPq(_message.Message):
-    __slots__ = ("nlist", "code_bytes", "rows", "nprobe", "rescore_depth", "expected_recall", "drift")
+    __slots__ = ("nlist", "code_bytes", "rows", "nprobe", "rescore_depth", "expected_recall", "drift", "imbalance")
     NLIST_FIELD_NUMBER: _ClassVar[int]
     CODE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -282,6 +282,7 @@ class IvfPq(_message.Message):
     RESCORE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_RECALL_FIELD_NUMBER: _ClassVar[int]
     DRIFT_FIELD_NUMBER: _ClassVar[int]
+    IMBALANCE_FIELD_NUMBER: _ClassVar[int]
     nlist: int
     code_bytes: int
     rows: int
@@ -289,7 +290,8 @@ class IvfPq(_message.Message):
     rescore_depth: int
     expected_recall: float
     drift: float
-    def __init__(self, nlist: _Optional[int] = ..., code_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., expected_recall: _Optional[float] = ..., drift: _Optional[float] = ...) -> None: ...
+    imbalance: float
+    def __init__(self, nlist: _Optional[int] = ..., code_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., nprobe: _Optional[int] = ..., rescore_depth: _Optional[int] = ..., expected_recall: _Optional[float] = ..., drift: _Optional[float] = ..., imbalance: _Optional[float] = ...) -> None: ...
 
 class Collection(_message.Message):
     __slots__ = ("schema", "versions", "items", "sequence", "searchable_sequence", "truncated_items", "upkeep_paused")

@@ -38,8 +38,8 @@ def drift(client: RetrievalClient) -> float:
     return client.get_collection("points").message.versions[0].ivfpq.drift
 
 
-def gauge(server: Serving) -> float | None:
-    return server.server.metrics.registry.get_sample_value("ebr_drift", {"collection": "points"})
+def gauge(server: Serving, name: str = "ebr_drift") -> float | None:
+    return server.server.metrics.registry.get_sample_value(name, {"collection": "points"})
 
 
 def trainings(client: RetrievalClient) -> list[bool]:
@@ -70,7 +70,7 @@ def test_lists_are_kept_while_rows_come_like_those_they_were_trained_among(
 ) -> None:
     with serving(tmp_path / "data", **settings) as running, a_client(running) as client:
         client.create_collection(vector_schema(dimension=D))
-        assert gauge(running) is None
+        assert gauge(running) is gauge(running, "ebr_imbalance") is None
         load(client)
         trained(client)
         for part in range(4):
@@ -78,6 +78,9 @@ def test_lists_are_kept_while_rows_come_like_those_they_were_trained_among(
         trained(client, ROWS + 4 * ROWS // 5)
         assert drift(client) < 0.1
         assert gauge(running) == drift(client)
+        lists = client.get_collection("points").message.versions[0].ivfpq
+        assert 0.8 < lists.imbalance < 1.2
+        assert gauge(running, "ebr_imbalance") == lists.imbalance
         load(client, clustered(1, 20), first=10**6)
         assert trainings(client) == [True]
 

@@ -96,6 +96,7 @@ def test_a_drift_that_was_stored_without_how_even_the_lists_were_opens_and_finds
     stored = {name: one for name, one in asdict(begun()).items() if name != "imbalance"}
     drift = Drift.from_json(stored).after(distances(LIVE, 1))
     assert drift.imbalance is None
+    assert drift.imbalance_over_trained(EVEN) == 0
     assert not drift.wants_other_lists(flooded(EVEN, LIVE, n_lists=1))
     assert Drift.from_json(json.loads(json.dumps(asdict(drift)))) == drift
 
@@ -147,6 +148,15 @@ def test_lists_of_one_length_are_even_and_a_single_long_one_is_as_uneven_as_ther
     assert imbalance_of(EVEN) == imbalance_of(3 * EVEN) == 1
     assert imbalance_of(np.array([40, 0, 0, 0])) == 4
     assert imbalance_of(np.array([0, 0])) == 0
+
+
+def test_imbalance_is_told_over_that_of_when_lists_were_trained() -> None:
+    uneven = np.array([30, 10, 10, 10])
+    drift = Drift.from_unseen(np.ones(10, np.float32), live_rows=60, sizes=uneven)
+    assert drift.imbalance_over_trained(uneven) == drift.imbalance_over_trained(5 * uneven) == 1
+    assert drift.imbalance_over_trained(np.array([60, 0, 0, 0])) == pytest.approx(3)
+    empty = Drift.from_unseen(np.ones(10, np.float32), live_rows=60, sizes=np.zeros(4, np.int64))
+    assert empty.imbalance_over_trained(uneven) == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
