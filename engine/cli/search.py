@@ -16,7 +16,7 @@ from engine.cli import output, session
 from engine.cli import search_options as options
 from engine.errors import InvalidArgument
 from engine.scoring import Mode, Scoring
-from engine.selection import GroupBy, RankFusion
+from engine.selection import GroupBy
 from engine.types import Examples, Float32Array, Schema, SearchParams
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def search(
         str, typer.Option("--terms", metavar="TEXT", help="What to search by terms for; TEXT unless given.")
     ] = "",
     rank_fusion: options.RankFusionOption = False,
+    fusion: options.FusionOption = None,
     profile: Annotated[
         str, typer.Option("--profile", metavar="NAME", help="A scoring profile; the collection's own unless given.")
     ] = "",
@@ -82,6 +83,7 @@ def search(
     ] = "",
     per_group: Annotated[int, typer.Option("--per-group", min=1, help="Hits of each value.")] = 1,
     diversity: options.DiversityOption = None,
+    diversity_candidates: options.DiversityCandidatesOption = None,
     facet: options.FacetOption = None,
     page: options.PageOption = False,
     cursor: options.CursorOption = "",
@@ -114,10 +116,10 @@ def search(
             group_by=GroupBy(group_by, per_group) if group_by else None,
             legs=legs,
             embedding_weights=options.parse_weights(embedding or ()),
-            rank_fusion=RankFusion() if rank_fusion else None,
+            rank_fusion=options.parse_rank_fusion(rank_fusion, fusion or ()),
             rank=rank,
             query_features=options.parse_features(query_feature or (), schema),
-            diversity=options.parse_diversity(diversity),
+            diversity=options.parse_diversity(diversity, diversity_candidates),
             facets=options.parse_facets(facet or ()),
             page=page or bool(cursor),
             cursor=options.parse_cursor(cursor),

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from engine.errors import InvalidArgument
 from engine.ranking import QueryInput
-from engine.selection import Diversity, Facet
+from engine.selection import Diversity, Facet, RankFusion
 from engine.types import Schema
 
 _TOLD_CHARACTERS = 40
+_FUSION_NUMBERS: Mapping[str, Callable[[str], int | float]] = {
+    "constant": float,
+    "depth": int,
+    "dense": float,
+    "lexical": float,
+}
 
 LikeOption = Annotated[
     list[str] | None,
@@ -32,6 +38,14 @@ EmbeddingOption = Annotated[
 RankFusionOption = Annotated[
     bool, typer.Option("--rank-fusion", help="Fuse similarity and terms by the places that items have in either.")
 ]
+FusionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fusion",
+        metavar="NAME=VALUE",
+        help="--rank-fusion with another constant (60) or depth (100), or weights of its legs, dense and lexical (1).",
+    ),
+]
 RankOption = Annotated[
     bool | None,
     typer.Option("--rank/--no-rank", help="Whether the collection's pipeline ranks the hits; it does unless told."),
@@ -46,6 +60,12 @@ DiversityOption = Annotated[
         "--diversity",
         metavar="RELEVANCE",
         help="Hits that resemble one another less: from 1, relevance alone, to 0.",
+    ),
+]
+DiversityCandidatesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--diversity-candidates", min=1, help="From how many of the best --diversity picks; four times k unless given."
     ),
 ]
 FacetOption = Annotated[
@@ -72,6 +92,21 @@ def parse_weights(given: Sequence[str]) -> dict[str, float]:
         except ValueError:
             raise typer.BadParameter(f"--embedding {one}: give NAME=WEIGHT, as in title=2") from None
     return weights
+
+
+def parse_rank_fusion(is_wanted: bool, given: Sequence[str]) -> RankFusion | None:
+    """By default, or with some of its numbers; None where neither is asked for."""
+    numbers: dict[str, int | float] = {}
+    for one in given:
+        name, _, number = one.partition("=")
+        if name not in _FUSION_NUMBERS:
+            raise typer.BadParameter(f"--fusion {one}: {name!r} is none of {', '.join(_FUSION_NUMBERS)}")
+        try:
+            numbers[name] = _FUSION_NUMBERS[name](number)
+        except ValueError:
+            raise typer.BadParameter(f"--fusion {one}: give NAME=VALUE, as in lexical=0.5 or depth=200") from None
+    # Each number has a field of its type.
+    return RankFusion(**numbers) if is_wanted or given else None  # type: ignore[arg-type]
 
 
 def parse_features(given: Sequence[str], schema: Schema) -> dict[str, tuple[float, ...]]:
@@ -103,12 +138,14 @@ def _features_read(schema: Schema) -> list[str]:
     return [one.feature for one in schema.pipeline.rank.inputs if isinstance(one, QueryInput)]
 
 
-def parse_diversity(relevance: float | None) -> Diversity | None:
+def parse_diversity(relevance: float | None, candidates: int | None) -> Diversity | None:
     if relevance is None:
+        if candidates is not None:
+            raise typer.BadParameter(f"--diversity-candidates {candidates}: give --diversity too")
         return None
     if not 0 <= relevance <= 1:
         raise typer.BadParameter(f"--diversity {relevance:g}: is not from 0 to 1")
-    return Diversity(relevance)
+    return Diversity(relevance, candidates)
 
 
 def parse_facets(given: Sequence[str]) -> tuple[Facet, ...]:

@@ -119,6 +119,21 @@ def test_ranks_and_ranking_are_up_to_options(run: Run, server: FakeServer) -> No
     assert searched(run, server, "--rank").rank is True
 
 
+def test_numbers_of_rank_fusion_and_diversity_are_taken(run: Run, server: FakeServer) -> None:
+    fused = searched(run, server, "--fusion", "lexical=0.5", "--fusion", "depth=200", "--fusion", "constant=10")
+    assert fused.rank_fusion == RankFusion(constant=10.0, depth=200, lexical=0.5)
+
+    diverse = searched(run, server, "--diversity", 0.7, "--diversity-candidates", 40)
+    assert diverse.diversity == Diversity(0.7, 40)
+
+
+def test_candidates_of_diversity_alone_are_refused(run: Run) -> None:
+    result = run("search", "bread", "-c", "jobs", "--diversity-candidates", "40")
+
+    assert result.exit_code == 2
+    assert "--diversity-candidates 40" in result.stderr
+
+
 def test_numbers_of_the_query_reach_the_ranker(run: Run, server: FakeServer) -> None:
     server.schemas["jobs"] = replace(server.schemas["jobs"], pipeline=PIPELINE)
 
@@ -148,6 +163,9 @@ def test_numbers_that_no_ranker_reads_are_told(run: Run, server: FakeServer) -> 
         ("--facet", ["company=0"]),
         ("--facet", ["company=many"]),
         ("--facet", ["company="]),
+        ("--fusion", ["lexical"]),
+        ("--fusion", ["depth=1.5"]),
+        ("--fusion", ["sum=1"]),
         ("--diversity", ["1.5"]),
         ("--diversity", ["nan"]),
     ],
