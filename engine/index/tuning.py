@@ -33,6 +33,8 @@ of what may be.
 
 Measured on mnist784's test queries: settings that promised .964 found .945 (docs/adr/0003-ivfpq-on-the-cpu.md).
 """
+_MISSES_OF_GROWTH = 0.45
+"""The power of growth that misses go with: 1.23 to 1.6 times as many with each doubling (docs/log.md, 2026-11-27)."""
 _WORK_APART = 2.0
 """Two settings tell what a row of work costs if the one has so many times the work of the other."""
 
@@ -40,11 +42,14 @@ _HIGHEST_AIM = 0.99
 """The highest target that is tuned; a request for more than that is taken as it is."""
 
 
-def aim(recall_target: float, *, is_provisional: bool) -> float:
-    """What to look up for the recall asked for; provisional where stored rows stood in for queries."""
-    if not is_provisional:
-        return recall_target
-    return min(1 - (1 - recall_target) * _MISSES_ALLOWED, max(recall_target, _HIGHEST_AIM))
+def aim(recall_target: float, *, is_provisional: bool, growth: float = 1.0) -> float:
+    """What to look up for the recall asked for; provisional where stored rows stood in for queries.
+
+    ``growth``: live rows over those that were there when it was measured.
+    """
+    misses = (1 - recall_target) * (_MISSES_ALLOWED if is_provisional else 1.0)
+    misses /= math.pow(max(growth, 1.0), _MISSES_OF_GROWTH)
+    return max(recall_target, min(round(1 - misses, 6), _HIGHEST_AIM))
 
 
 def deepest(k: int) -> int:

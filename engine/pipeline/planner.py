@@ -146,7 +146,7 @@ def plan(request: PlanRequest, state: IndexState) -> Plan:
     if request.nprobe is not None or request.rescore_depth is not None:
         return _with_settings(request, state, state.tuning, "nprobe or rescore_depth was given")
     ways = _exact_ways(request, state, "exact search is predicted to be the fastest")
-    setting = state.tuning.lookup(request.k, _selectivity(request, state), _target(request, state.tuning))
+    setting = state.tuning.lookup(request.k, _selectivity(request, state), _target(request, state, state.tuning))
     if setting is not None:
         probing = _probing(request, state, setting, "probing is predicted to be the fastest")
         ways.append(replace(probing, budget=_budget(request, state, state.tuning, setting, _cheapest(ways).seconds)))
@@ -231,7 +231,7 @@ def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reas
 
 def _tuned(request: PlanRequest, state: IndexState, tuning: Tuning, selectivity: float) -> Setting:
     """The setting to look up, or the best one if that had the recall asked for, or one that ends nothing."""
-    aimed = tuning.lookup(request.k, selectivity, _target(request, tuning))
+    aimed = tuning.lookup(request.k, selectivity, _target(request, state, tuning))
     best = aimed or tuning.best(request.k, selectivity)
     if best is not None and (best is aimed or best.expected_recall >= _asked_recall(request)):
         return best
@@ -273,7 +273,7 @@ def _near_slope(request: PlanRequest, state: IndexState, setting: Setting) -> fl
     doublings = int(math.log2(max(1.0, state.n_rows / request.survivors)))
     if state.tuning is None or doublings < 1:
         return 0.0
-    unfiltered = state.tuning.lookup(request.k, 1.0, _target(request, state.tuning))
+    unfiltered = state.tuning.lookup(request.k, 1.0, _target(request, state, state.tuning))
     return 0.0 if unfiltered is None else max(0.0, unfiltered.reach - setting.reach) / doublings
 
 
@@ -316,9 +316,10 @@ def _selectivity(request: PlanRequest, state: IndexState) -> float:
     return min(1.0, request.survivors / max(state.alive_rows, request.survivors))
 
 
-def _target(request: PlanRequest, tuning: Tuning) -> float:
+def _target(request: PlanRequest, state: IndexState, tuning: Tuning) -> float:
     """What to look up for the recall asked for."""
-    return aim(_asked_recall(request), is_provisional=tuning.is_provisional)
+    growth = state.alive_rows / tuning.live_rows if tuning.live_rows else 1.0
+    return aim(_asked_recall(request), is_provisional=tuning.is_provisional, growth=growth)
 
 
 def _asked_recall(request: PlanRequest) -> float:

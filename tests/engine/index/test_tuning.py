@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import CorruptData
 from engine.index.costs import measured_seconds
-from engine.index.tuning import Band, Costs, Setting, Tuning, deepest, monotone
+from engine.index.tuning import TARGETS, Band, Costs, Setting, Tuning, aim, deepest, monotone
 
 COSTS = Costs(7e-5, 1e-10, 1.3e-10, 3e-10, 8e-5, 1e-9, 3e-10)
 
@@ -134,6 +134,15 @@ def test_a_higher_target_never_gets_less_work() -> None:
     cleaned = monotone(noisy)
     assert [target for target, _ in cleaned] == [0.8, 0.9, 0.95, 0.99]
     assert [one.lists for _, one in cleaned] == [4, 4, 11, 11]
+
+
+def test_what_is_aimed_at_grows_with_the_rows_that_came_since_it_was_measured() -> None:
+    assert [aim(target, is_provisional=False) for target in TARGETS] == [*TARGETS]
+    assert aim(0.95, is_provisional=False, growth=0.5) == 0.95
+    assert aim(0.95, is_provisional=False, growth=2.0) == pytest.approx(0.9634, abs=1e-4)
+    assert aim(0.95, is_provisional=True, growth=1.0) == pytest.approx(1 - 0.05 / 3, abs=1e-4)
+    assert aim(0.95, is_provisional=True, growth=100.0) == 0.99
+    assert aim(0.999, is_provisional=True, growth=100.0) == 0.999
 
 
 def test_a_table_reads_back_as_written() -> None:

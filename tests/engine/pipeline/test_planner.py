@@ -261,6 +261,16 @@ def test_a_strategy_asked_for_is_used_and_named_by_what_it_does(
     assert plan(asked(strategy=strategy, is_filtered=is_filtered, survivors=900), LISTS).strategy is done
 
 
+def test_more_rows_than_lists_were_tuned_among_are_searched_further_for() -> None:
+    tuned = Tuning(TUNING.bands, COSTS, logged_queries=600, live_rows=1_000_000)
+
+    def reach(live_rows: int) -> float:
+        state = replace(LISTS, n_rows=live_rows, alive_rows=live_rows, indexed_rows=live_rows, tuning=tuned)
+        return plan(asked(strategy=Strategy.IVFPQ, survivors=live_rows), state).reach
+
+    assert reach(900_000) == reach(1_000_000) < reach(1_250_000) < reach(2_000_000) < reach(4_000_000)
+
+
 def test_probing_asked_for_by_name_goes_all_the_way_where_no_setting_is_known_to_have_the_recall_asked_for() -> None:
     low = Tuning([Band(10, 1.0, band(10, 1.0).settings[:2])], COSTS)
     found = plan(asked(strategy=Strategy.IVFPQ, recall_target=0.95), replace(LISTS, tuning=low))
