@@ -173,7 +173,8 @@ class NoAnalyser(FailedPrecondition):
 
     def __init__(self, collection: str) -> None:
         super().__init__(
-            f"collection {collection!r} has no text field with an analyser: it is not searched by terms",
+            f"collection {collection!r} has no text field with an analyser, which a schema gives it: "
+            "it is not searched by terms",
             collection=collection,
         )
 

@@ -12,7 +12,7 @@ def main() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         only_client = f"ebr: this install is the client alone (no {', '.join(missing)})"
-        sys.exit(f"{only_client}: pip install 'ebr-engine[cpu,minilm]'")
+        sys.exit(f"{only_client}: for the command and the server, pip install '.[cpu,minilm]' in a clone")
     from engine.cli.main import main as run
 
     run()

@@ -53,7 +53,7 @@ def search(
     vector_file: Annotated[
         Path | None, typer.Option("--vector-file", metavar="FILE", help="A vector: .npy, a JSON list, or numbers.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Hits wanted.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Hits wanted.")] = 10,
     exact: Annotated[bool, typer.Option("--exact", help="The true best k, whatever it costs.")] = False,
     recall_target: Annotated[
         float | None, typer.Option("--recall-target", help="Share of the true best k to find, up to 1.")

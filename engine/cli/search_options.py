@@ -171,4 +171,4 @@ def parse_cursor(text: str) -> bytes:
         return base64.b64decode(text.strip(), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         told = text if len(text) <= _TOLD_CHARACTERS else f"{text[:_TOLD_CHARACTERS]}..."
-        raise typer.BadParameter(f"--cursor {told}: is no cursor that --page told ({error})") from error
+        raise typer.BadParameter(f"--cursor {told}: is no cursor that --page told") from error

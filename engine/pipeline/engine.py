@@ -166,7 +166,7 @@ class Engine:
         """Open every collection of the data directory and warm it up; only then does it serve."""
         began = time.perf_counter()
         logger.info(
-            "getting the kernels ready: compiled at the first start on a data directory, read back at later ones"
+            "getting the kernels ready: compiled at the first start on a data directory, for a minute or two, then kept"
         )
         # The default dtype's, so that creating a first collection need not wait for the compiler.
         await asyncio.to_thread(self.backend.warm_up, _one_row("float16"))

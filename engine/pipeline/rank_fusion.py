@@ -100,7 +100,9 @@ def _check(params: SearchParams, field: str) -> None:
         ("mode", params.mode is not None),
     ):
         if given:
-            raise InvalidArgument(f"{field}.{name}", "is given beside rank_fusion, which has no such thing")
+            raise InvalidArgument(
+                f"{field}.{name}", "is given beside rank_fusion, which knows none: leave one of them out"
+            )
     if params.min_score is not None:
         check_least_score(params.min_score, f"{field}.min_score")
     if not (0 <= fusion.constant < np.inf):

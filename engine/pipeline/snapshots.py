@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.errors import Cancelled
 from engine.pipeline.operations import Report
-from engine.store.remote import copy_out, fetched
+from engine.store.remote import check_address, copy_out, fetched
 from engine.store.snapshots import Manifest, Moment, remove_old_snapshots, restore_snapshot, write_snapshot
 
 if TYPE_CHECKING:
@@ -25,8 +25,11 @@ async def create(collection: Collection, root: Path, *, kept: int, to: str, repo
     remove all but the ``kept`` newest.
 
     Raises:
+        InvalidArgument: no such kind of address; nothing was written.
         ReadOnly, Unavailable: the disk, or the address, refused.
     """
+    if to:
+        await asyncio.to_thread(check_address, to)
     moment = await collection.lanes.commit.call(collection.store.hold_moment)
     return await in_thread(lambda told: _written(moment, root, kept, to, told), report)
 

@@ -45,7 +45,9 @@ class DirectoryLock:
             return ConfigError(f"data directory {directory} cannot be locked: {fault}", directory=directory)
         # The holder may have been stopped between taking the lock and writing its pid.
         pid = os.pread(self._descriptor, 32, 0).decode(errors="replace") or "unknown"
-        message = f"data directory {directory} is in use by another server, process {pid}"
+        message = (
+            f"data directory {directory} is in use by another server, process {pid}: stop that, or use another folder"
+        )
         return ConfigError(message, directory=directory, pid=pid)
 
     def release(self) -> None:

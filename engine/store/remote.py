@@ -12,6 +12,11 @@ from engine.errors import InvalidArgument, SnapshotNotFound, Unavailable
 from engine.store.snapshots import MANIFEST, Manifest, Report, read_manifest
 
 
+def check_address(url: str) -> None:
+    """Raises InvalidArgument where it is no address that this install can write to, whatever there is of it."""
+    _opened(url)
+
+
 def copy_out(folder: Path, url: str, *, report: Report) -> str:
     """Copy a snapshot to a folder of its id below ``url``, its manifest last; where it now lies.
 

@@ -100,6 +100,14 @@ def test_a_snapshot_is_taken_to_another_server_by_its_address(tmp_path: Path) ->
         assert everything(client) == before
 
 
+def test_a_snapshot_for_an_address_of_no_known_kind_is_refused_before_it_is_taken(tmp_path: Path) -> None:
+    with serving(tmp_path) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        with pytest.raises(InvalidArgument, match="nosuch://far"):
+            snapshot(client, to="nosuch://far/folder")
+        assert client.list_snapshots("points") == []
+
+
 def test_what_cannot_be_restored_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     def refused(snapshot: str = "", *, url: str = "", into: str = "other", name: str = "points") -> EngineError:
         with pytest.raises(EngineError) as told:

@@ -73,5 +73,5 @@ def test_the_wheel_carries_its_version_and_its_files(base_python: Path) -> None:
 def test_the_base_install_s_command_says_which_extra_it_needs(base_python: Path) -> None:
     done = subprocess.run([base_python.parent / "ebr", "--help"], capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "pip install 'ebr-engine[cpu,minilm]'" in done.stderr
+    assert "pip install '.[cpu,minilm]' in a clone" in done.stderr
     assert "Traceback" not in done.stderr
