@@ -155,7 +155,8 @@ class VersionIndex:
     @property
     def indexed_rows(self) -> int:
         """Rows [0, indexed_rows) are in inverted lists, the others are the exact tail."""
-        return self.lists.ivfpq.n_rows if self.lists else 0
+        lists = self.lists  # once: other threads ask too
+        return lists.ivfpq.n_rows if lists else 0
 
     @property
     def planning_costs(self) -> Costs:

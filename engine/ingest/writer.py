@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -136,6 +137,10 @@ class Writer:
         written.sequence = outcome.sequence
         return written
 
+    async def check_updates(self, updates: Iterable[ItemUpdate | Refusal]) -> list[ItemUpdate | Refusal]:
+        """In canonical form or refused, in turns as ``prepare``."""
+        return await in_turns(updates, self._valid, a_turn=ITEMS_A_TURN, are_busy=self._are_busy)
+
     async def update(
         self,
         updates: Sequence[ItemUpdate | Refusal],
@@ -144,10 +149,11 @@ class Writer:
         request_id: str = "",
         deadline: float | None = None,
     ) -> Written:
-        """Set and clear attributes; nothing is encoded. An update that is refused loses no others."""
-        checked = await in_turns(updates, self._valid, a_turn=ITEMS_A_TURN, are_busy=self._are_busy)
-        valid = [(place, one) for place, one in enumerate(checked) if isinstance(one, ItemUpdate)]
-        written = Written(accepted=len(valid), refusals=[one for one in checked if isinstance(one, Refusal)])
+        """Set and clear attributes as ``check_updates`` has left them; nothing is encoded. One that is refused loses no
+        others.
+        """
+        valid = [(place, one) for place, one in enumerate(updates) if isinstance(one, ItemUpdate)]
+        written = Written(accepted=len(valid), refusals=[one for one in updates if isinstance(one, Refusal)])
         reply = encode_reply(written) if request_id else b""
         ops = [UpdateOp(own) for _, own in valid]
         request = WriteRequest(ops, visibility >= Visibility.DURABLE, request_id, reply)
@@ -222,7 +228,9 @@ class Writer:
             return
         assert self._encoder is not None
         schema = self.store.schema
-        readings = [readings_of(draft.item, schema) for draft in drafts]
+        readings = await in_turns(
+            drafts, lambda _, draft: readings_of(draft.item, schema), a_turn=ITEMS_A_TURN, are_busy=self._are_busy
+        )
         texts = [[text for one in of_item for text in one.texts] for of_item in readings]
         encoded = await self._encode_lane.encode(
             self._encoder,
@@ -232,10 +240,12 @@ class Writer:
             priority=priority,
             deadline=deadline,
         )
-        at = 0
-        for draft, own, of_item in zip(drafts, readings, texts, strict=True):
-            self._take(draft, own, encoded[at : at + len(of_item)], written)
-            at += len(of_item)
+        rest = iter(encoded)
+
+        def take(place: int, draft: _Draft) -> None:
+            self._take(draft, readings[place], [*itertools.islice(rest, len(texts[place]))], written)
+
+        await in_turns(drafts, take, a_turn=ITEMS_A_TURN, are_busy=self._are_busy)
 
     def _take(
         self,

@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from engine.embeddings import by_name
 from engine.errors import CollectionNotFound, DeadlineExceeded, EngineError, LimitExceeded, NoPipeline
@@ -47,6 +46,7 @@ from engine.types import (
     Filter,
     Item,
     ItemId,
+    ItemUpdate,
     Priority,
     Schema,
     StoredItem,
@@ -87,7 +87,7 @@ class Collection:
         recall_target: float,
         lease_seconds: float,
         changed: Callable[[Collection], None],
-        caught_up: Callable[[Collection], Awaitable[None]],
+        caught_up: Callable[[Collection, float | None], Awaitable[None]],
     ) -> None:
         self.store = store
         self.index = index
@@ -201,13 +201,13 @@ class Collection:
 
     # Writes
 
-    async def prepare_items(self, items: Iterable[Item | Refusal]) -> PreparedItems:
+    async def prepare_items(self, items: Iterable[Item | Refusal], *, deadline: float | None = None) -> PreparedItems:
         """Items (or refusals the caller made already) made ready for ``upsert``; see ``Writer.prepare``. Many of them
         once the index has caught up with those before.
         """
         prepared = await self._writer.prepare(items)
         if prepared.n_items > ITEMS_A_TURN:
-            await self._caught_up(self)
+            await self._caught_up(self, deadline)
         return prepared
 
     async def upsert(
@@ -232,7 +232,7 @@ class Collection:
             await self.visible(written.sequence, deadline)
         return written
 
-    async def prepare_columns(self, items: ItemColumns) -> PreparedColumns:
+    async def prepare_columns(self, items: ItemColumns, *, deadline: float | None = None) -> PreparedColumns:
         """Items as columns made ready for ``upsert_columns``, in a thread, once the index has caught up with others.
 
         Raises:
@@ -240,7 +240,7 @@ class Collection:
         """
         if len(items) > self.limits.upsert_items:
             raise LimitExceeded("ids", value=len(items), limit=self.limits.upsert_items, unit="items a request")
-        await self._caught_up(self)
+        await self._caught_up(self, deadline)
         return await asyncio.to_thread(prepare_columns, items, self.schema, self.version.dimension, self.limits)
 
     async def upsert_columns(
@@ -261,15 +261,24 @@ class Collection:
             await self.visible(written.sequence, deadline)
         return written
 
+    async def prepare_updates(
+        self, updates: Iterable[ItemUpdate | Refusal], *, deadline: float | None = None
+    ) -> list[ItemUpdate | Refusal]:
+        """Updates (or refusals the caller made already) checked for ``update``; many of them as ``prepare_items``."""
+        checked = await self._writer.check_updates(updates)
+        if len(checked) > ITEMS_A_TURN:
+            await self._caught_up(self, deadline)
+        return checked
+
     async def update(
         self,
-        updates: Sequence[Any],
+        updates: Sequence[ItemUpdate | Refusal],
         *,
         visibility: Visibility,
         request_id: str = "",
         deadline: float | None = None,
     ) -> Written:
-        """Updates (or refusals the caller made already); see ``Writer.update``."""
+        """Updates that ``prepare_updates`` has checked; see ``Writer.update``."""
         if len(updates) > self.limits.upsert_items:
             raise LimitExceeded("updates", value=len(updates), limit=self.limits.upsert_items, unit="items a call")
         validate_request_id(request_id)

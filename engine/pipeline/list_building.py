@@ -54,8 +54,7 @@ async def build(
     Raises:
         TrainingFailed, CorruptData: searches go on as before.
     """
-    job = await collection.lanes.search.call(lambda: _job(collection, settings, backend.device))
-    image = await _in_child(collection, job, report)
+    job, image = await _in_child(collection, lambda: _job(collection, settings, backend.device), report)
     ivfpq = await asyncio.to_thread(backend.load_ivfpq, index_path(job.folder, image.id))
     await _switch(collection, lambda before: _lists(image, ivfpq), switched)
     await asyncio.to_thread(_remove_others, job.folder, image.id)
@@ -77,8 +76,7 @@ async def tune(collection: Collection, settings: Settings, *, switched: Switched
     """
     lists = collection.index.lists
     assert lists is not None
-    job = await collection.lanes.search.call(lambda: _job(collection, settings))
-    image = await _in_child(collection, replace(job, image=lists.image_id), report)
+    _, image = await _in_child(collection, lambda: replace(_job(collection, settings), image=lists.image_id), report)
     # Rows were folded meanwhile, and are part of the drift.
     await _switch(collection, lambda before: replace(before or lists, tuning=image.tuning), switched)
     tuning = image.tuning
@@ -88,10 +86,15 @@ async def tune(collection: Collection, settings: Settings, *, switched: Switched
     )
 
 
-async def _in_child(collection: Collection, job: BuildJob, report: Report) -> IvfPqImage:
+async def _in_child(
+    collection: Collection, job_of_now: Callable[[], BuildJob], report: Report
+) -> tuple[BuildJob, IvfPqImage]:
+    """Job, mask and queries are of one moment."""
     index = collection.index
-    alive, logged = await collection.lanes.search.call(lambda: (index.rows.alive.copy(), index.query_log.vectors))
-    return await follow(start(job, alive, logged if len(logged) >= ENOUGH else None), report)
+    job, alive, logged = await collection.lanes.search.call(
+        lambda: (job_of_now(), index.rows.alive.copy(), index.query_log.vectors)
+    )
+    return job, await follow(start(job, alive, logged if len(logged) >= ENOUGH else None), report)
 
 
 async def _switch(collection: Collection, changed: Callable[[Lists | None], Lists], switched: Switched) -> None:

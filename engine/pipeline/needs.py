@@ -66,10 +66,12 @@ def needs_folding(index: VersionIndex, settings: Settings) -> bool:
 
 def tail_share(index: VersionIndex, settings: Settings) -> float:
     """Of the time of a search, the share that goes with the number of rows in no list; 0 where lists are of no use."""
-    setting = None if index.lists is None else index.lists.tuning.lookup(10, 1.0, settings.recall_target)
-    if setting is None:
+    lists = index.lists  # once: the search lane may switch it meanwhile
+    setting = None if lists is None else lists.tuning.lookup(10, 1.0, settings.recall_target)
+    if lists is None or setting is None:
         return 0.0
-    seconds = _scan_seconds(index, index.tail_rows) - _scan_seconds(index, 0)
+    tail = max(0, index.rows.n_rows - lists.ivfpq.n_rows)
+    seconds = _scan_seconds(index, tail) - _scan_seconds(index, 0)
     return seconds / (seconds + setting.seconds_b1)
 
 

@@ -161,8 +161,9 @@ class Upkeep:
         return [operation for one in self._watched.values() for operation in self.pause(one.collection)]
 
     def resume(self, collection: Collection) -> None:
-        """Begin what the collection needs, though all were paused."""
-        self._watched[collection.name].is_paused = False
+        """Begin what the collection needs, though all were paused, and what was cancelled before."""
+        watched = self._watched[collection.name]
+        watched.is_paused, watched.retry_at = False, 0.0
         self.consider(collection)
 
     def resume_all(self) -> None:
@@ -179,12 +180,14 @@ class Upkeep:
         """1 for each collection that is paused, 0 for the others, by name. From any thread."""
         return {name: float(one.is_paused) for name, one in tuple(self._watched.items())}
 
-    async def caught_up(self, collection: Collection) -> None:
-        """Wait, though not for ever, while searches spend most of their time on rows in no list: who writes many items
-        is held back to what can be folded, as searches would get ever slower.
+    async def caught_up(self, collection: Collection, deadline: float | None) -> None:
+        """Wait, not for ever and for half of what is left to the ``deadline`` at most, while searches lose much time to
+        rows in no list: who writes many items is held back to what can be folded, as searches would get ever slower.
         """
         began = time.monotonic()
-        while self._is_behind(collection) and time.monotonic() < began + _HELD_BACK_SECONDS:
+        left = math.inf if deadline is None else (deadline - began) / 2
+        end = began + min(_HELD_BACK_SECONDS, left)
+        while time.monotonic() < end and self._is_behind(collection):
             await asyncio.sleep(_HELD_BACK_STEP)
             if (watched := self._watched.get(collection.name)) is not None:
                 watched.held_back += _HELD_BACK_STEP
@@ -325,6 +328,10 @@ class Upkeep:
             async with watched.turn, self._heavy:
                 await work(collection, operation)
             watched.failures, watched.retry_at = 0, 0.0
+        except asyncio.CancelledError:
+            # Who has cancelled it does not want it begun again at once.
+            watched.retry_at = time.monotonic() + _FIRST_RETRY_SECONDS
+            raise
         except Exception as error:
             watched.failures += 1
             watched.retry_at = time.monotonic() + _FIRST_RETRY_SECONDS * 2 ** min(watched.failures, 6)

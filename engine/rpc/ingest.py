@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.ingest.columns import PreparedColumns
 from engine.ingest.replies import Refusal, Written
 from engine.ingest.writer import PreparedItems
-from engine.items import validate_id
+from engine.items import validate_id, validate_request_id
 from engine.lanes.turns import ITEMS_A_TURN, in_turns
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
@@ -48,20 +48,26 @@ class IngestServicer:
         self._metrics = metrics
 
     async def upsert(self, request: ingest_pb2.UpsertRequest, call: Call) -> ingest_pb2.UpsertResponse:
-        return await self._upsert(request, await self._prepared(request), call)
+        collection, prepared = await self._prepared(request, call)
+        return await self._upsert(collection, request, prepared, call)
 
-    async def _prepared(self, request: ingest_pb2.UpsertRequest) -> PreparedItems:
-        """In turns: searches come in while thousands of items are read."""
+    async def _prepared(self, request: ingest_pb2.UpsertRequest, call: Call) -> tuple[Collection, PreparedItems]:
+        """In turns: searches come in while thousands of items are read. With the collection that they were read for:
+        there may be another of its name by then.
+        """
         collection = self._engine.collection(request.collection)
         limit = self._engine.limits.upsert_items
         if len(request.items) > limit:
             raise LimitExceeded("items", value=len(request.items), limit=limit, unit="items a call")
-        return await collection.prepare_items(_item(message, place) for place, message in enumerate(request.items))
+        _visibility(request.visibility)
+        _priority(request.priority)
+        validate_request_id(request.request_id)
+        items = (_item(message, place) for place, message in enumerate(request.items))
+        return collection, await collection.prepare_items(items, deadline=call.deadline)
 
     async def _upsert(
-        self, request: ingest_pb2.UpsertRequest, prepared: PreparedItems, call: Call
+        self, collection: Collection, request: ingest_pb2.UpsertRequest, prepared: PreparedItems, call: Call
     ) -> ingest_pb2.UpsertResponse:
-        collection = self._engine.collection(request.collection)
         written = await collection.upsert(
             prepared,
             visibility=_visibility(request.visibility),
@@ -70,7 +76,8 @@ class IngestServicer:
             deadline=call.deadline,
         )
         self._metrics.truncated_items(collection.name, written.truncated_items)
-        return _upserted(written, request.request_id)
+        errors = await in_turns(written.refusals, _item_error, a_turn=ITEMS_A_TURN)
+        return _upserted(written, errors, request.request_id)
 
     async def upsert_stream(
         self, requests: AsyncIterator[ingest_pb2.UpsertRequest], call: Call
@@ -94,8 +101,8 @@ class IngestServicer:
                     is_encoded = all(item.HasField("vectors") for item in request.items)
                     if not is_encoded and last is not None:
                         await asyncio.wait([last])
-                    prepared = await self._prepared(request)
-                    last = asyncio.create_task(self._upsert(request, prepared, call))
+                    collection, prepared = await self._prepared(request, call)
+                    last = asyncio.create_task(self._upsert(collection, request, prepared, call))
                     await under_way.put(last)
                     if not is_encoded:
                         await asyncio.wait([last])
@@ -125,15 +132,22 @@ class IngestServicer:
         async def under_way() -> AsyncIterator[asyncio.Task[ingest_pb2.UpsertColumnsResponse]]:
             async for request in requests:
                 collection = self._engine.collection(request.collection)
-                prepared = await collection.prepare_columns(item_columns_from(request))
+                prepared = await collection.prepare_columns(item_columns_from(request), deadline=call.deadline)
                 yield asyncio.create_task(_upsert_columns(collection, request, prepared, call))
 
         async for reply in in_order(under_way(), ahead=_COLUMNS_AHEAD):
             yield reply
 
     async def update(self, request: ingest_pb2.UpdateRequest, call: Call) -> ingest_pb2.UpdateResponse:
-        written = await self._engine.collection(request.collection).update(
-            await in_turns(request.updates, _update, a_turn=ITEMS_A_TURN),
+        collection = self._engine.collection(request.collection)
+        limit = self._engine.limits.upsert_items
+        if len(request.updates) > limit:
+            raise LimitExceeded("updates", value=len(request.updates), limit=limit, unit="items a call")
+        validate_request_id(request.request_id)
+        written = await collection.update(
+            await collection.prepare_updates(
+                (_update(message, place) for place, message in enumerate(request.updates)), deadline=call.deadline
+            ),
             visibility=_visibility(request.visibility),
             request_id=request.request_id,
             deadline=call.deadline,
@@ -141,7 +155,7 @@ class IngestServicer:
         return ingest_pb2.UpdateResponse(
             sequence=written.sequence,
             accepted=written.accepted,
-            errors=[_item_error(refusal) for refusal in written.refusals],
+            errors=await in_turns(written.refusals, _item_error, a_turn=ITEMS_A_TURN),
         )
 
     async def delete(self, request: ingest_pb2.DeleteRequest, call: Call) -> ingest_pb2.DeleteResponse:
@@ -210,7 +224,7 @@ async def _upsert_columns(
     return ingest_pb2.UpsertColumnsResponse(
         sequence=written.sequence,
         accepted=written.accepted,
-        errors=[_item_error(refusal) for refusal in written.refusals],
+        errors=await in_turns(written.refusals, _item_error, a_turn=ITEMS_A_TURN),
         request_id=request.request_id,
     )
 
@@ -222,7 +236,7 @@ def _item(message: common_pb2.Item, place: int) -> Item | Refusal:
         return Refusal(place, _id_of(message.id), error)
 
 
-def _update(place: int, message: ingest_pb2.ItemUpdate) -> ItemUpdate | Refusal:
+def _update(message: ingest_pb2.ItemUpdate, place: int) -> ItemUpdate | Refusal:
     try:
         return convert.update_from(message, f"updates[{place}]")
     except EngineError as error:
@@ -253,11 +267,11 @@ def _filter(request: ingest_pb2.CountRequest | ingest_pb2.ScrollRequest) -> Filt
     return convert.filter_from(request.filter) if request.HasField("filter") else Filter()
 
 
-def _upserted(written: Written, request_id: str) -> ingest_pb2.UpsertResponse:
+def _upserted(written: Written, errors: Sequence[ingest_pb2.ItemError], request_id: str) -> ingest_pb2.UpsertResponse:
     return ingest_pb2.UpsertResponse(
         sequence=written.sequence,
         accepted=written.accepted,
-        errors=[_item_error(refusal) for refusal in written.refusals],
+        errors=errors,
         truncated_items=written.truncated_items,
         truncated_tokens=written.truncated_tokens,
         unchanged_texts=written.unchanged_texts,
@@ -265,7 +279,8 @@ def _upserted(written: Written, request_id: str) -> ingest_pb2.UpsertResponse:
     )
 
 
-def _item_error(refusal: Refusal) -> ingest_pb2.ItemError:
+def _item_error(place: int, refusal: Refusal) -> ingest_pb2.ItemError:
+    del place
     error = ingest_pb2.ItemError(index=refusal.index, status=status_of(refusal.error))
     if refusal.id is not None:
         error.id.CopyFrom(convert.item_id_to(refusal.id))

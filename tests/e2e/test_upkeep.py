@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from engine.index.version_index import LEAST_FOLDED
 from engine.item_columns import ItemColumns
 from engine.lanes.turns import ITEMS_A_TURN
 from engine.pipeline.needs import tail_share
-from engine.types import Filter, Float32Array, Item, Range, SearchParams, Strategy, Visibility
+from engine.types import Filter, Float32Array, Item, ItemUpdate, Range, SearchParams, Strategy, Visibility
 from tests.e2e.serving import Serving, a_client, serving, vector_schema, wait_for
 
 ROWS, D = 3000, 16
@@ -141,10 +142,44 @@ def test_requests_of_many_items_are_held_back_while_the_lists_are_behind_and_no_
         assert held > 0.0
         list(client.upsert_columns("points", [ItemColumns(np.arange(3, dtype=np.uint64), VECTORS[:3])]))
         assert upkeep.held_back()["points"] > held
+        held = upkeep.held_back()["points"]
+        client.update("points", [ItemUpdate(n, {"rank": 7}) for n in range(ITEMS_A_TURN + 1)])
+        assert upkeep.held_back()["points"] > held
         client.pause_upkeep("points")
         held = upkeep.held_back()["points"]
         load(client, VECTORS[:200])
         assert upkeep.held_back()["points"] == held
+
+
+def test_who_is_held_back_has_half_of_its_time_left_for_the_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pipeline.upkeep._MOST_TAIL_SHARE", -1.0)
+    monkeypatch.setattr("engine.pipeline.upkeep._HELD_BACK_SECONDS", 1000.0)
+    with serving(tmp_path) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        items = [Item(n, {}, {}, vector) for n, vector in enumerate(VECTORS[: ITEMS_A_TURN + 1])]
+        assert client.upsert("points", items, timeout_s=2.0).accepted == len(items)
+
+
+def test_what_is_cancelled_of_upkeep_is_not_begun_again_at_once_unless_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def for_ever(collection: object, report: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("engine.pipeline.upkeep.write_image", for_ever)
+    monkeypatch.setattr("engine.pipeline.needs._CHANGED_SHARE", 0.0)
+    with serving(tmp_path, row_image_changes=10) as running, a_client(running) as client:
+        client.create_collection(vector_schema(dimension=D))
+        load(client, VECTORS[:20])
+        wait_for(lambda: len(client.list_operations()) == 1, seconds=60)
+        client.cancel_operation(client.list_operations()[0].name)
+        wait_for(lambda: client.list_operations()[0].is_done, seconds=60)
+        load(client, VECTORS[:20])
+        assert [one.is_done for one in client.list_operations()] == [True]
+        client.resume_upkeep("points")
+        wait_for(lambda: sorted(one.is_done for one in client.list_operations()) == [False, True], seconds=60)
 
 
 def test_a_damaged_image_is_passed_over_and_search_stays_exact(tmp_path: Path) -> None:

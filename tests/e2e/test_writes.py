@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.client import RetrievalClient
 from engine.errors import CollectionNotFound, InvalidArgument, LimitExceeded, VersionMismatch
 from engine.index.lexical import AnalysedTexts
 from engine.lanes.turns import ITEMS_A_TURN
+from engine.pipeline.collection import Collection
 from engine.store import Change, WriteOutcome, WriteRequest
 from engine.types import (
     AttributeSpec,
@@ -249,6 +251,27 @@ def test_a_large_request_of_a_stream_is_not_overtaken_by_small_ones_behind_it(ow
         assert [reply.sequence for reply in replies] == [len(large) + n for n in range(6)]
         stored = client.get("points", range(6))
         assert [item.attributes["rank"] for item in stored] == [1, 2, 3, 4, 5, 0]
+
+
+def test_items_that_were_read_for_a_collection_are_not_written_to_another_of_its_name(
+    own_server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_client(own_server) as client, a_client(own_server) as other:
+        client.create_collection(vector_schema())
+
+        def replace_it() -> None:
+            other.delete_collection("points")
+            other.create_collection(vector_schema(metric="dot"))
+
+        async def caught_up(collection: Collection, deadline: float | None) -> None:
+            await asyncio.to_thread(replace_it)
+
+        first = own_server.server.engine.collections["points"]
+        monkeypatch.setattr(first, "_caught_up", caught_up)
+        items = [Item(n, {}, {"rank": n}, np.ones(4, np.float32)) for n in range(ITEMS_A_TURN + 1)]
+        with pytest.raises(CollectionNotFound):
+            client.upsert("points", items)
+        assert client.count("points") == 0
 
 
 def test_a_large_write_is_applied_a_part_at_a_time_and_seen_whole_when_it_is_acknowledged(
