@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[1]
 # Before any test loads a library that has threads; kernels are compiled once, for the processes that tests start too.
 threads.configure(None, ROOT / ".numba-cache")
 
+# A console that is made while it is set keeps that width, whatever a test sets later; processes of pytest-xdist have it.
+os.environ.pop("COLUMNS", None)
+
 # The same examples each time, and no wall-clock limit per example: a busy machine is no failure.
 settings.register_profile("ebr", deadline=None, derandomize=True, max_examples=60, database=None)
 settings.load_profile("ebr")
