@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Before any test loads a library that has threads; kernels are compiled once, for the processes that tests start too.
 threads.configure(None, ROOT / ".numba-cache")
 
-# A console that is made while it is set keeps that width, whatever a test sets later; processes of pytest-xdist have it.
+# A console that is made while it is set keeps that width, whatever a test sets later; pytest-xdist sets it.
 os.environ.pop("COLUMNS", None)
 
 # The same examples each time, and no wall-clock limit per example: a busy machine is no failure.

@@ -28,6 +28,8 @@ _ACTION_SECONDS = 0.002
 _ACTION_SHARE = 0.5
 _STEP_SECONDS = 0.002
 """So much has to be owed to steps that are due a share of a busy lane before one of them is run."""
+_MOST_CREDIT_SECONDS = 0.1
+"""Of what such steps have had in idle moments, so much counts as had already."""
 _MOST_SHARE = 0.5
 
 
@@ -272,7 +274,7 @@ class Lane(Generic[P, R]):
                 self._run_batch(tickets)
                 self._step_between()
             elif idle is not None:
-                self._take(idle)
+                self._take_idle(idle)
 
     def _next(
         self,
@@ -363,6 +365,14 @@ class Lane(Generic[P, R]):
         except Exception:
             logger.exception("an action failed in the %s lane", self.name)
 
+    def _take_idle(self, step: _Step) -> None:
+        """What a step has had is owed no more: a lane with idle moments enough has its batches wait for nothing."""
+        began = time.monotonic()
+        self._take(step)
+        if step.share is not _none:
+            owed = self._owed_seconds - (time.monotonic() - began)
+            self._owed_seconds = max(owed, -_MOST_CREDIT_SECONDS)
+
     def _step_between(self) -> None:
         """The step that is due most, once as much is owed as it takes."""
         with self._wake:
@@ -370,7 +380,7 @@ class Lane(Generic[P, R]):
         shares = [(self._share_of(step), step) for step in steps]
         share, step = max(shares, key=lambda one: one[0], default=(0.0, None))
         if step is None or share <= 0.0:
-            self._owed_seconds = 0.0
+            self._owed_seconds = min(self._owed_seconds, 0.0)
             return
         share = min(share, _MOST_SHARE)
         self._owed_seconds += self._batch_seconds * share / (1 - share)

@@ -214,6 +214,35 @@ def test_a_step_is_run_between_batches_where_it_is_due_a_share_of_a_busy_lane(
     asyncio.run(scene())
 
 
+def test_a_step_that_had_idle_moments_enough_is_not_run_between_batches() -> None:
+    async def scene() -> None:
+        recorder = Recorder()
+        steps: list[int] = []
+        async with a_lane(recorder) as lane:
+            idle = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def step() -> bool:
+                steps.append(len(recorder.batches))
+                lane._owed_seconds -= 1000.0  # as if it had taken so long
+                loop.call_soon_threadsafe(idle.set)
+                return False
+
+            lane.post_idle(step, share=lambda: 0.5)
+            await idle.wait()
+            await lane.call(lambda: None)
+            assert -1.0 < lane._owed_seconds < 0.0, "credit is bounded"
+            first = await recorder.block(lane)
+            waiting = [lane.enqueue(n) for n in (1, 2, 3, 4, 5, 6)]
+            lane.post_idle(step, share=lambda: 0.5)
+            recorder.gate.set()
+            await asyncio.gather(first, *waiting)
+        assert steps[0] == 0
+        assert steps[1:] == [3]
+
+    asyncio.run(scene())
+
+
 def test_a_lane_is_busy_while_a_batch_runs_or_waits() -> None:
     async def scene() -> None:
         recorder = Recorder()
