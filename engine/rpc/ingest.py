@@ -76,7 +76,7 @@ class IngestServicer:
             deadline=call.deadline,
         )
         self._metrics.truncated_items(collection.name, written.truncated_items)
-        errors = await in_turns(written.refusals, _item_error, a_turn=ITEMS_A_TURN)
+        errors = await _item_errors(written.refusals)
         return _upserted(written, errors, request.request_id)
 
     async def upsert_stream(
@@ -155,7 +155,7 @@ class IngestServicer:
         return ingest_pb2.UpdateResponse(
             sequence=written.sequence,
             accepted=written.accepted,
-            errors=await in_turns(written.refusals, _item_error, a_turn=ITEMS_A_TURN),
+            errors=await _item_errors(written.refusals),
         )
 
     async def delete(self, request: ingest_pb2.DeleteRequest, call: Call) -> ingest_pb2.DeleteResponse:
@@ -224,7 +224,7 @@ async def _upsert_columns(
     return ingest_pb2.UpsertColumnsResponse(
         sequence=written.sequence,
         accepted=written.accepted,
-        errors=await in_turns(written.refusals, _item_error, a_turn=ITEMS_A_TURN),
+        errors=await _item_errors(written.refusals),
         request_id=request.request_id,
     )
 
@@ -279,8 +279,11 @@ def _upserted(written: Written, errors: Sequence[ingest_pb2.ItemError], request_
     )
 
 
-def _item_error(place: int, refusal: Refusal) -> ingest_pb2.ItemError:
-    del place
+async def _item_errors(refusals: Sequence[Refusal]) -> list[ingest_pb2.ItemError]:
+    return await in_turns(refusals, lambda _, refusal: _item_error(refusal), a_turn=ITEMS_A_TURN)
+
+
+def _item_error(refusal: Refusal) -> ingest_pb2.ItemError:
     error = ingest_pb2.ItemError(index=refusal.index, status=status_of(refusal.error))
     if refusal.id is not None:
         error.id.CopyFrom(convert.item_id_to(refusal.id))
