@@ -1,8 +1,8 @@
 """Measuring a trained index: the recall and the time of (reach, slack) by k and selectivity, against exact search.
 
-Queries are logged ones, or live rows, each left out of its own answer. Half of them choose settings, the others tell
-what recall those have: no query does both. Filters are random masks, so recall under a filter is measured and not
-derived.
+Queries are logged ones, or made of live rows, each of which is left out of its own answer. Half of them choose
+settings, the others tell what recall those have: no query does both. Filters are random masks, so recall under a filter
+is measured and not derived.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ _ROWS_PER_K = 4
 _BATCH = 64
 _ALONE = 32
 _SAME_REACH = 0.01
+_DRAWN = 256
+"""Rows of which the nearest stands for a query's other side: few enough that it is no copy."""
 _ROUNDS = 3
 _RUNGS_BEYOND = 1
 """A longer reach than the highest target needs may allow less slack; further up it cannot pay."""
@@ -57,9 +59,10 @@ _HOPELESS = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """What is measured: an index over ``vectors``, its live rows, and rows that serve as queries.
+    """What is measured: an index over ``vectors``, its live rows, and what is asked.
 
-    ``alive`` bool [n_rows]; ``query_rows`` int64, in random order; ``logged`` float32 [q, d] take their place if given.
+    ``alive`` bool [n_rows]; ``asked`` float32 [q, d], in random order; ``query_rows`` int64 [q]: the own row of each,
+    -1 where it has none.
     """
 
     backend: Backend
@@ -67,19 +70,15 @@ class Subject:
     ivfpq: IvfPqIndex
     alive: npt.NDArray[np.bool_]
     query_rows: Int64Array
-    logged: Float32Array | None = None
+    asked: Float32Array
 
     @property
     def n_queries(self) -> int:
-        return len(self.query_rows) if self.logged is None else len(self.logged)
+        return len(self.asked)
 
     def queries(self, first: int, n: int) -> tuple[Int64Array, Float32Array]:
-        """The own row of each query, -1 where it has none, and the queries float32 [n, d]."""
-        if self.logged is not None:
-            asked = self.logged[first : first + n]
-            return np.full(len(asked), -1, np.int64), asked
-        rows = self.query_rows[first : first + n]
-        return rows, take(self.vectors, rows)
+        """The own row of each query, and the queries float32 [n, d]."""
+        return self.query_rows[first : first + n], self.asked[first : first + n]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +126,21 @@ def take(vectors: Vectors, rows: Int64Array) -> Float32Array:
         chosen = np.flatnonzero(segments == segment)
         taken[chosen] = to_float32(vectors.segments[segment][rows[chosen] % stride], vectors.dtype)
     return taken
+
+
+def stand_ins(vectors: Vectors, rows: Int64Array, *, among: Int64Array, rng: np.random.Generator) -> Float32Array:
+    """Queries made of rows [q] where none were logged, float32 [q, d]: a row in turn with the middle between a row and
+    the nearest of some others, drawn from ``among``.
+
+    Where rows have near copies a row alone is found in the first list, as no query is that is not a copy; where they
+    have none, the row is the harder of the two (docs/adr/0017-queries-that-stand-in.md).
+    """
+    asked = take(vectors, rows)
+    for place in range(1, len(rows), 2):
+        drawn = rng.choice(among, _DRAWN)
+        apart = take(vectors, drawn[drawn != rows[place]]) - asked[place]
+        asked[place] += apart[np.einsum("nd,nd->n", apart, apart).argmin()] / 2
+    return asked
 
 
 def tune(

@@ -28,10 +28,8 @@ _MOST_DEPTH = 8192
 
 
 _MISSES_ALLOWED = 1 / 3
-"""Settings tuned with stored rows as queries promise too much, for real queries lie further off: aim to miss a third
-of what may be.
-
-Measured on mnist784's test queries: settings that promised .964 found .945 (docs/adr/0003-ivfpq-on-the-cpu.md).
+"""Settings tuned with queries made of stored rows promise too much, for real ones lie further off: aim to miss a third
+of what may be (docs/adr/0017-queries-that-stand-in.md).
 """
 _MISSES_OF_GROWTH = 0.45
 """The power of growth that misses go with: 1.23 to 1.6 times as many with each doubling (docs/log.md, 2026-11-27)."""
@@ -43,7 +41,7 @@ _HIGHEST_AIM = 0.99
 
 
 def aim(recall_target: float, *, is_provisional: bool, growth: float = 1.0) -> float:
-    """What to look up for the recall asked for; provisional where stored rows stood in for queries.
+    """What to look up for the recall asked for; provisional where queries made of stored rows stood in for real ones.
 
     ``growth``: live rows over those that were there when it was measured.
     """
@@ -110,7 +108,7 @@ class Band:
 class Tuning:
     """All bands of one trained image, and what exact searches cost where it was measured.
 
-    ``logged_queries``: live queries that it was measured with; 0 where stored rows stood in for them. ``live_rows``: of
+    ``logged_queries``: live queries that it was measured with; 0 where some made of rows stood in. ``live_rows``: of
     the collection when it was; 0 where an old image does not tell.
     """
 

@@ -12,8 +12,8 @@ from engine.backend.protocol import Backend, Candidates, Rescored, Vectors
 from engine.index import measuring
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs, measure_costs_on, pack
-from engine.index.measuring import Subject, fastest, take, tune
-from engine.index.tuning import Band
+from engine.index.measuring import Subject, fastest, stand_ins, take, tune
+from engine.index.tuning import Band, aim
 from engine.types import Float32Array, Int64Array, Uint8Array
 from kernels.packed_lists import ProbeLimits
 
@@ -46,7 +46,7 @@ def subject(backend: Backend) -> Subject:
     index.add(rows)
     alive = np.random.default_rng(4).random(N) < 0.9
     queries = np.random.default_rng(5).permutation(np.flatnonzero(alive))[:100]
-    return Subject(backend, as_vectors(rows), index, alive, queries)
+    return Subject(backend, as_vectors(rows), index, alive, queries, rows[queries])
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,8 @@ def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
     rows = clustered(200)
     rows[100:104] = rows[0] + 0.001
     others = np.array([[0, 100, 101], [0, 102, 103]])
-    subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), np.zeros(4, np.int64))
+    own = np.zeros(4, np.int64)
+    subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), own, rows[own])
     cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
     truth = measuring._truth(subject, *subject.queries(0, 2), None, 2)
     assert measuring._recalls(cell, truth, 1.0, (0.0, -1.0)).tolist() == [[1.0, 0.5], [1.0, 0.5]]
@@ -111,7 +112,8 @@ def test_padding_is_never_taken_for_a_row_not_even_for_the_last_one(backend: Bac
     rows = clustered(200)
     rows[199] = rows[0] + 0.001
     padding = Listed(np.full((2, 400), -1))
-    subject = Subject(backend, as_vectors(rows), padding, np.ones(200, np.bool_), np.array([0, 50, 0, 50]))
+    own = np.array([0, 50, 0, 50])
+    subject = Subject(backend, as_vectors(rows), padding, np.ones(200, np.bool_), own, rows[own])
     cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
     assert not measuring._recalls(cell, cell.tuned, 1.0, (0.0, 100.0)).any()
 
@@ -186,6 +188,38 @@ def test_the_fastest_setting_reaches_its_target(subject: Subject) -> None:
     assert setting is not None
     assert setting.expected_recall > 0.85
     assert setting.seconds_b64 > 0
+
+
+def test_every_other_stand_in_lies_between_its_row_and_the_nearest_of_some_drawn_from_those_named() -> None:
+    rows = clustered(400)
+    own, among = np.array([5, 6, 7, 8]), np.arange(8, 60)
+    asked = stand_ins(as_vectors(rows), own, among=among, rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(asked[::2], rows[own[::2]])
+    for query, row in ((asked[1], 6), (asked[3], 8)):
+        others = among[among != row]
+        nearest = others[((rows[others] - rows[row]) ** 2).sum(axis=1).argmin()]
+        np.testing.assert_allclose(query, (rows[row] + rows[nearest]) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_where_rows_have_near_copies_settings_keep_their_promise_to_queries_that_are_none(backend: Backend) -> None:
+    rng = np.random.default_rng(8)
+    originals = clustered(1000, seed=9)
+    rows = (np.repeat(originals, 12, axis=0) + 0.02 * rng.standard_normal((12_000, D))).astype(np.float32)
+    index = train_ivfpq(rows, nlist=NLIST, code_bytes=16, metric="l2", seed=1)
+    index.add(rows)
+    own, everywhere = rng.permutation(len(rows))[:256], np.ones(len(rows), np.bool_)
+    others = clustered(1300, seed=9)[1000:1128]  # about the same centres, and copies of nothing
+
+    def missed(asked: Float32Array) -> float:
+        subject = Subject(backend, as_vectors(rows), index, everywhere, own, asked)
+        setting = fastest(subject, SLOW_EXACT, recall_target=aim(0.95, is_provisional=True))
+        assert setting is not None
+        real = Subject(backend, as_vectors(rows), index, everywhere, np.full(len(others), -1), others)
+        cell = measuring._cell(real, 10, everywhere, SLOW_EXACT)
+        return 1 - float(measuring._recalls(cell, cell.told, setting.reach, (setting.slack,)).mean())
+
+    between = stand_ins(as_vectors(rows), own, among=np.arange(len(rows)), rng=rng)
+    assert missed(rows[own]) > 0.05 > missed(between)
 
 
 def test_rows_are_taken_in_the_order_asked_from_any_segment() -> None:
