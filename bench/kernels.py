@@ -189,7 +189,7 @@ def _coarse(kernels: ModuleType, bed: Bed) -> Callable[[], Selection]:
 
 def _two_pass(kernels: ModuleType, bed: Bed) -> Callable[[], object]:
     bounds = row_bounds(bed.codes)
-    keywords = {"metric": "dot", "k": K, "depth": 100, "bounds": bounds, "end_row": bed.n_rows}
+    keywords = {"metric": "dot", "k": K, "depth": 100, "bounds": bounds, "first_row": 0, "end_row": bed.n_rows}
     return lambda: kernels.two_pass_scan(bed.segments["float16"], bed.codes, bed.queries, bed.masks, **keywords)
 
 
@@ -297,6 +297,7 @@ def _proofs(options: Options, cpu: ModuleType, report: Report) -> None:
             k=K,
             depth=depth,
             bounds=row_bounds(codes),
+            first_row=0,
             end_row=n,
         )
         told = {"recall@10": recall_at(found[0], truth), "proven": float(proven.mean())}

@@ -86,7 +86,14 @@ class _NullCodes:
         self.n_rows += len(vectors)
 
     def search(
-        self, vectors: Vectors, queries: Float32Array, masks: Sequence[Uint8Array], *, k: int, depth: int
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        masks: Sequence[Uint8Array],
+        *,
+        k: int,
+        depth: int,
+        first_row: int = 0,
     ) -> Proven:
         return Proven(_same_rows(len(queries), k), np.ones(len(queries), np.bool_))
 

@@ -81,13 +81,15 @@ def two_pass_scan(
     k: int,
     depth: int,
     bounds: RowBounds,
+    first_row: int,
     end_row: int,
 ) -> tuple[Selection, BoolArray]:
-    """Top k of the best ``depth`` rows by codes, and whether each is proven to be what ``masked_scan`` finds: bool [B].
+    """Top k of the best ``depth`` rows by codes among [first_row, end_row), and whether each is proven to be what
+    ``masked_scan`` finds there: bool [B].
 
-    ``depth`` is at least k; ``bounds`` are of all of ``codes``.
+    ``depth`` is at least k; ``bounds`` are of all of ``codes``, or of those rows.
     """
-    coarse = coarse_scan(codes, queries, masks, metric=metric, k=depth, first_row=0, end_row=end_row)
+    coarse = coarse_scan(codes, queries, masks, metric=metric, k=depth, first_row=first_row, end_row=end_row)
     exact = rescore(segments, queries, coarse[0], metric=metric, k=k, end_row=end_row)
     return exact, is_proven(queries, coarse, exact, metric=metric, bounds=bounds)
 

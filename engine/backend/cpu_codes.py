@@ -47,9 +47,18 @@ class CpuCodes:
         self._n_rows += len(vectors)
 
     def search(
-        self, vectors: Vectors, queries: Float32Array, masks: Sequence[Uint8Array], *, k: int, depth: int
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        masks: Sequence[Uint8Array],
+        *,
+        k: int,
+        depth: int,
+        first_row: int = 0,
     ) -> Proven:
-        """Exact top k of the best ``depth`` rows by codes, among those that have codes and whose mask bit is set."""
+        """Exact top k of the best ``depth`` rows by codes, among those from ``first_row`` on that have codes and whose
+        mask bit is set.
+        """
         top, proven = kernels.two_pass_scan(
             vectors.segments,
             self._segments,
@@ -59,6 +68,7 @@ class CpuCodes:
             k=k,
             depth=max(depth, k),
             bounds=self._bounds,
+            first_row=first_row,
             end_row=self._n_rows,
         )
         return Proven(TopK(*top), proven)

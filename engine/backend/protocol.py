@@ -158,9 +158,18 @@ class CoarseCodes(Protocol):
         ...
 
     def search(
-        self, vectors: Vectors, queries: Float32Array, masks: Sequence[Uint8Array], *, k: int, depth: int
+        self,
+        vectors: Vectors,
+        queries: Float32Array,
+        masks: Sequence[Uint8Array],
+        *,
+        k: int,
+        depth: int,
+        first_row: int = 0,
     ) -> Proven:
-        """Exact top k of the best ``depth`` rows by codes, among those that have codes and whose mask bit is set."""
+        """Exact top k of the best ``depth`` rows by codes, among those from ``first_row`` on that have codes and whose
+        mask bit is set.
+        """
         ...
 
 

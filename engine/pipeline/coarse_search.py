@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.backend.protocol import Backend, TopK
 from engine.index.version_index import VersionIndex
 from engine.pipeline.cohorts import Cohort
-from engine.types import Float32Array
+from engine.types import Float32Array, Uint8Array
 
 
 def coarse_scan(
@@ -23,17 +23,37 @@ def coarse_scan(
 
     The ``depth`` best rows by codes are rescored; rows without codes are scanned.
     """
+    masks = [bits for cohort in group for bits in cohort.bits]
+    top, proven = coarse_scan_from(0, backend, index, vectors, masks, k=k, depth=depth)
+    _learn(index, group, proven, depth=max(depth, k), k=k)
+    return top, proven
+
+
+def coarse_scan_from(
+    first_row: int,
+    backend: Backend,
+    index: VersionIndex,
+    vectors: Float32Array,
+    masks: Sequence[Uint8Array],
+    *,
+    k: int,
+    depth: int,
+) -> tuple[TopK, npt.NDArray[np.bool_]]:
+    """As ``coarse_scan``, of the rows from ``first_row`` on, some of which have codes; nothing is learned of it."""
     codes, n_rows = index.coarse.codes, index.rows.n_rows
     assert codes is not None
-    masks = [bits for cohort in group for bits in cohort.bits]
-    found = codes.search(index.vectors, vectors, masks, k=k, depth=max(depth, k))
-    _learn(index, group, found.proven, depth=max(depth, k), k=k)
+    found = codes.search(index.vectors, vectors, masks, k=k, depth=max(depth, k), first_row=first_row)
     top = found.top
     if codes.n_rows < n_rows:
         tail = backend.masked_scan(index.vectors, vectors, masks, k=k, first_row=codes.n_rows)
         top = backend.merge_topk([top, tail], k=k)
     if not found.proven.all():
-        top = _scanned(backend, index, vectors, masks, top, ~found.proven, k=k)
+        wanted = ~found.proven
+        own = [mask for mask, is_wanted in zip(masks, wanted.tolist(), strict=True) if is_wanted]
+        exact = backend.masked_scan(index.vectors, vectors[wanted], own, k=k, first_row=first_row)
+        rows, scores = top.rows.copy(), top.scores.copy()
+        rows[wanted], scores[wanted] = exact.rows, exact.scores
+        top = TopK(rows, scores)
     return top, found.proven
 
 
@@ -42,21 +62,3 @@ def _learn(index: VersionIndex, group: Sequence[Cohort], proven: npt.NDArray[np.
     index.coarse.count(proven)
     survivors = np.concatenate([cohort.survivors for cohort in group])
     index.coarse.learn(depth / k, proven[survivors >= depth])
-
-
-def _scanned(
-    backend: Backend,
-    index: VersionIndex,
-    vectors: Float32Array,
-    masks: Sequence[npt.NDArray[np.uint8]],
-    top: TopK,
-    wanted: npt.NDArray[np.bool_],
-    *,
-    k: int,
-) -> TopK:
-    """``top`` with the answers of a scan for the queries of ``wanted``."""
-    own = [mask for mask, is_wanted in zip(masks, wanted.tolist(), strict=True) if is_wanted]
-    exact = backend.masked_scan(index.vectors, vectors[wanted], own, k=k)
-    rows, scores = top.rows.copy(), top.scores.copy()
-    rows[wanted], scores[wanted] = exact.rows, exact.scores
-    return TopK(rows, scores)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from engine.backend.protocol import TopK
 from engine.index.tuning import REACH_SLOPE
 from engine.index.version_index import VersionIndex
-from engine.pipeline.coarse_search import coarse_scan
+from engine.pipeline.coarse_search import coarse_scan, coarse_scan_from
 from engine.pipeline.cohorts import Batch, Cohort, answered_exactly, scored_alike
 from engine.pipeline.fusing import fusion_of, without_extras
 from engine.pipeline.planner import planned_survivors
@@ -166,14 +166,10 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
         index.vectors, vectors, limits=_limits(index, group), masks=masks, k=k, fusion=bounded, extremes=extremes
     )
     parts, more_rows = [probed.top], np.array([len(own) for own in extra], np.int64)
-    tail_rows = index.tail_rows
+    tail_rows = tail_rescored = index.tail_rows
     if tail_rows:
-        own = [bits for cohort in group for bits in cohort.bits]
-        parts.append(
-            batch.backend.masked_scan(
-                index.vectors, vectors, own, k=min(k, tail_rows), first_row=index.indexed_rows, fusion=fusion
-            )
-        )
+        tail, tail_rescored = _tail(batch, group, vectors, min(k, tail_rows), fusion)
+        parts.append(tail)
     if more_rows.any():
         parts.append(batch.backend.gather(index.vectors, vectors, extra, k=k, fusion=fusion))
     top = batch.backend.merge_topk(parts, k=k) if len(parts) > 1 else probed.top
@@ -182,11 +178,26 @@ def _probe(batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int)
     short = (top.rows[np.arange(len(vectors)), wanted - 1] < 0) | probed.gave_up
     if short.any():
         top = _second_pass(batch, group, top, short)
-    more_rows += tail_rows
-    scanned, rescored = probed.rows_scanned + more_rows, probed.rescored + more_rows
+    scanned = probed.rows_scanned + more_rows + tail_rows
+    rescored = probed.rescored + more_rows + tail_rescored
     columns = (probed.lists_scanned, scanned, rescored, short, short)
     parted = (_parts(column, group) for column in columns)
     return [Found(*one) for one in zip(_split(top, group), *parted, strict=True)]
+
+
+def _tail(
+    batch: Batch, group: Sequence[Cohort], vectors: Float32Array, k: int, fusion: Fusion | None
+) -> tuple[TopK, int]:
+    """The best rows in no list, by codes first where that is planned for every cohort; and how many are rescored."""
+    index, first = batch.index, batch.index.indexed_rows
+    masks = [bits for cohort in group for bits in cohort.bits]
+    depths = [cohort.plan.tail_depth for cohort in group]
+    if fusion is None and min(depths) > 0:
+        depth = max(*depths, k)
+        top, _ = coarse_scan_from(first, batch.backend, index, vectors, masks, k=k, depth=depth)
+        return top, min(depth, index.tail_rows)
+    top = batch.backend.masked_scan(index.vectors, vectors, masks, k=k, first_row=first, fusion=fusion)
+    return top, index.tail_rows
 
 
 def _note_give_ups(index: VersionIndex, group: Sequence[Cohort], gave_up: npt.NDArray[np.bool_]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.config import Settings
 from engine.index.version_index import LEAST_FOLDED, Lists, VersionIndex
+from engine.pipeline.planner import tail_way
 
 _GROWTH_TO_RETRAIN = 2.0
 """Lists are trained anew when there are this many times the rows they were trained among."""
@@ -13,6 +14,8 @@ _TAIL_SHARE = 0.1
 """The tail is folded once scanning it costs this share of probing the lists."""
 _CHANGED_SHARE = 0.1
 """Of the items, as changes since the last image: so much more would a start have to do."""
+_K = 10
+"""Hits of the searches that are reckoned with."""
 _LEAST_DEAD_ROWS = 10_000
 """Fewer take too little to be worth the work."""
 
@@ -58,7 +61,7 @@ def needs_folding(index: VersionIndex, settings: Settings) -> bool:
     """Whether rows in no list cost enough to be folded at once."""
     if index.lists is None:
         return False
-    setting = index.lists.tuning.lookup(10, 1.0, settings.recall_target)
+    setting = index.lists.tuning.lookup(_K, 1.0, settings.recall_target)
     return index.tail_rows >= LEAST_FOLDED and (
         setting is None or _scan_seconds(index, index.tail_rows) >= _TAIL_SHARE * setting.seconds_b1
     )
@@ -67,11 +70,20 @@ def needs_folding(index: VersionIndex, settings: Settings) -> bool:
 def tail_share(index: VersionIndex, settings: Settings) -> float:
     """Of the time of a search, the share that goes with the number of rows in no list; 0 where lists are of no use."""
     lists = index.lists  # once: the search lane may switch it meanwhile
-    setting = None if lists is None else lists.tuning.lookup(10, 1.0, settings.recall_target)
+    setting = None if lists is None else lists.tuning.lookup(_K, 1.0, settings.recall_target)
     if lists is None or setting is None:
         return 0.0
-    tail = max(0, index.rows.n_rows - lists.ivfpq.n_rows)
-    seconds = _scan_seconds(index, tail) - _scan_seconds(index, 0)
+    listed, n_rows = lists.ivfpq.n_rows, index.rows.n_rows
+    seconds, _ = tail_way(
+        _K,
+        max(0, n_rows - listed),
+        index.coarse.n_rows - listed,
+        1.0,
+        dimension=index.version.dimension,
+        coarse=index.coarse.state,
+        costs=index.costs,
+    )
+    seconds = max(0.0, seconds - _scan_seconds(index, 0))
     return seconds / (seconds + setting.seconds_b1)
 
 
@@ -85,7 +97,19 @@ def has_tail(index: VersionIndex) -> bool:
 
 
 def needs_codes(index: VersionIndex, settings: Settings) -> bool:
-    return settings.coarse_codes == "auto" and index.wants_codes
+    return settings.coarse_codes == "auto" and (index.wants_codes or _tail_needs_codes(index, settings))
+
+
+def _tail_needs_codes(index: VersionIndex, settings: Settings) -> bool:
+    """Whether rows with neither a list nor a code make searches twice as long. To code them takes a hundredth of what
+    folding them takes.
+    """
+    lists = index.lists
+    setting = None if lists is None else lists.tuning.lookup(_K, 1.0, settings.recall_target)
+    if lists is None or setting is None or not index.coarse.n_rows:
+        return False
+    rows = index.rows.n_rows - max(lists.ivfpq.n_rows, index.coarse.n_rows)
+    return _scan_seconds(index, max(0, rows)) >= setting.seconds_b1
 
 
 def needs_merge(index: VersionIndex) -> bool:

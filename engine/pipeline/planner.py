@@ -64,7 +64,8 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """What there is to search. Rows from ``indexed_rows`` on are the tail, always searched exactly.
+    """What there is to search. Rows from ``indexed_rows`` on are the tail, always searched exactly: by their codes
+    first where they have some and that is quicker.
 
     ``tuning`` is None, and ``nlist`` 0, where there are no inverted lists; ``coarse`` where there are no codes.
     ``batch_queries`` share the device, ``threads`` of them at a time: an exact search of one query alone has all
@@ -94,7 +95,8 @@ class Plan:
 
     ``nprobe`` and ``depth`` are limits; ``reach`` and ``slack``, where they are not inf, end a query earlier, and
     ``near_slope`` later: see ``kernels.packed_lists.ProbeLimits``. ``budget``: rows of work done in the time of an
-    exact way. ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows
+    exact way. ``tail_depth``: rows by codes that are rescored of those in no list, 0 where these are scanned.
+    ``expected_recall`` is 1 for exact ways, and 0 where it was never measured; provisional where stored rows
     stood in for queries when it was.
     """
 
@@ -108,6 +110,7 @@ class Plan:
     near_slope: float = 0.0
     slack: float = math.inf
     budget: int = NO_BUDGET
+    tail_depth: int = 0
     is_provisional: bool = False
 
 
@@ -193,20 +196,50 @@ def _exact_ways(request: PlanRequest, state: IndexState, reason: str) -> list[Pl
 
 def _coarse_way(request: PlanRequest, state: IndexState, coarse: CoarseState, reason: str, scan_seconds: float) -> Plan:
     """With the cheapest depth: rows without codes are scanned as well, and what is not proven is answered by a scan."""
-    costs, tail_rows = state.costs, state.n_rows - coarse.n_rows
     share = request.survivors / state.n_rows
-    tail = costs.scan_seconds(tail_rows, round(tail_rows * share), state.dimension) if tail_rows else 0.0
-    survivors = round(coarse.n_rows * share)
+    span = _Span(coarse.n_rows, state.n_rows - coarse.n_rows, share, scan_seconds)
+    seconds, depth = _two_passes(request.k, span, state.dimension, coarse, state.costs)
+    return Plan(Strategy.COARSE_SCAN, 0, depth, 1.0, reason, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Rows that are searched, with codes and without, of which a share passes; ``scan_seconds``: of a scan of all."""
+
+    coded: int
+    uncoded: int
+    share: float
+    scan_seconds: float
+
+
+def _two_passes(k: int, span: _Span, dimension: int, coarse: CoarseState, costs: Costs) -> tuple[float, int]:
+    """Seconds and depth of the cheapest."""
+    coded = round(span.coded * span.share)
+    rest = costs.scan_seconds(span.uncoded, round(span.uncoded * span.share), dimension) if span.uncoded else 0.0
+    survivors = round((span.coded + span.uncoded) * span.share)
     found: list[tuple[float, int]] = []
     for rung in coarse.rungs:
         # One more than there are shows that none was left out.
-        depth = max(request.k, min(request.k * rung.depth_per_k, request.survivors + 1))
+        depth = max(k, min(k * rung.depth_per_k, survivors + 1))
         if found and depth > _DEEPEST:
             break
-        seconds = costs.coarse_seconds(coarse.n_rows, survivors, state.dimension, depth) + tail
-        found.append((seconds + rung.unproven * scan_seconds, depth))
-    seconds, depth = min(found)
-    return Plan(Strategy.COARSE_SCAN, 0, depth, 1.0, reason, seconds)
+        seconds = costs.coarse_seconds(span.coded, coded, dimension, depth) + rest
+        found.append((seconds + rung.unproven * span.scan_seconds, depth))
+    return min(found)
+
+
+def tail_way(
+    k: int, tail_rows: int, coded: int, share: float, *, dimension: int, coarse: CoarseState | None, costs: Costs
+) -> tuple[float, int]:
+    """Seconds that a query spends on the rows in no list, of which a share passes and ``coded`` have codes, and the
+    depth of a coarse scan, 0 where they are scanned.
+    """
+    if not tail_rows:
+        return 0.0, 0
+    scan = costs.scan_seconds(tail_rows, round(tail_rows * share), dimension)
+    if coarse is None or coded <= 0:
+        return scan, 0
+    return min((scan, 0), _two_passes(k, _Span(coded, tail_rows - coded, share, scan), dimension, coarse, costs))
 
 
 def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reason: str) -> Plan:
@@ -241,9 +274,17 @@ def _tuned(request: PlanRequest, state: IndexState, tuning: Tuning, selectivity:
 
 
 def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: str) -> Plan:
-    """Lists, then the tail by an exact scan; lists end with all there are, candidates with the rows but not below k."""
-    survivors_of_tail = round(state.tail_rows * _selectivity(request, state))
-    tail = state.costs.scan_seconds(state.tail_rows, survivors_of_tail, state.dimension) if state.tail_rows else 0.0
+    """Lists, then the tail exactly; lists end with all there are, candidates with the rows but not below k."""
+    coarse = None if request.is_fused or request.sees_dead else state.coarse
+    tail, tail_depth = tail_way(
+        request.k,
+        state.tail_rows,
+        0 if coarse is None else coarse.n_rows - state.indexed_rows,
+        _selectivity(request, state),
+        dimension=state.dimension,
+        coarse=coarse,
+        costs=state.costs,
+    )
     return Plan(
         strategy=Strategy.FILTERED_IVFPQ if request.is_filtered else Strategy.IVFPQ,
         nprobe=_most_probes(request, state, setting),
@@ -254,6 +295,7 @@ def _probing(request: PlanRequest, state: IndexState, setting: Setting, reason: 
         reach=setting.reach,
         near_slope=_near_slope(request, state, setting),
         slack=setting.slack,
+        tail_depth=tail_depth,
         is_provisional=state.tuning is not None and state.tuning.is_provisional,
     )
 

@@ -142,7 +142,9 @@ class Upkeep:
             watched.next_fold = asyncio.get_running_loop().call_later(_FOLD_SECONDS, self._fold_rest, watched)
         if not watched.is_coding and needs_codes(collection.index, self._settings):
             watched.is_coding = True
-            self._lanes.search.post_idle(lambda: self._code(collection, watched))
+            self._lanes.search.post_idle(
+                lambda: self._code(collection, watched), share=lambda: self._share_of_codes(collection)
+            )
         if watched.merging is None and needs_merge(collection.index):
             watched.merging = asyncio.get_running_loop().create_task(self._merge(collection, watched))
 
@@ -289,6 +291,11 @@ class Upkeep:
         finally:
             watched.is_coding = more
         return more
+
+    def _share_of_codes(self, collection: Collection) -> float:
+        """Of the time of a busy lane: as for folding, which takes longer for the same rows and so comes after it."""
+        index = collection.index
+        return 2 * tail_share(index, self._settings) if index.indexed_rows else 0.0
 
     async def _look(self) -> None:
         while True:

@@ -300,7 +300,7 @@ def test_what_is_proven_is_what_the_exact_scan_finds(
     n, codes = len(rows), [cpu.quantise_rows(rows)]
     masks = [pack(np.ones(n, np.bool_))] * len(queries)
     found, proven = cpu.two_pass_scan(
-        [rows], codes, queries, masks, metric=metric, k=5, depth=depth, bounds=row_bounds(codes), end_row=n
+        [rows], codes, queries, masks, metric=metric, k=5, depth=depth, bounds=row_bounds(codes), first_row=0, end_row=n
     )
     exact = cpu.masked_scan([rows], queries, masks, metric=metric, k=n, first_row=0, end_row=n)
     assert proven.all() or depth < n
@@ -331,7 +331,7 @@ def test_where_the_codes_tell_rows_apart_the_answer_is_proven() -> None:
     queries = rows[:8] + 0.01 * generator.standard_normal((8, 64)).astype(np.float32)
     codes, masks = [cpu.quantise_rows(rows)], [pack(np.ones(2000, np.bool_))] * 8
     for metric in METRICS:
-        keywords = {"metric": metric, "k": 1, "bounds": row_bounds(codes), "end_row": 2000}
+        keywords = {"metric": metric, "k": 1, "bounds": row_bounds(codes), "first_row": 0, "end_row": 2000}
         found, proven = cpu.two_pass_scan([rows], codes, queries, masks, depth=20, **keywords)
         expected = reference.two_pass_scan([rows], codes, queries, masks, depth=20, **keywords)
         assert proven.all()
@@ -343,7 +343,7 @@ def test_where_the_codes_hide_the_best_row_the_answer_is_not_proven() -> None:
     codes, masks = [cpu.quantise_rows(rows)], [pack(np.ones(3, np.bool_))]
     queries = np.array([[0, -1]], np.float32)
     found, proven = cpu.two_pass_scan(
-        [rows], codes, queries, masks, metric="dot", k=1, depth=1, bounds=row_bounds(codes), end_row=3
+        [rows], codes, queries, masks, metric="dot", k=1, depth=1, bounds=row_bounds(codes), first_row=0, end_row=3
     )
     assert found[0].tolist() == [[0]]
     assert proven.tolist() == [False]

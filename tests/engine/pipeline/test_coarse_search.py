@@ -13,9 +13,12 @@ from engine.errors import FailedPrecondition
 from engine.index.filters import compile_filter
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob, search_jobs
 from engine.types import Filter, Float32Array, HasId, Metric, SearchParams, Strategy, VectorDtype
-from tests.engine.pipeline.test_search import FILTERS, D, World, ask, backend, hits, small, worlds
+from tests.engine.pipeline.test_search import COSTS, FILTERS, D, World, ask, backend, hits, small, with_lists, worlds
 
 ROWS = 1500
+CODES_ARE_FREE = replace(
+    COSTS, coarse_call=1e-9, coarse_value_dense=1e-15, coarse_value_sparse=1e-15, coarse_depth_row=1e-12
+)
 TREES = [tree for tree, _ in FILTERS[:4]]
 
 
@@ -163,3 +166,31 @@ def test_a_server_that_is_not_told_what_codes_cost_wants_none() -> None:
     world = a_world("dot", "float16", whole_numbers(8))
     assert not world.index.wants_codes
     assert not World("dot").index.wants_codes
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_rows_in_no_list_are_searched_by_their_codes_first_to_the_same_hits(metric: Metric, dtype: VectorDtype) -> None:
+    """Some rows are in lists, more have codes, the last have neither; dead ones are among all of these."""
+    world = a_world(metric, dtype, whole_numbers(3))
+    with_lists(world, 300, costs=CODES_ARE_FREE)
+    queries = whole_numbers(4)[:24]
+    everything = {"nprobe": 8, "rescore_depth": ROWS, "strategy": Strategy.IVFPQ}
+    for k in (1, 10, 100):
+        params = [SearchParams(k=k, filter=tree, **everything) for tree in TREES * 6]  # type: ignore[arg-type]
+        found = ask(world, list(queries), params)[0]
+        assert hits(found) == hits(by(world, Strategy.MASKED_SCAN, queries, TREES * 6, k))
+    assert (world.index.coarse.asked, world.index.indexed_rows) == (0, 300)
+    (whole,) = ask(world, list(queries), [SearchParams(k=1, **everything)])  # type: ignore[arg-type]
+    assert max(told.rescored for told in whole.explanations) < 300 + world.index.tail_rows
+
+
+def test_of_rows_in_no_list_what_codes_do_not_prove_is_scanned() -> None:
+    world = World("dot")
+    for n in range(400):
+        world.put(f"n{n}", np.full((1, D), 1.0, np.float32), {})
+    coded(world)
+    with_lists(world, 40, costs=CODES_ARE_FREE)
+    params = SearchParams(k=5, nprobe=8, rescore_depth=ROWS, strategy=Strategy.IVFPQ)
+    (found,) = ask(world, np.ones((3, D), np.float32), [params])
+    assert hits(found) == [[(f"n{n}", float(D)) for n in range(5)]] * 3

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from engine.errors import FailedPrecondition
 from engine.index.coarse_depth import CoarseState, Rung
 from engine.index.tuning import TARGETS, Band, Costs, Setting, Tuning
-from engine.pipeline.planner import NO_BUDGET, IndexState, Plan, PlanRequest, plan, planned_batch, planned_survivors
+from engine.pipeline.planner import (
+    NO_BUDGET,
+    IndexState,
+    Plan,
+    PlanRequest,
+    plan,
+    planned_batch,
+    planned_survivors,
+    tail_way,
+)
 from engine.types import Strategy
 
 COSTS = Costs(
@@ -242,6 +251,29 @@ def test_the_depth_is_never_beyond_the_rows_in_lists() -> None:
 
 def test_a_long_tail_makes_probing_dear() -> None:
     assert plan(asked(), replace(LISTS, indexed_rows=1000)).strategy is Strategy.EXACT_SCAN
+
+
+def test_a_long_tail_is_searched_by_codes_where_it_has_some_and_that_is_quicker() -> None:
+    coarse = CoarseState(1_000_000, (Rung(2, 0.9), Rung(8, 0.0)))
+    behind = replace(LISTS, indexed_rows=900_000)
+    coded = replace(behind, coarse=coarse)
+    by_name = asked(strategy=Strategy.IVFPQ)
+    scanned, quick = plan(by_name, behind), plan(by_name, coded)
+    assert (scanned.tail_depth, quick.tail_depth) == (0, 80)
+    saved = COSTS.scan_seconds(100_000, 100_000, 128) - COSTS.coarse_seconds(100_000, 100_000, 128, 80)
+    assert quick.seconds == pytest.approx(scanned.seconds - saved)
+    assert plan(by_name, replace(coded, indexed_rows=999_900)).tail_depth == 0
+    assert plan(by_name, replace(coded, coarse=replace(coarse, n_rows=800_000))).tail_depth == 0
+    for unlike in (asked(strategy=Strategy.IVFPQ, is_fused=True), asked(strategy=Strategy.IVFPQ, sees_dead=True)):
+        assert plan(unlike, coded).tail_depth == 0
+
+
+def test_what_of_a_tail_has_no_codes_is_scanned_beside_those_that_have() -> None:
+    coarse = CoarseState(950_000, (Rung(8, 0.0),))
+    seconds, depth = tail_way(10, 100_000, 50_000, 1.0, dimension=128, coarse=coarse, costs=COSTS)
+    both = COSTS.coarse_seconds(50_000, 50_000, 128, 80) + COSTS.scan_seconds(50_000, 50_000, 128)
+    assert (seconds, depth) == (pytest.approx(both), 80)
+    assert tail_way(10, 0, 0, 1.0, dimension=128, coarse=coarse, costs=COSTS) == (0.0, 0)
 
 
 @pytest.mark.parametrize(

@@ -183,14 +183,16 @@ def test_counting_and_listing_agree_with_the_items(world: World) -> None:
         assert count(world.index, program) == len(wanted)
 
 
-def with_lists(world: World, rows: int, *, nlist: int = 8, reach: float = 1.0, slack: float = 2.0) -> None:
+def with_lists(
+    world: World, rows: int, *, nlist: int = 8, reach: float = 1.0, slack: float = 2.0, costs: Costs = COSTS
+) -> None:
     """Inverted lists over the first ``rows`` rows, and a table that always says the same setting."""
     sample = world.stored[: world.next_row].astype(np.float32)
     ivfpq = train_ivfpq(sample, nlist=nlist, code_bytes=4, metric=world.metric, seed=1)
     ivfpq.add(sample[:rows])
     setting = Setting(reach, slack, 2, 200, 200, 20, nlist, rows, 0.95, 1e-7, 1e-7)
     bands = [Band(k, s, ((0.5, setting), (0.95, setting))) for k in (1, 100_000) for s in (1e-6, 1.0)]
-    world.index.switch_lists(Lists(ivfpq, Tuning(bands, COSTS), rows, "image"))
+    world.index.switch_lists(Lists(ivfpq, Tuning(bands, costs), rows, "image"))
 
 
 def a_large_world(metric: Metric = "l2") -> World:
