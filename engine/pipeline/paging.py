@@ -12,7 +12,8 @@ import numpy as np
 
 from engine.backend.protocol import TopK
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, narrowed
+from engine.pipeline.batch import Batch
+from engine.pipeline.cohorts import Cohort, narrowed
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found, find
 from engine.pipeline.fusing import legs_of

@@ -12,7 +12,8 @@ import numpy as np
 
 from engine.backend.protocol import TopK
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, factors_of
+from engine.pipeline.batch import Batch
+from engine.pipeline.cohorts import Cohort, factors_of
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found
 from engine.pipeline.fusing import Fusing, Legs, legs_of, reordered
