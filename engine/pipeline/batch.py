@@ -13,6 +13,7 @@ from engine.errors import EngineError
 from engine.index.facet_counts import FacetCounting
 from engine.index.features import Weighted
 from engine.index.filters import FilterProgram
+from engine.index.lexical import TermWeights
 from engine.index.masks import RowMask
 from engine.index.row_views import RowView
 from engine.index.version_index import VersionIndex
@@ -176,7 +177,8 @@ class Batch:
     plans: dict[tuple[tuple[object, ...], int, int, bool], Plan] = field(default_factory=dict)
     avoids_lists: dict[Hashable, bool] = field(default_factory=dict)
     errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
-    extras: dict[tuple[int, int, str], tuple[Mask, Extra]] = field(default_factory=dict)
+    term_weights: dict[str, TermWeights] = field(default_factory=dict)
+    extras: dict[tuple[int, int, int], tuple[Mask, Extra]] = field(default_factory=dict)
     weighted: dict[tuple[int, int | None], Weighted] = field(default_factory=dict)
     views: dict[tuple[int, int], RowView] = field(default_factory=dict)
     countings: dict[tuple[int, tuple[Facet, ...]], FacetCounting] = field(default_factory=dict)

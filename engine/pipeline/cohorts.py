@@ -12,8 +12,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import EngineError, InvalidArgument
+from engine.errors import EngineError, InvalidArgument, NoAnalyser
 from engine.index.features import FeatureTable, SumFeature, Weighted
+from engine.index.lexical import TermWeights
 from engine.index.version_index import VersionIndex
 from engine.pipeline.batch import Batch, CompiledParams, Mask, SearchJob, recall_target_of
 from engine.pipeline.calls import unsound_vector
@@ -76,7 +77,7 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
         return _gathered(batch, number, _as_on_first_pages(vectors, own), own)
     try:
         mask = shared_mask(batch, job.compiled[0])
-        extra = _extra_of(batch, job.compiled[0], mask, "")
+        extra = _extra_of(batch, job.compiled[0], mask, None)
         mask, extra = of_chosen(batch, job.compiled[0], mask, extra)
         plan_ = _plan_of(batch, job.compiled[0], mask, extra)
         fusing = _fusing(batch, job.compiled[0], extra, len(sound))
@@ -151,13 +152,12 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
 def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[_Asked]) -> list[Cohort]:
     """Queries with filters of their own, those that are planned alike together."""
     found: dict[tuple[object, ...], _Alike] = {}
-    terms = batch.jobs[number].terms
     for place, compiled, own in asked:
         try:
             mask = shared_mask(batch, compiled)
             if own:
                 mask = Mask(mask.of.without(rows_of(batch, compiled)(own)), passes_all=False)
-            extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
+            extra = _extra_of(batch, compiled, mask, terms_of(batch, number, place))
             mask, extra = of_chosen(batch, compiled, mask, extra)
             if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
                 mask = only_rows(batch.index, extra.matching(LEXICAL))
@@ -209,12 +209,32 @@ class _Alike:
         )
 
 
-def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: str) -> Extra | None:
-    """What rows that pass the mask get from the query's keywords, found once for those who ask the same."""
+def terms_of(batch: Batch, number: int, place: int) -> TermWeights | None:
+    """What the terms of a query weigh, by the statistics of its moment; None where it has no text for them, or terms do
+    not count.
+
+    Raises:
+        NoAnalyser: no text is searched by terms.
+    """
+    job, compiled = batch.jobs[number], batch.jobs[number].compiled_of(place)
+    text = job.terms[place] if job.terms else ""
+    if not text or compiled.scoring is None or not compiled.scoring.lexical:
+        return None
+    if compiled.cursor is not None:
+        return compiled.cursor.terms
+    if batch.index.lexical is None:
+        raise NoAnalyser(batch.index.schema.name)
+    if text not in batch.term_weights:
+        batch.term_weights[text] = batch.index.lexical.weigh(text)
+    return batch.term_weights[text]
+
+
+def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: TermWeights | None) -> Extra | None:
+    """What rows that pass the mask get from the query's keywords and terms, found once for those who ask the same."""
     scoring = compiled.scoring
     if scoring is None or not scoring.has_extras:
         return None
-    key = (id(scoring), id(mask), terms)
+    key = (id(scoring), id(mask), id(terms))
     if key not in batch.extras:
         # With the mask that it is of, whose id is a key: another must not get it.
         batch.extras[key] = mask, find_extra(batch.index, scoring, mask.bits, terms)

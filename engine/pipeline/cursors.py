@@ -12,10 +12,11 @@ import numpy as np
 
 from engine.errors import CursorLapsed, InvalidArgument
 from engine.index.filters import FilterProgram
-from engine.pipeline.scoring import CompiledScoring
+from engine.index.lexical import NO_TERMS, TermWeights
+from engine.pipeline.scoring import SIMILARITY_ALONE, CompiledScoring
 from engine.types import Examples, Float32Array, ItemId, SearchParams
 
-_STATE = struct.Struct("<qqqqqqqqf")
+_STATE = struct.Struct("<qqqqqqqqfIff")
 _DIGEST_BYTES = 32
 
 
@@ -23,7 +24,8 @@ _DIGEST_BYTES = 32
 class Cursor:
     """A moment: ``n_rows`` rows of a ``generation``, of which those were seen that the log of what was shown tells at
     ``position``, as of ``sequence``; ages are counted to ``now``. Where a page ended in it: after the hit of
-    ``last_row``, with ``last_score``, which was that of number ``seen``. ``vector`` float32 [d]: what was searched for.
+    ``last_row``, with ``last_score``, which was that of number ``seen``. ``vector`` float32 [d]: what was searched for;
+    ``terms``: and what its terms weighed at that moment.
 
     Times are microseconds since 1970; the moment is kept until ``expires_at``.
     """
@@ -38,6 +40,7 @@ class Cursor:
     last_row: int
     last_score: float
     vector: Float32Array
+    terms: TermWeights = NO_TERMS
 
 
 class Seal:
@@ -58,8 +61,12 @@ class Seal:
             cursor.seen,
             cursor.last_row,
             cursor.last_score,
+            len(cursor.terms.numbers),
+            cursor.terms.base,
+            cursor.terms.slope,
         )
-        body = asked + state + cursor.vector.astype("<f4").tobytes()
+        terms = cursor.terms.numbers.astype("<i4").tobytes() + cursor.terms.weights.astype("<f4").tobytes()
+        body = asked + state + terms + cursor.vector.astype("<f4").tobytes()
         return self._digest(body) + body
 
     def open(self, token: bytes, asked: bytes, field: str, *, now: int) -> Cursor:
@@ -75,15 +82,24 @@ class Seal:
             raise InvalidArgument(
                 field, "is of another query: all but k, legs and facets must be as they were for the first page"
             )
-        rest = body[_DIGEST_BYTES:]
-        fields = (*_STATE.unpack(rest[: _STATE.size]), np.frombuffer(rest[_STATE.size :], "<f4"))
-        cursor = Cursor(*fields)
+        cursor = _cursor_of(body[_DIGEST_BYTES:])
         if now >= cursor.expires_at:
             raise CursorLapsed(f"{field}: its lease ended {(now - cursor.expires_at) / 1e6:.1f} s ago")
         return cursor
 
     def _digest(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")
+
+
+def _cursor_of(body: bytes) -> Cursor:
+    *fields, n_terms, base, slope = _STATE.unpack_from(body)
+    at = _STATE.size
+    # Copies, which may be written to: kernels would be compiled once more for arrays that may not.
+    numbers = np.frombuffer(body, "<i4", n_terms, at).astype(np.int64)
+    weights = np.frombuffer(body, "<f4", n_terms, at + 4 * n_terms).astype(np.float32)
+    vector = np.frombuffer(body, "<f4", offset=at + 8 * n_terms).astype(np.float32)
+    fields += (vector, TermWeights(numbers, weights, np.float32(base), np.float32(slope)))
+    return Cursor(*fields)
 
 
 def fingerprint(
@@ -104,9 +120,11 @@ def fingerprint(
         params.rescore_depth,
         params.strategy,
         params.min_score,
+        params.terms,
     ]
-    if scoring is not None:
-        parts += [scoring.similarity, scoring.total.parts, scoring.overlaps]
+    # Pages may differ by whether legs are told, for which there is always a scoring.
+    own = SIMILARITY_ALONE if scoring is None else scoring
+    parts += [own.similarity, own.lexical, own.is_lexical, own.total.parts, own.overlaps]
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()
 
 

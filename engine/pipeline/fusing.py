@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from engine.backend.protocol import Backend, TopK
 from engine.embeddings import parts
-from engine.errors import NoAnalyser
 from engine.index.column_types import KeywordColumn
 from engine.index.features import DecayFeature, FeatureSpec, FeatureTable, SumFeature
 from engine.index.growing import has_rows
+from engine.index.lexical import TermWeights
 from engine.index.version_index import VersionIndex
 from engine.pipeline.scoring import CompiledScoring
 from engine.scoring import Overlap
@@ -125,13 +125,13 @@ def without_extras(fusion: Fusion) -> Fusion:
     return fusion._replace(extras=[None] * len(fusion.extras))
 
 
-def find_extra(index: VersionIndex, scoring: CompiledScoring, mask: Uint8Array, terms: str) -> Extra:
-    """What rows that pass the mask get from keywords, and from the text ``terms`` where it counts."""
+def find_extra(index: VersionIndex, scoring: CompiledScoring, mask: Uint8Array, terms: TermWeights | None) -> Extra:
+    """What rows that pass the mask get from keywords, and from terms where the query has a text for them."""
     found: list[_FoundLeg] = []
     for overlap in scoring.overlaps:
         rows, shares = _overlap(index, overlap)
         found.append((overlap.name, overlap.weight, rows, shares, shares))
-    if scoring.lexical > 0 and terms:
+    if terms is not None:
         rows, scores = _lexical(index, terms, mask)
         most = scores.max(initial=0.0)
         found.append((LEXICAL, scoring.lexical, rows, scores, scores / most if most > 0 else scores))
@@ -160,12 +160,10 @@ def _overlap(index: VersionIndex, overlap: Overlap) -> tuple[Int64Array, Float32
     return rows, shares[rows].astype(np.float32)
 
 
-def _lexical(index: VersionIndex, terms: str, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
+def _lexical(index: VersionIndex, terms: TermWeights, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
     """Rows that have any of the terms, all rows of their items, and their BM25 scores."""
-    lexical = index.columns.lexical
-    if lexical is None:
-        raise NoAnalyser(index.schema.name)
-    rows, scores = lexical.scores(terms, mask)
+    assert index.lexical is not None
+    rows, scores = index.lexical.scores(terms, mask)
     if index.schema.rows_per_item == 1:
         return rows, scores
     spread = np.zeros(index.rows.n_rows, np.float32)

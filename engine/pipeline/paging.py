@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.backend.protocol import TopK
+from engine.index.lexical import NO_TERMS
 from engine.index.version_index import VersionIndex
 from engine.pipeline.batch import Batch
-from engine.pipeline.cohorts import Cohort, narrowed
+from engine.pipeline.cohorts import Cohort, narrowed, terms_of
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found, find
 from engine.pipeline.fusing import legs_of
@@ -171,4 +172,5 @@ def _cursor(batch: Batch, cohort: Cohort, query: int, page: _Page, *, now: int) 
         last_row=last_row,
         last_score=last_score,
         vector=cohort.vectors[query].copy(),
+        terms=terms_of(batch, cohort.job, cohort.places[query]) or NO_TERMS,
     )

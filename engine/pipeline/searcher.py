@@ -37,7 +37,7 @@ from engine.pipeline.rank_fusion import calls_of, fused_by_ranks, is_fused_by_ra
 from engine.pipeline.scoring import SIMILARITY_ALONE
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
 from engine.selection import FacetCounts
-from engine.selections import asks_for_terms, check_facets, check_group, check_page, resolve_diversity
+from engine.selections import check_facets, check_group, check_page, resolve_diversity
 from engine.types import (
     Explanation,
     Float32Array,
@@ -215,9 +215,7 @@ class Searcher:
                 raise InvalidArgument(f"{field}.cursor", "is of one query: give each query parameters of its own")
             asked = fingerprint(call.query(place), params, compiled.program, scoring)
             cursor = self._seal.open(params.cursor, asked, f"{field}.cursor", now=self._index.clock())
-        by_terms = asks_for_terms(params.filter) or (scoring is not None and scoring.lexical > 0)
-        seen = 0 if cursor is None else cursor.seen
-        check_page(params, self._limits, field, seen=seen, by_terms=by_terms)
+        check_page(params, self._limits, field, seen=0 if cursor is None else cursor.seen)
         return replace(compiled, params=replace(params, page=True), cursor=cursor)
 
     def _next_pages(
