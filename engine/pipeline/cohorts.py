@@ -123,6 +123,9 @@ def _unit_queries(batch: Batch, number: int) -> tuple[Float32Array, npt.NDArray[
 
 def factors_of(batch: Batch, cohort: Cohort) -> Float32Array | None:
     """What the parts of a cohort's queries were multiplied by, float32 [m, E]; None without named embeddings."""
+    cursor = cohort.compiled.cursor
+    if cursor is not None:
+        return None if cursor.factors is None else np.tile(cursor.factors, (len(cohort), 1))
     return batch.factors[cohort.job][cohort.places] if cohort.job in batch.factors else None
 
 
@@ -132,21 +135,23 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
     vectors = np.zeros((job.n_queries, batch.index.version.dimension), np.float32)
     asked: list[_Asked] = []
     for place in range(job.n_queries):
+        compiled = job.compiled_of(place)
         try:
-            vectors[place], own = _of_items(batch, job, place)
+            if compiled.cursor is None:
+                vectors[place] = _vector_of(batch, job, place)
         except EngineError as error:
             batch.errors[number, place] = error
         else:
-            asked.append((place, job.compiled_of(place), own))
+            asked.append((place, compiled, [job.item_ids[place]] if job.item_ids else job.examples[place].ids))
     if batch.index.schema.embeddings:
         combined = combine_rows(batch.backend, vectors, job.weights, batch.index.schema)
         vectors, batch.factors[number] = combined.vectors, combined.factors
-        for place in np.flatnonzero(~combined.factors.any(axis=1)).tolist():
-            path = f"{job.field(place)}.{'item_id' if job.item_ids else 'examples'}"
-            lacking = InvalidArgument(path, "there is none of the embeddings that count")
-            batch.errors.setdefault((number, place), lacking)
+        for place, compiled, _ in asked:
+            if compiled.cursor is None and not combined.factors[place].any():
+                path = f"{job.field(place)}.{'item_id' if job.item_ids else 'examples'}"
+                batch.errors[number, place] = InvalidArgument(path, "there is none of the embeddings that count")
         asked = [one for one in asked if (number, one[0]) not in batch.errors]
-    return _gathered(batch, number, vectors, asked)
+    return _gathered(batch, number, _as_on_first_pages(vectors, asked), asked)
 
 
 def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[_Asked]) -> list[Cohort]:
@@ -269,18 +274,13 @@ def _found_weighted(index: VersionIndex, total: SumFeature, now: int | None) -> 
     return Weighted(index.feature_table_at(total.features, now), total.weights)
 
 
-def _of_items(batch: Batch, job: SearchJob, place: int) -> tuple[Float32Array, Sequence[ItemId]]:
-    """A query's vector and the items that it is made of."""
-    cursor = job.compiled_of(place).cursor
-    if cursor is not None:
-        return cursor.vector, [job.item_ids[place]] if job.item_ids else job.examples[place].ids
+def _vector_of(batch: Batch, job: SearchJob, place: int) -> Float32Array:
+    """That of a query made of items."""
+    weights = job.compiled_of(place).weights
     if job.item_ids:
-        own = job.item_ids[place]
-        return vector_of_item(batch.backend, batch.index, own, job.compiled_of(place).weights), [own]
-    examples = job.examples[place]
+        return vector_of_item(batch.backend, batch.index, job.item_ids[place], weights)
     path = f"{job.field(place)}.examples"
-    vector = vector_of_examples(batch.backend, batch.index, examples, path, job.compiled_of(place).weights)
-    return vector, examples.ids
+    return vector_of_examples(batch.backend, batch.index, job.examples[place], path, weights)
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> Plan:

@@ -6,18 +6,22 @@ import hashlib
 import hmac
 import secrets
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from engine.embeddings import Weights
 from engine.errors import CursorLapsed, InvalidArgument
 from engine.index.filters import FilterProgram
 from engine.index.lexical import NO_TERMS, TermWeights
+from engine.pipeline.calls import Query
 from engine.pipeline.scoring import SIMILARITY_ALONE, CompiledScoring
-from engine.types import Examples, Float32Array, ItemId, SearchParams
+from engine.types import Examples, Float32Array, SearchParams
 
-_STATE = struct.Struct("<qqqqqqqqfIff")
+_STATE = struct.Struct("<qqqqqqqqfIIff")
 _DIGEST_BYTES = 32
+_NO_FACTORS = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +29,8 @@ class Cursor:
     """A moment: ``n_rows`` rows of a ``generation``, of which those were seen that the log of what was shown tells at
     ``position``, as of ``sequence``; ages are counted to ``now``. Where a page ended in it: after the hit of
     ``last_row``, with ``last_score``, which was that of number ``seen``. ``vector`` float32 [d]: what was searched for;
-    ``terms``: and what its terms weighed at that moment.
+    ``terms``: and what its terms weighed at that moment; ``factors`` float32 [E]: what the parts of named embeddings in
+    ``vector`` were multiplied by, None without such.
 
     Times are microseconds since 1970; the moment is kept until ``expires_at``.
     """
@@ -41,6 +46,7 @@ class Cursor:
     last_score: float
     vector: Float32Array
     terms: TermWeights = NO_TERMS
+    factors: Float32Array | None = None
 
 
 class Seal:
@@ -51,6 +57,7 @@ class Seal:
 
     def close(self, cursor: Cursor, asked: bytes) -> bytes:
         """The token of a cursor for the query that ``fingerprint`` tells."""
+        factors = _NO_FACTORS if cursor.factors is None else cursor.factors
         state = _STATE.pack(
             cursor.generation,
             cursor.n_rows,
@@ -62,11 +69,13 @@ class Seal:
             cursor.last_row,
             cursor.last_score,
             len(cursor.terms.numbers),
+            len(factors),
             cursor.terms.base,
             cursor.terms.slope,
         )
-        terms = cursor.terms.numbers.astype("<i4").tobytes() + cursor.terms.weights.astype("<f4").tobytes()
-        body = asked + state + terms + cursor.vector.astype("<f4").tobytes()
+        numbers = cursor.terms.numbers.astype("<i4").tobytes()
+        values = np.concatenate([cursor.terms.weights, factors, cursor.vector]).astype("<f4").tobytes()
+        body = asked + state + numbers + values
         return self._digest(body) + body
 
     def open(self, token: bytes, asked: bytes, field: str, *, now: int) -> Cursor:
@@ -92,23 +101,24 @@ class Seal:
 
 
 def _cursor_of(body: bytes) -> Cursor:
-    *fields, n_terms, base, slope = _STATE.unpack_from(body)
-    at = _STATE.size
-    # Copies, which may be written to: kernels would be compiled once more for arrays that may not.
-    numbers = np.frombuffer(body, "<i4", n_terms, at).astype(np.int64)
-    weights = np.frombuffer(body, "<f4", n_terms, at + 4 * n_terms).astype(np.float32)
-    vector = np.frombuffer(body, "<f4", offset=at + 8 * n_terms).astype(np.float32)
-    fields += (vector, TermWeights(numbers, weights, np.float32(base), np.float32(slope)))
+    *fields, n_terms, n_factors, base, slope = _STATE.unpack_from(body)
+    numbers = np.frombuffer(body, "<i4", n_terms, _STATE.size).astype(np.int64)
+    # A copy, which may be written to: kernels would be compiled once more for arrays that may not.
+    values = np.frombuffer(body, "<f4", offset=_STATE.size + 4 * n_terms).astype(np.float32)
+    weights, factors, vector = np.split(values, [n_terms, n_terms + n_factors])
+    terms = TermWeights(numbers, weights, np.float32(base), np.float32(slope))
+    fields += (vector, terms, factors if n_factors else None)
     return Cursor(*fields)
 
 
 def fingerprint(
-    query: Float32Array | str | ItemId | Examples,
+    query: Query,
     params: SearchParams,
     program: FilterProgram,
     scoring: CompiledScoring | None,
+    weights: Weights | None,
 ) -> bytes:
-    """32 bytes, the same for pages of one query alone."""
+    """32 bytes, the same for pages of one query alone. ``weights``: of its named embeddings."""
     excluded = params.exclude_ids
     parts: list[object] = [
         _told(query),
@@ -121,6 +131,7 @@ def fingerprint(
         params.strategy,
         params.min_score,
         params.terms,
+        None if weights is None else weights.tolist(),
     ]
     # Pages may differ by whether legs are told, for which there is always a scoring.
     own = SIMILARITY_ALONE if scoring is None else scoring
@@ -128,9 +139,11 @@ def fingerprint(
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()
 
 
-def _told(query: Float32Array | str | ItemId | Examples) -> object:
+def _told(query: Query) -> object:
     if isinstance(query, np.ndarray):
         return query.tobytes()
+    if isinstance(query, Mapping):
+        return [(name, _told(query[name])) for name in sorted(query)]
     if isinstance(query, Examples):
         return (
             query.like,

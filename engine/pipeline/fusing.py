@@ -6,7 +6,7 @@ their sum is the score to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -209,25 +209,27 @@ class Legs:
         return total
 
 
+Similarities: TypeAlias = Callable[[Float32Array, Int64Array], Float32Array]
+"""Of rows int64 [m, k] to queries float32 [m, d]: float32 [m, k], 0 for padding, which is -1."""
+
+
 def legs_of(
-    backend: Backend,
     index: VersionIndex,
     vectors: Float32Array,
     rows: Int64Array,
     fusing: Fusing,
-    factors: Float32Array | None = None,
+    factors: Float32Array | None,
     *,
-    similarities: Float32Array | None = None,
+    similarities: Similarities,
     now: int | None = None,
 ) -> Legs:
-    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding. ``factors``: see ``Combined``;
-    ``similarities``: [m, k], where they are known and embeddings have no names; ``now``: what ages are counted to,
-    where that is earlier.
+    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding. ``factors``: of named embeddings, see
+    ``Combined``; ``now``: what ages are counted to, where that is earlier.
     """
     names, raw, normalised, weights = [], [], [], []
     has_more = fusing.table is not None or any(extra is not None and extra.legs for extra in fusing.extras)
     if not has_more or any(one.similarity for one in fusing.scorings):
-        for name, own, factor in _similarity_legs(backend, index, vectors, rows, factors, similarities):
+        for name, own, factor in _similarity_legs(index, vectors, rows, factors, similarities):
             names.append(name)
             raw.append(own)
             normalised.append(own)
@@ -267,20 +269,18 @@ def reordered(top: TopK, legs: Legs) -> tuple[TopK, Legs]:
 
 
 def _similarity_legs(
-    backend: Backend,
     index: VersionIndex,
     vectors: Float32Array,
     rows: Int64Array,
     factors: Float32Array | None,
-    known: Float32Array | None,
+    similarities: Similarities,
 ) -> Iterator[tuple[str, Float32Array, Float32Array]]:
     """What each is called, what rows have of it, float32 [m, k], and by what that is multiplied, float32 [m]."""
     if factors is None:
-        whole = _similarities(backend, index, vectors, rows) if known is None else known
-        yield SIMILARITY, whole, np.ones(len(vectors), np.float32)
+        yield SIMILARITY, similarities(vectors, rows), np.ones(len(vectors), np.float32)
         return
     schema = index.schema
-    best = _similarities(backend, index, vectors, rows) if schema.takes_maximum else None
+    best = similarities(vectors, rows) if schema.takes_maximum else None
     for column, (spec, part) in enumerate(zip(schema.embeddings, parts(schema).values(), strict=True)):
         name, factor = similarity_leg(spec), factors[:, column]
         if not factor.any():
@@ -292,15 +292,15 @@ def _similarity_legs(
         else:
             alone = np.zeros_like(vectors)
             alone[:, part] = vectors[:, part] / np.where(factor > 0, factor, 1)[:, None]
-            yield name, _similarities(backend, index, alone, rows), factor
+            yield name, similarities(alone, rows), factor
 
 
 def _similarity_weights(fusing: Fusing) -> Float32Array:
     return np.array([one.similarity for one in fusing.scorings], np.float32)
 
 
-def _similarities(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: Int64Array) -> Float32Array:
-    """float32 [m, k], 0 for padding."""
+def gathered(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: Int64Array) -> Float32Array:
+    """See ``Similarities``: as the backend adds them up."""
     listed = [np.unique(own[own >= 0]) for own in rows]
     top = backend.gather(index.vectors, vectors, listed, k=max(1, rows.shape[1]))
     found = np.zeros(rows.shape, np.float32)

@@ -229,7 +229,7 @@ CURSOR = Cursor(0, 9, 3, 7, NOW, NOW + HOUR, 10, 4, 0.5, QUERY)
 def printed(query: Any, params: SearchParams = SearchParams()) -> bytes:
     world = FusedWorld()
     own = compiled(world, params)
-    return fingerprint(query, params, own.program, own.scoring)
+    return fingerprint(query, params, own.program, own.scoring, None)
 
 
 def test_a_sealed_cursor_comes_back_for_its_own_query_alone() -> None:

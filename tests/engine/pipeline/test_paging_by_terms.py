@@ -309,7 +309,7 @@ def test_items_that_resemble_one_are_paged_by_terms_without_it() -> None:
 
 def printed(world: WordyWorld, params: SearchParams, query: Any = "ash") -> bytes:
     own = compiled(world, params)
-    return fingerprint(query, params, own.program, own.scoring)
+    return fingerprint(query, params, own.program, own.scoring, None)
 
 
 def test_terms_their_weight_and_the_mode_make_another_query() -> None:
@@ -345,7 +345,7 @@ def test_a_cursor_with_terms_that_was_changed_is_none() -> None:
     assert cursor is not None
     seal, asked = Seal(), printed(world, SearchParams(mode="hybrid"))
     token = seal.close(cursor, asked)
-    for place in (len(token) - 4 * D - 1, len(token) - 4 * D - 9):
+    for place in (len(token) - 4 * D - 1, len(token) - 4 * D - 9):  # a weight, a number
         changed = bytes([*token[:place], token[place] ^ 1, *token[place + 1 :]])
         with pytest.raises(InvalidArgument, match="was changed"):
             seal.open(changed, asked, "cursor", now=world.now)
