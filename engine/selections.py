@@ -8,7 +8,7 @@ from dataclasses import replace
 from engine.errors import InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.limits import Limits
 from engine.selection import Diversity, Facet, GroupBy
-from engine.types import AttributeSpec, AttributeType, Contains, Filter, Schema, SearchParams
+from engine.types import AttributeSpec, AttributeType, Schema, SearchParams
 
 _GROUPED = (AttributeType.KEYWORD, AttributeType.INT, AttributeType.BOOL)
 _COUNTED = (AttributeType.KEYWORD, AttributeType.KEYWORD_LIST, AttributeType.BOOL, AttributeType.INT)
@@ -65,24 +65,16 @@ def check_facets(facets: Sequence[Facet], schema: Schema, limits: Limits, field:
             raise LimitExceeded(f"{own}.limit", value=facet.limit, limit=limits.facet_values, unit="values")
 
 
-def check_page(params: SearchParams, limits: Limits, field: str, *, seen: int, by_terms: bool) -> None:
-    """``seen``: hits of the pages before. ``by_terms``: whether terms of texts have a say in which items are found.
+def check_page(params: SearchParams, limits: Limits, field: str, *, seen: int) -> None:
+    """``seen``: hits of the pages before.
 
     Raises:
-        InvalidArgument: pages of such a query cannot be of one moment, or there were too many.
+        InvalidArgument: such a query has no pages, or there were too many.
     """
     if params.group_by is not None or params.diversity is not None:
         raise InvalidArgument(f"{field}.page", "goes neither with group_by nor with diversity")
-    if by_terms:
-        raise InvalidArgument(f"{field}.page", "goes with no search by terms: scores of terms change with every write")
     if seen + params.k > limits.paged_hits:
         raise LimitExceeded(f"{field}.k", value=seen + params.k, limit=limits.paged_hits, unit="hits of all pages")
-
-
-def asks_for_terms(tree: Filter) -> bool:
-    """Whether a filter has a condition on terms."""
-    conditions = (*tree.must, *tree.should, *tree.must_not)
-    return any(asks_for_terms(one) if isinstance(one, Filter) else isinstance(one, Contains) for one in conditions)
 
 
 def _filterable(name: str, wanted: tuple[AttributeType, ...], schema: Schema, field: str) -> AttributeSpec:

@@ -135,6 +135,12 @@ class Rows:
         bits[: len(packed)] = packed
         return bits
 
+    def needed_bits(self) -> Uint8Array:
+        """All that live, or were seen at a moment that is kept for pages; the caller's to keep."""
+        bits = self.living_bits()
+        set_rows(bits, rows_of_spans(*self.shown.spans()))
+        return bits
+
     def _show(self, first_row: int, n_rows: int, *, is_seen: bool) -> None:
         """All of an item's rows are seen, or none."""
         was_seen = bool(self._alive[first_row >> 3] >> (first_row & 7) & 1)

@@ -63,6 +63,12 @@ class ShownLog:
         """Whether all that happened since is there."""
         return self.is_kept and position >= self._start
 
+    def spans(self) -> tuple[Int64Array, Int64Array]:
+        """First rows and numbers of rows of all items shown or hidden since the oldest moment that is kept; of an item
+        more than once where it was both.
+        """
+        return np.array(self._first, np.int64), np.array(self._counts, np.int64)
+
     def since(self, position: int) -> tuple[Int64Array, Int64Array, npt.NDArray[np.bool_]]:
         """The items that were shown or hidden since, by first row, with their numbers of rows and whether they were
         seen before.

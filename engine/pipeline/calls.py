@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from engine.types import (
 )
 
 T = TypeVar("T")
+Query: TypeAlias = Float32Array | str | ItemId | Examples | Mapping[str, "str | Float32Array"]
+"""A vector, a text, an item, examples, or by the names of embeddings a text or a vector for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,11 @@ class SearchCall:
             return len(self.vectors)
         return len(self.texts) or len(self.item_ids) or len(self.examples)
 
-    def query(self, place: int) -> Float32Array | str | ItemId | Examples:
+    def query(self, place: int) -> Query:
         """What one of the queries is, where it is sound."""
+        if self.named_texts or self.named_vectors:
+            texts = {name: each[place] for name, each in self.named_texts.items()}
+            return {**texts, **{name: each[place] for name, each in self.named_vectors.items()}}
         if self.vectors is not None:
             vector: Float32Array = self.vectors[place]
             return vector

@@ -1,6 +1,6 @@
 """The queries of a batch in cohorts: those of a job that are planned alike, and so are run as one.
 
-Masks are evaluated once for each distinct filter of the batch. Knows nothing of how a plan is carried out.
+Knows nothing of how a plan is carried out.
 """
 
 from __future__ import annotations
@@ -12,171 +12,20 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.backend.protocol import Backend
-from engine.embeddings import Weights
-from engine.errors import CursorLapsed, EngineError, InvalidArgument, UnknownAttribute
-from engine.index.facet_counts import FacetCounting
+from engine.errors import EngineError, InvalidArgument, NoAnalyser
 from engine.index.features import FeatureTable, SumFeature, Weighted
-from engine.index.filters import FilterProgram
-from engine.index.masks import RowMask
-from engine.index.predicates import RowsOf
-from engine.index.row_views import RowView, view_of
+from engine.index.lexical import TermWeights
 from engine.index.version_index import VersionIndex
-from engine.pipeline.calls import field_of, unsound_vector
+from engine.pipeline.batch import Batch, CompiledParams, Mask, SearchJob, recall_target_of
+from engine.pipeline.calls import unsound_vector
 from engine.pipeline.combining import combine, combine_rows
-from engine.pipeline.cursors import Cursor
 from engine.pipeline.examples import vector_of_examples, vector_of_item
 from engine.pipeline.fusing import Extra, Fusing, find_extra
-from engine.pipeline.planner import (
-    DEFAULT_RECALL_TARGET,
-    IndexState,
-    Plan,
-    PlanRequest,
-    plan,
-    planned_batch,
-    planned_survivors,
-)
-from engine.pipeline.rank_columns import ItemInputs
+from engine.pipeline.planner import Plan, PlanRequest, plan, planned_survivors
+from engine.pipeline.query_masks import of_chosen, only_rows, rows_of, shared_mask
 from engine.pipeline.scoring import CompiledScoring
 from engine.scorings import LEXICAL
-from engine.selection import Facet
-from engine.types import Examples, Float32Array, Int64Array, ItemId, SearchParams, Uint8Array
-from kernels.cpu_filters import set_rows
-
-_GROUPED_WIDTH = 2
-"""Items searched for at first, for each that is wanted of groups."""
-_PAGE_MARGIN = 16
-"""Items searched for beyond a page, so that rounding at its end does not have it searched again."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CompiledParams:
-    """A query's parameters with its filter compiled; shared by the queries of a call that has one for all.
-
-    ``default_recall_target`` holds where the parameters name none; ``is_narrowed``: masks leave out rows that pass the
-    filter. ``cursor``: of the page before, where there was one; ``lease_seconds``: how long a page's moment is kept;
-    ``weights``: of named embeddings, float64 [E].
-    """
-
-    params: SearchParams
-    program: FilterProgram
-    default_recall_target: float | None = None
-    scoring: CompiledScoring | None = None
-    is_narrowed: bool = False
-    cursor: Cursor | None = None
-    lease_seconds: float = 60.0
-    weights: Weights | None = None
-
-    @property
-    def is_filtered(self) -> bool:
-        is_narrowed = self.is_narrowed or self.cursor is not None
-        return not self.program.is_pass_all or len(self.params.exclude_ids) > 0 or is_narrowed
-
-    @property
-    def needs_vector(self) -> bool:
-        """Whether the query has to be encoded: similarity counts, and no cursor brings the vector."""
-        return self.cursor is None and (self.scoring is None or self.scoring.similarity > 0)
-
-    @property
-    def n_candidates(self) -> int:
-        """Items among which the hits are chosen."""
-        diversity = self.params.diversity
-        if self.params.page:
-            return self.params.k + _PAGE_MARGIN + (0 if self.cursor is None else self.cursor.seen)
-        return self.params.k if diversity is None or diversity.candidates is None else diversity.candidates
-
-    @property
-    def n_searched(self) -> int:
-        """Items that a search is to find at first."""
-        return self.n_candidates * (1 if self.params.group_by is None else _GROUPED_WIDTH)
-
-    @property
-    def tells_the_best(self) -> bool:
-        """Whether the hits are the k best items and nothing else."""
-        params = self.params
-        return params.min_score is None and params.group_by is None and params.diversity is None and not params.page
-
-    @property
-    def asked(self) -> tuple[object, ...]:
-        """What a plan follows from, but for the filter."""
-        params = self.params
-        return (
-            self.n_searched,
-            params.exact,
-            recall_target_of(self),
-            params.nprobe,
-            params.rescore_depth,
-            params.strategy,
-            self.is_filtered,
-            None if self.scoring is None else self.scoring.kind,
-            self.cursor is not None,
-        )
-
-    @property
-    def chosen_by(self) -> tuple[object, ...]:
-        """What the hits of a cohort are chosen and told by."""
-        params = self.params
-        names = self.scoring.names if params.legs and self.scoring is not None else ()
-        chosen = (params.group_by, params.diversity, params.page, id(self.cursor))
-        return params.k, params.min_score, params.legs, names, *chosen
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SearchJob:
-    """The queries of one call: ``vectors`` float32 [B, d], or items whose neighbours are wanted, or examples, or
-    ``named``: vectors float32 [B, d of each] by the names of embeddings.
-
-    ``compiled``: one for all queries or one for each. ``fields``: what messages call each query; empty where the
-    job has all of the call's; ``forms``: and the field of it that says each of ``named``, where that is not one of
-    its own. ``terms``: the text of each query that is searched by terms, empty where none is.
-    ``item_inputs``: what is to be read of the hits' items.
-    """
-
-    index: VersionIndex
-    compiled: Sequence[CompiledParams]
-    vectors: Float32Array | None = None
-    item_ids: Sequence[ItemId] = ()
-    examples: Sequence[Examples] = ()
-    explain: bool = False
-    fields: Sequence[str] = ()
-    terms: Sequence[str] = ()
-    item_inputs: ItemInputs | None = None
-    named: Mapping[str, Float32Array] = field(default_factory=dict)
-    forms: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def n_queries(self) -> int:
-        vectors = next(iter(self.named.values()), self.vectors)
-        return len(self.item_ids) or len(self.examples) if vectors is None else len(vectors)
-
-    @property
-    def weights(self) -> Weights:
-        """Of the named embeddings, for each query: float64 [B, E]."""
-        own = [one.weights for one in self.compiled if one.weights is not None]
-        return np.broadcast_to(np.array(own), (self.n_queries, len(own[0])))
-
-    def compiled_of(self, place: int) -> CompiledParams:
-        """What one of the queries asks."""
-        return self.compiled[place if len(self.compiled) > 1 else 0]
-
-    def field(self, place: int) -> str:
-        return self.fields[place] if self.fields else field_of("query", place, self.n_queries)
-
-
-@dataclass(eq=False, slots=True)
-class Mask:
-    """Live rows that pass a filter; ``passes_all`` where that is every row there is."""
-
-    of: RowMask
-    passes_all: bool
-
-    @property
-    def bits(self) -> Uint8Array:
-        return self.of.bits
-
-    @property
-    def survivors(self) -> int:
-        return self.of.count
+from engine.types import Float32Array, Int64Array, ItemId, Uint8Array
 
 
 @dataclass(eq=False, slots=True)
@@ -216,34 +65,6 @@ _Asked: TypeAlias = tuple[int, CompiledParams, Sequence[ItemId]]
 """A query's place, its parameters, and the items that it is made of, which are left out."""
 
 
-@dataclass(eq=False, slots=True)
-class Batch:
-    """The state of one batch over one index.
-
-    ``factors``: by jobs whose queries are of named embeddings, what their parts were multiplied by, float32 [B, E].
-    """
-
-    backend: Backend
-    index: VersionIndex
-    jobs: Sequence[SearchJob]
-    masks: dict[bytes, Mask] = field(default_factory=dict)
-    reduced: dict[tuple[bytes, int], Mask] = field(default_factory=dict)
-    plans: dict[tuple[tuple[object, ...], int, int, bool], Plan] = field(default_factory=dict)
-    avoids_lists: dict[Hashable, bool] = field(default_factory=dict)
-    errors: dict[tuple[int, int], EngineError] = field(default_factory=dict)
-    extras: dict[tuple[int, int, str], tuple[Mask, Extra]] = field(default_factory=dict)
-    weighted: dict[tuple[int, int | None], Weighted] = field(default_factory=dict)
-    views: dict[tuple[int, int], RowView] = field(default_factory=dict)
-    countings: dict[tuple[int, tuple[Facet, ...]], FacetCounting] = field(default_factory=dict)
-    of_chosen: dict[tuple[int, bytes], tuple[Mask, Mask]] = field(default_factory=dict)
-    factors: dict[int, Float32Array] = field(default_factory=dict)
-    state: IndexState = field(init=False)
-
-    def __post_init__(self) -> None:
-        n_queries = sum(job.n_queries for job in self.jobs)
-        self.state = _state(self.index, n_queries, self.backend.threads)
-
-
 def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
     """What is wrong with a query goes to the batch's errors, and it is in no cohort."""
     job = batch.jobs[number]
@@ -255,9 +76,9 @@ def cohorts_of(batch: Batch, number: int) -> list[Cohort]:
         own: list[_Asked] = [(place, job.compiled_of(place), ()) for place in sound]
         return _gathered(batch, number, _as_on_first_pages(vectors, own), own)
     try:
-        mask = _shared_mask(batch, job.compiled[0])
-        extra = _extra_of(batch, job.compiled[0], mask, "")
-        mask, extra = _of_chosen(batch, job.compiled[0], mask, extra)
+        mask = shared_mask(batch, job.compiled[0])
+        extra = _extra_of(batch, job.compiled[0], mask, None)
+        mask, extra = of_chosen(batch, job.compiled[0], mask, extra)
         plan_ = _plan_of(batch, job.compiled[0], mask, extra)
         fusing = _fusing(batch, job.compiled[0], extra, len(sound))
     except EngineError as error:
@@ -302,6 +123,9 @@ def _unit_queries(batch: Batch, number: int) -> tuple[Float32Array, npt.NDArray[
 
 def factors_of(batch: Batch, cohort: Cohort) -> Float32Array | None:
     """What the parts of a cohort's queries were multiplied by, float32 [m, E]; None without named embeddings."""
+    cursor = cohort.compiled.cursor
+    if cursor is not None:
+        return None if cursor.factors is None else np.tile(cursor.factors, (len(cohort), 1))
     return batch.factors[cohort.job][cohort.places] if cohort.job in batch.factors else None
 
 
@@ -311,36 +135,37 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
     vectors = np.zeros((job.n_queries, batch.index.version.dimension), np.float32)
     asked: list[_Asked] = []
     for place in range(job.n_queries):
+        compiled = job.compiled_of(place)
         try:
-            vectors[place], own = _of_items(batch, job, place)
+            if compiled.cursor is None:
+                vectors[place] = _vector_of(batch, job, place)
         except EngineError as error:
             batch.errors[number, place] = error
         else:
-            asked.append((place, job.compiled_of(place), own))
+            asked.append((place, compiled, [job.item_ids[place]] if job.item_ids else job.examples[place].ids))
     if batch.index.schema.embeddings:
         combined = combine_rows(batch.backend, vectors, job.weights, batch.index.schema)
         vectors, batch.factors[number] = combined.vectors, combined.factors
-        for place in np.flatnonzero(~combined.factors.any(axis=1)).tolist():
-            path = f"{job.field(place)}.{'item_id' if job.item_ids else 'examples'}"
-            lacking = InvalidArgument(path, "there is none of the embeddings that count")
-            batch.errors.setdefault((number, place), lacking)
+        for place, compiled, _ in asked:
+            if compiled.cursor is None and not combined.factors[place].any():
+                path = f"{job.field(place)}.{'item_id' if job.item_ids else 'examples'}"
+                batch.errors[number, place] = InvalidArgument(path, "there is none of the embeddings that count")
         asked = [one for one in asked if (number, one[0]) not in batch.errors]
-    return _gathered(batch, number, vectors, asked)
+    return _gathered(batch, number, _as_on_first_pages(vectors, asked), asked)
 
 
 def _gathered(batch: Batch, number: int, vectors: Float32Array, asked: Sequence[_Asked]) -> list[Cohort]:
     """Queries with filters of their own, those that are planned alike together."""
     found: dict[tuple[object, ...], _Alike] = {}
-    terms = batch.jobs[number].terms
     for place, compiled, own in asked:
         try:
-            mask = _shared_mask(batch, compiled)
+            mask = shared_mask(batch, compiled)
             if own:
-                mask = Mask(mask.of.without(_rows_of(batch, compiled)(own)), passes_all=False)
-            extra = _extra_of(batch, compiled, mask, terms[place] if terms else "")
-            mask, extra = _of_chosen(batch, compiled, mask, extra)
+                mask = Mask(mask.of.without(rows_of(batch, compiled)(own)), passes_all=False)
+            extra = _extra_of(batch, compiled, mask, terms_of(batch, number, place))
+            mask, extra = of_chosen(batch, compiled, mask, extra)
             if extra is not None and compiled.scoring is not None and compiled.scoring.is_lexical:
-                mask = _only(batch.index, extra.matching(LEXICAL))
+                mask = only_rows(batch.index, extra.matching(LEXICAL))
             plan_ = _plan_of(batch, compiled, mask, extra)
             weighted = _weighted(batch, compiled)
         except EngineError as error:
@@ -389,12 +214,32 @@ class _Alike:
         )
 
 
-def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: str) -> Extra | None:
-    """What rows that pass the mask get from the query's keywords, found once for those who ask the same."""
+def terms_of(batch: Batch, number: int, place: int) -> TermWeights | None:
+    """What the terms of a query weigh, by the statistics of its moment; None where it has no text for them, or terms do
+    not count.
+
+    Raises:
+        NoAnalyser: no text is searched by terms.
+    """
+    job, compiled = batch.jobs[number], batch.jobs[number].compiled_of(place)
+    text = job.terms[place] if job.terms else ""
+    if not text or compiled.scoring is None or not compiled.scoring.lexical:
+        return None
+    if compiled.cursor is not None:
+        return compiled.cursor.terms
+    if batch.index.lexical is None:
+        raise NoAnalyser(batch.index.schema.name)
+    if text not in batch.term_weights:
+        batch.term_weights[text] = batch.index.lexical.weigh(text)
+    return batch.term_weights[text]
+
+
+def _extra_of(batch: Batch, compiled: CompiledParams, mask: Mask, terms: TermWeights | None) -> Extra | None:
+    """What rows that pass the mask get from the query's keywords and terms, found once for those who ask the same."""
     scoring = compiled.scoring
     if scoring is None or not scoring.has_extras:
         return None
-    key = (id(scoring), id(mask), terms)
+    key = (id(scoring), id(mask), id(terms))
     if key not in batch.extras:
         # With the mask that it is of, whose id is a key: another must not get it.
         batch.extras[key] = mask, find_extra(batch.index, scoring, mask.bits, terms)
@@ -429,137 +274,13 @@ def _found_weighted(index: VersionIndex, total: SumFeature, now: int | None) -> 
     return Weighted(index.feature_table_at(total.features, now), total.weights)
 
 
-def _view(batch: Batch, cursor: Cursor) -> RowView:
-    """The rows of a cursor's moment.
-
-    Raises:
-        CursorLapsed: it is kept no longer.
-    """
-    index = batch.index
-    if cursor.generation != index.version.generation:
-        raise CursorLapsed("params.cursor: rows were written anew since, without those that had died")
-    if not index.rows.shown.holds(cursor.position) or index.clock() >= cursor.expires_at:
-        raise CursorLapsed("params.cursor: its lease has ended")
-    key = (cursor.position, cursor.n_rows)
-    if key not in batch.views:
-        batch.views[key] = view_of(index.rows, cursor.position, cursor.n_rows)
-    return batch.views[key]
-
-
-def _rows_of(batch: Batch, compiled: CompiledParams) -> RowsOf:
-    """Which rows items have, or had at the moment of a cursor."""
-    return batch.index.rows_of if compiled.cursor is None else _view(batch, compiled.cursor).rows_of
-
-
-def _view_mask(batch: Batch, compiled: CompiledParams, cursor: Cursor) -> Mask:
-    """The rows of a cursor's moment that pass, less the excluded items."""
-    index, view = batch.index, _view(batch, cursor)
-    of_columns, of_ids = compiled.program.parts()
-    mask = view.seen
-    if not of_columns.is_pass_all:
-        mask = index.masks.mask(of_columns, index.columns).among(mask.bits)
-    if not of_ids.is_pass_all:
-        mask = mask.among(of_ids.evaluate(index.columns, view.rows_of))
-    if len(compiled.params.exclude_ids):
-        mask = mask.without(view.rows_of(compiled.params.exclude_ids))
-    return Mask(mask, passes_all=False)
-
-
-def _shared_mask(batch: Batch, compiled: CompiledParams) -> Mask:
-    """The mask of a filter, evaluated once for the batch, less the excluded items, looked up once where they are the
-    same object.
-    """
-    if compiled.cursor is not None:
-        return _view_mask(batch, compiled, compiled.cursor)
-    program, excluded = compiled.program, compiled.params.exclude_ids
-    mask = batch.masks.get(program.fingerprint)
-    if mask is None:
-        mask = batch.masks[program.fingerprint] = mask_of(batch.index, program)
-    if not len(excluded):
-        return mask
-    key = (program.fingerprint, id(excluded))
-    if key not in batch.reduced:
-        batch.reduced[key] = _without(batch.index, mask, excluded)
-    return batch.reduced[key]
-
-
-def _of_chosen(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> tuple[Mask, Extra | None]:
-    """Without rows of embeddings that do not count, where each is a row; after what concerns items, all rows alike."""
-    index, weights = batch.index, compiled.weights
-    if weights is None or weights.all() or not index.schema.takes_maximum:
-        return mask, extra
-    key = (id(mask), weights.tobytes())
-    if key not in batch.of_chosen:
-        counts = np.append(weights > 0, False)  # which rows never written have by their -1
-        bits = np.zeros_like(index.rows.alive)
-        set_rows(bits, np.flatnonzero(counts[index.marked_rows()]))
-        # With the mask that it is of, whose id is a key: another must not get it.
-        batch.of_chosen[key] = mask, Mask(mask.of.among(bits), passes_all=False)
-    _, chosen = batch.of_chosen[key]
-    return chosen, None if extra is None else extra.among(chosen.bits)
-
-
-def evaluate_filters(batch: Batch) -> None:
-    """The masks of all filters of the batch at once, so that columns which several read are read once.
-
-    Where one of them names an attribute that the index lacks, none is: each is told so when its own turn comes.
-    """
-    index = batch.index
-    programs = {one.program.fingerprint: one.program for job in batch.jobs for one in job.compiled}
-    parts = {key: program.parts() for key, program in programs.items()}
-    wanted = [key for key, (of_columns, _) in parts.items() if not of_columns.is_pass_all]
-    if len(wanted) < 2:
-        return
-    try:
-        found = index.masks.masks([parts[key][0] for key in wanted], index.columns)
-    except UnknownAttribute:
-        return
-    for key, mask in zip(wanted, found, strict=True):
-        batch.masks[key] = _live(index, mask, parts[key][1])
-
-
-def mask_of(index: VersionIndex, program: FilterProgram) -> Mask:
-    rows = index.rows
-    if program.is_pass_all:
-        return Mask(RowMask(rows.alive, rows.n_alive), passes_all=rows.n_alive == rows.n_rows)
-    of_columns, of_ids = program.parts()
-    if of_columns.is_pass_all:
-        return _live(index, RowMask(rows.alive, rows.n_alive), of_ids)
-    return _live(index, index.masks.mask(of_columns, index.columns), of_ids)
-
-
-def _live(index: VersionIndex, mask: RowMask, of_ids: FilterProgram) -> Mask:
-    """What of a kept mask lives and has the ids that the filter names: both change without a column's doing."""
-    if index.rows.n_alive < index.rows.n_rows:
-        mask = mask.among(index.rows.alive)
-    if not of_ids.is_pass_all:
-        mask = mask.among(of_ids.evaluate(index.columns, index.rows_of))
-    return Mask(mask, passes_all=False)
-
-
-def _without(index: VersionIndex, mask: Mask, ids: Sequence[ItemId] | npt.NDArray[np.uint64]) -> Mask:
-    return Mask(mask.of.without(index.rows.rows_of(ids)), passes_all=False)
-
-
-def _only(index: VersionIndex, rows: Int64Array) -> Mask:
-    """Some rows of a mask."""
-    bits = np.zeros_like(index.rows.alive)
-    set_rows(bits, rows)
-    return Mask(RowMask(bits, len(rows)), passes_all=False)
-
-
-def _of_items(batch: Batch, job: SearchJob, place: int) -> tuple[Float32Array, Sequence[ItemId]]:
-    """A query's vector and the items that it is made of."""
-    cursor = job.compiled_of(place).cursor
-    if cursor is not None:
-        return cursor.vector, [job.item_ids[place]] if job.item_ids else job.examples[place].ids
+def _vector_of(batch: Batch, job: SearchJob, place: int) -> Float32Array:
+    """That of a query made of items."""
+    weights = job.compiled_of(place).weights
     if job.item_ids:
-        own = job.item_ids[place]
-        return vector_of_item(batch.backend, batch.index, own, job.compiled_of(place).weights), [own]
-    examples = job.examples[place]
+        return vector_of_item(batch.backend, batch.index, job.item_ids[place], weights)
     path = f"{job.field(place)}.examples"
-    vector = vector_of_examples(batch.backend, batch.index, examples, path, job.compiled_of(place).weights)
-    return vector, examples.ids
+    return vector_of_examples(batch.backend, batch.index, job.examples[place], path, weights)
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> Plan:
@@ -631,14 +352,6 @@ def _rows_wanted(index: VersionIndex, compiled: CompiledParams, mask: Mask) -> i
     return max(1, min(compiled.n_searched * index.schema.rows_per_item, mask.survivors))
 
 
-def recall_target_of(compiled: CompiledParams) -> float:
-    """What the query asks, or else its collection, or else everybody."""
-    asked = compiled.params.recall_target
-    if asked is None:
-        asked = compiled.default_recall_target
-    return DEFAULT_RECALL_TARGET if asked is None else asked
-
-
 def _request(index: VersionIndex, compiled: CompiledParams, survivors: int, extra_rows: int) -> PlanRequest:
     params, scoring = compiled.params, compiled.scoring
     return PlanRequest(
@@ -654,19 +367,4 @@ def _request(index: VersionIndex, compiled: CompiledParams, survivors: int, extr
         has_similarity=scoring is None or scoring.similarity > 0,
         extra_rows=extra_rows,
         sees_dead=compiled.cursor is not None,
-    )
-
-
-def _state(index: VersionIndex, n_queries: int, threads: int) -> IndexState:
-    return IndexState(
-        n_rows=index.rows.n_rows,
-        alive_rows=index.rows.n_alive,
-        indexed_rows=index.indexed_rows,
-        nlist=index.lists.ivfpq.nlist if index.lists else 0,
-        dimension=index.version.dimension,
-        tuning=index.lists.tuning if index.lists else None,
-        costs=index.planning_costs,
-        coarse=index.coarse.state,
-        batch_queries=planned_batch(n_queries, threads),
-        threads=threads,
     )

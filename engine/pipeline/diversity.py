@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import TopK
-from engine.pipeline.cohorts import Batch, Cohort
+from engine.pipeline.batch import Batch
+from engine.pipeline.cohorts import Cohort
 from engine.pipeline.ranking import Ranked
 from engine.types import Float32Array, Int64Array
 

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from engine.backend.protocol import TopK
 from engine.index.tuning import REACH_SLOPE
 from engine.index.version_index import VersionIndex
+from engine.pipeline.batch import Batch
 from engine.pipeline.coarse_search import coarse_scan, coarse_scan_from
-from engine.pipeline.cohorts import Batch, Cohort, answered_exactly, scored_alike
+from engine.pipeline.cohorts import Cohort, answered_exactly, scored_alike
 from engine.pipeline.fusing import fusion_of, without_extras
 from engine.pipeline.planner import planned_survivors
 from engine.types import Float32Array, Int64Array, Strategy, Uint8Array

@@ -6,7 +6,7 @@ their sum is the score to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from engine.backend.protocol import Backend, TopK
 from engine.embeddings import parts
-from engine.errors import NoAnalyser
 from engine.index.column_types import KeywordColumn
 from engine.index.features import DecayFeature, FeatureSpec, FeatureTable, SumFeature
 from engine.index.growing import has_rows
+from engine.index.lexical import TermWeights
 from engine.index.version_index import VersionIndex
 from engine.pipeline.scoring import CompiledScoring
 from engine.scoring import Overlap
@@ -125,13 +125,13 @@ def without_extras(fusion: Fusion) -> Fusion:
     return fusion._replace(extras=[None] * len(fusion.extras))
 
 
-def find_extra(index: VersionIndex, scoring: CompiledScoring, mask: Uint8Array, terms: str) -> Extra:
-    """What rows that pass the mask get from keywords, and from the text ``terms`` where it counts."""
+def find_extra(index: VersionIndex, scoring: CompiledScoring, mask: Uint8Array, terms: TermWeights | None) -> Extra:
+    """What rows that pass the mask get from keywords, and from terms where the query has a text for them."""
     found: list[_FoundLeg] = []
     for overlap in scoring.overlaps:
         rows, shares = _overlap(index, overlap)
         found.append((overlap.name, overlap.weight, rows, shares, shares))
-    if scoring.lexical > 0 and terms:
+    if terms is not None:
         rows, scores = _lexical(index, terms, mask)
         most = scores.max(initial=0.0)
         found.append((LEXICAL, scoring.lexical, rows, scores, scores / most if most > 0 else scores))
@@ -160,12 +160,10 @@ def _overlap(index: VersionIndex, overlap: Overlap) -> tuple[Int64Array, Float32
     return rows, shares[rows].astype(np.float32)
 
 
-def _lexical(index: VersionIndex, terms: str, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
+def _lexical(index: VersionIndex, terms: TermWeights, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
     """Rows that have any of the terms, all rows of their items, and their BM25 scores."""
-    lexical = index.columns.lexical
-    if lexical is None:
-        raise NoAnalyser(index.schema.name)
-    rows, scores = lexical.scores(terms, mask)
+    assert index.lexical is not None
+    rows, scores = index.lexical.scores(terms, mask)
     if index.schema.rows_per_item == 1:
         return rows, scores
     spread = np.zeros(index.rows.n_rows, np.float32)
@@ -211,25 +209,27 @@ class Legs:
         return total
 
 
+Similarities: TypeAlias = Callable[[Float32Array, Int64Array], Float32Array]
+"""Of rows int64 [m, k] to queries float32 [m, d]: float32 [m, k], 0 for padding, which is -1."""
+
+
 def legs_of(
-    backend: Backend,
     index: VersionIndex,
     vectors: Float32Array,
     rows: Int64Array,
     fusing: Fusing,
-    factors: Float32Array | None = None,
+    factors: Float32Array | None,
     *,
-    similarities: Float32Array | None = None,
+    similarities: Similarities,
     now: int | None = None,
 ) -> Legs:
-    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding. ``factors``: see ``Combined``;
-    ``similarities``: [m, k], where they are known and embeddings have no names; ``now``: what ages are counted to,
-    where that is earlier.
+    """Of rows int64 [m, k] found for queries float32 [m, d]; -1 is padding. ``factors``: of named embeddings, see
+    ``Combined``; ``now``: what ages are counted to, where that is earlier.
     """
     names, raw, normalised, weights = [], [], [], []
     has_more = fusing.table is not None or any(extra is not None and extra.legs for extra in fusing.extras)
     if not has_more or any(one.similarity for one in fusing.scorings):
-        for name, own, factor in _similarity_legs(backend, index, vectors, rows, factors, similarities):
+        for name, own, factor in _similarity_legs(index, vectors, rows, factors, similarities):
             names.append(name)
             raw.append(own)
             normalised.append(own)
@@ -269,20 +269,18 @@ def reordered(top: TopK, legs: Legs) -> tuple[TopK, Legs]:
 
 
 def _similarity_legs(
-    backend: Backend,
     index: VersionIndex,
     vectors: Float32Array,
     rows: Int64Array,
     factors: Float32Array | None,
-    known: Float32Array | None,
+    similarities: Similarities,
 ) -> Iterator[tuple[str, Float32Array, Float32Array]]:
     """What each is called, what rows have of it, float32 [m, k], and by what that is multiplied, float32 [m]."""
     if factors is None:
-        whole = _similarities(backend, index, vectors, rows) if known is None else known
-        yield SIMILARITY, whole, np.ones(len(vectors), np.float32)
+        yield SIMILARITY, similarities(vectors, rows), np.ones(len(vectors), np.float32)
         return
     schema = index.schema
-    best = _similarities(backend, index, vectors, rows) if schema.takes_maximum else None
+    best = similarities(vectors, rows) if schema.takes_maximum else None
     for column, (spec, part) in enumerate(zip(schema.embeddings, parts(schema).values(), strict=True)):
         name, factor = similarity_leg(spec), factors[:, column]
         if not factor.any():
@@ -294,15 +292,15 @@ def _similarity_legs(
         else:
             alone = np.zeros_like(vectors)
             alone[:, part] = vectors[:, part] / np.where(factor > 0, factor, 1)[:, None]
-            yield name, _similarities(backend, index, alone, rows), factor
+            yield name, similarities(alone, rows), factor
 
 
 def _similarity_weights(fusing: Fusing) -> Float32Array:
     return np.array([one.similarity for one in fusing.scorings], np.float32)
 
 
-def _similarities(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: Int64Array) -> Float32Array:
-    """float32 [m, k], 0 for padding."""
+def gathered(backend: Backend, index: VersionIndex, vectors: Float32Array, rows: Int64Array) -> Float32Array:
+    """See ``Similarities``: as the backend adds them up."""
     listed = [np.unique(own[own >= 0]) for own in rows]
     top = backend.gather(index.vectors, vectors, listed, k=max(1, rows.shape[1]))
     found = np.zeros(rows.shape, np.float32)

@@ -16,7 +16,8 @@ from engine.backend.protocol import TopK
 from engine.index.filters import compile_filter
 from engine.index.growing import inverted
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, Mask, narrowed
+from engine.pipeline.batch import Batch, Mask
+from engine.pipeline.cohorts import Cohort, narrowed
 from engine.pipeline.finding import Found, find
 from engine.pipeline.ranking import Ranked, rank
 from engine.selection import GroupBy

@@ -25,7 +25,12 @@ async def merge_postings(lane: SearchLane, index: VersionIndex) -> bool:
 
 
 def _begun(index: VersionIndex) -> tuple[LexicalIndex, Merge] | None:
-    """In the search lane's thread. A compaction may give the index other postings before these are merged."""
+    """In the search lane's thread. A compaction may give the index other postings before these are merged.
+
+    Pages of a moment find all rows that were seen then: those of moments that are kept by now are, and a moment that
+    comes while segments are merged needs none that is left out, for what lives then lived when the merge began, or is
+    in no segment of it.
+    """
     lexical = index.lexical
-    merge = lexical.begin_merge(index.rows.living_bits()) if lexical is not None else None
+    merge = lexical.begin_merge(index.rows.needed_bits()) if lexical is not None else None
     return (lexical, merge) if lexical is not None and merge is not None else None

@@ -7,22 +7,28 @@ orders would let hits near a page's end come twice or never. Ties go to the smal
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from engine.backend.protocol import TopK
+from engine.index.growing import has_rows
+from engine.index.lexical import NO_TERMS
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, narrowed
+from engine.pipeline.batch import Batch
+from engine.pipeline.cohorts import Cohort, factors_of, narrowed, terms_of
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found, find
-from engine.pipeline.fusing import legs_of
+from engine.pipeline.fusing import Fusing, legs_of
 from engine.pipeline.ranking import Ranked
-from engine.types import Float32Array, Int64Array
+from engine.pipeline.scoring import SIMILARITY_ALONE
+from engine.types import Float32Array, Int64Array, Uint8Array
 
 MICROS = 1_000_000
 _GROWTH = 4
 _ROUNDING = 1e-5
 """Relative to 1 and to the score: further apart two ways to add up a score do not come."""
+_UNFUSED = Fusing([SIMILARITY_ALONE], None, [np.zeros(0, np.float32)], [None])
 
 
 @dataclass(eq=False, slots=True)
@@ -47,21 +53,18 @@ def turn(batch: Batch, cohort: Cohort, found: Found) -> Ranked:
         cursors.append(_cursor(batch, cohort, query, page, now=now) if page.has_more and n else None)
     legs = None
     if cohort.compiled.params.legs and cohort.fusing is not None:
-        own = np.stack([similarities(batch.index, cohort.vectors[query], rows[query]) for query in range(len(cohort))])
-        legs = legs_of(
-            batch.backend,
-            batch.index,
-            cohort.vectors,
-            rows,
-            cohort.fusing,
-            similarities=own,
-            now=now,
-        )
+        factors, own = factors_of(batch, cohort), partial(similarities, batch.index)
+        legs = legs_of(batch.index, cohort.vectors, rows, cohort.fusing, factors, similarities=own, now=now)
     return Ranked(TopK(rows, scores), legs, cursors)
 
 
-def similarities(index: VersionIndex, query: Float32Array, rows: Int64Array) -> Float32Array:
-    """Of rows [n] to a query [d], each as it is by itself to the last bit: float32 [n]; 0 for padding."""
+def similarities(index: VersionIndex, queries: Float32Array, rows: Int64Array) -> Float32Array:
+    """See ``fusing.Similarities``: each as it is by itself to the last bit."""
+    return np.stack([_similarities(index, query, own) for query, own in zip(queries, rows, strict=True)])
+
+
+def _similarities(index: VersionIndex, query: Float32Array, rows: Int64Array) -> Float32Array:
+    """Of rows [n] to a query [d]."""
     vectors = index.vectors_at(np.maximum(rows, 0)).astype(np.float64)
     wide = query.astype(np.float64)
     if index.version.metric == "l2":
@@ -87,6 +90,8 @@ def _page(batch: Batch, cohort: Cohort, query: int, found: Found, *, now: int) -
         is_row = top.rows >= 0
         rows, least = top.rows[is_row][:wanted], top.scores[is_row][:wanted].min(initial=np.inf)
         is_all = len(rows) < wanted or len(rows) >= cohort.masks[query].survivors
+        if not found.is_exact[query]:
+            rows = _rows_of_items(batch.index, rows, cohort.masks[query].bits)
         page = _after(batch, cohort, query, rows, None if is_all else float(least), now=now)
         if page is not None:
             return page
@@ -123,22 +128,35 @@ def _after(
 
 
 def _scores(batch: Batch, cohort: Cohort, query: int, rows: Int64Array, *, now: int) -> Float32Array:
-    vector = cohort.vectors[query]
-    own = similarities(batch.index, vector, rows)
-    if cohort.fusing is None:
-        return own
-    fusing = cohort.fusing.of(query)
+    """Of rows [n], as their legs add up to them, whether anybody wants these told or not."""
+    fusing = _UNFUSED if cohort.fusing is None else cohort.fusing.of(query)
+    factors = factors_of(batch, cohort)
     legs = legs_of(
-        batch.backend,
         batch.index,
-        vector[None],
+        cohort.vectors[query][None],
         rows[None],
         fusing,
-        similarities=own[None],
+        None if factors is None else factors[query][None],
+        similarities=partial(similarities, batch.index),
         now=now,
     )
-    fused: Float32Array = legs.scores[0]
-    return fused
+    scores: Float32Array = legs.scores[0]
+    return scores
+
+
+def _rows_of_items(index: VersionIndex, rows: Int64Array, mask: Uint8Array) -> Int64Array:
+    """All rows in the mask of the items that these are of: lists may hide an item's best, and not from every page."""
+    if index.schema.rows_per_item == 1:
+        return rows
+    first_rows = index.rows.first_rows
+    items = np.unique(first_rows[rows])
+    every = [items]
+    for place in range(1, index.schema.rows_per_item):
+        items = items[items + place < len(first_rows)]
+        items = items[first_rows[items + place] == items]
+        every.append(items + place)
+    whole = np.concatenate(every)
+    return whole[has_rows(mask, whole)]
 
 
 def _best_of_items(index: VersionIndex, rows: Int64Array, scores: Float32Array) -> tuple[Int64Array, Float32Array]:
@@ -153,7 +171,7 @@ def _best_of_items(index: VersionIndex, rows: Int64Array, scores: Float32Array) 
 
 
 def _cursor(batch: Batch, cohort: Cohort, query: int, page: _Page, *, now: int) -> Cursor:
-    index, before = batch.index, cohort.compiled.cursor
+    index, before, factors = batch.index, cohort.compiled.cursor, factors_of(batch, cohort)
     given_at = index.clock()
     expires_at = index.rows.shown.lease(given_at, given_at + int(cohort.compiled.lease_seconds * MICROS))
     last_row, last_score, n = int(page.rows[-1]), float(page.scores[-1]), len(page.rows)
@@ -170,4 +188,6 @@ def _cursor(batch: Batch, cohort: Cohort, query: int, page: _Page, *, now: int) 
         last_row=last_row,
         last_score=last_score,
         vector=cohort.vectors[query].copy(),
+        terms=terms_of(batch, cohort.job, cohort.places[query]) or NO_TERMS,
+        factors=None if factors is None else factors[query].copy(),
     )

@@ -16,8 +16,8 @@ from engine.index.version_index import VersionIndex
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.limits import Limits
 from engine.models.protocol import Encoder
+from engine.pipeline.batch import CompiledParams
 from engine.pipeline.calls import SearchCall, check_vectors
-from engine.pipeline.cohorts import CompiledParams
 from engine.types import Float32Array, Priority, Schema, VersionInfo
 
 _NOTHING = np.zeros((0, 0), np.float32)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from engine.backend.protocol import TopK
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, factors_of
+from engine.pipeline.batch import Batch
+from engine.pipeline.cohorts import Cohort, factors_of
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found
-from engine.pipeline.fusing import Fusing, Legs, legs_of, reordered
+from engine.pipeline.fusing import Fusing, Legs, gathered, legs_of, reordered
 
 
 @dataclass(eq=False, slots=True)
@@ -70,7 +72,9 @@ def choose(batch: Batch, cohort: Cohort, ranked: Ranked) -> Chosen:
 
 
 def _legs(batch: Batch, cohort: Cohort, best: TopK, fusing: Fusing) -> Legs:
-    return legs_of(batch.backend, batch.index, cohort.vectors, best.rows, fusing, factors_of(batch, cohort))
+    similarities = partial(gathered, batch.backend, batch.index)
+    factors = factors_of(batch, cohort)
+    return legs_of(batch.index, cohort.vectors, best.rows, fusing, factors, similarities=similarities)
 
 
 def _best_rows(index: VersionIndex, cohort: Cohort, found: Found) -> TopK:

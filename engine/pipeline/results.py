@@ -13,7 +13,8 @@ from engine.backend.protocol import TopK
 from engine.errors import EngineError
 from engine.index.facet_counts import FacetCounting
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import Batch, Cohort, Mask, SearchJob
+from engine.pipeline.batch import Batch, Mask, SearchJob
+from engine.pipeline.cohorts import Cohort
 from engine.pipeline.cursors import Cursor
 from engine.pipeline.finding import Found
 from engine.pipeline.fusing import hit_legs

@@ -15,21 +15,14 @@ from engine.backend.protocol import Backend
 from engine.errors import EngineError
 from engine.index.filters import FilterProgram
 from engine.index.version_index import VersionIndex
-from engine.pipeline.cohorts import (
-    Batch,
-    Cohort,
-    CompiledParams,
-    SearchJob,
-    cohorts_of,
-    evaluate_filters,
-    mask_of,
-    recall_target_of,
-)
+from engine.pipeline.batch import Batch, CompiledParams, SearchJob, recall_target_of
+from engine.pipeline.cohorts import Cohort, cohorts_of
 from engine.pipeline.diversity import diversify
 from engine.pipeline.finding import Found, find
 from engine.pipeline.fusing import fusion_of
 from engine.pipeline.grouping import group
 from engine.pipeline.paging import turn
+from engine.pipeline.query_masks import evaluate_filters, mask_of
 from engine.pipeline.ranking import Chosen, choose, rank
 from engine.pipeline.recall_monitor import INEXACT, RecallMonitor, RecallSample
 from engine.pipeline.results import JobResult, result_of, selectivity_of

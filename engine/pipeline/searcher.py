@@ -37,7 +37,7 @@ from engine.pipeline.rank_fusion import calls_of, fused_by_ranks, is_fused_by_ra
 from engine.pipeline.scoring import SIMILARITY_ALONE
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob
 from engine.selection import FacetCounts
-from engine.selections import asks_for_terms, check_facets, check_group, check_page, resolve_diversity
+from engine.selections import check_facets, check_group, check_page, resolve_diversity
 from engine.types import (
     Explanation,
     Float32Array,
@@ -206,18 +206,13 @@ class Searcher:
 
     def _with_page(self, call: SearchCall, compiled: CompiledParams, place: int, field: str) -> CompiledParams:
         """The parameters with what the cursor says that they have."""
-        params, scoring, cursor = compiled.params, compiled.scoring, None
-        if self._schema.embeddings:
-            given = "cursor" if params.cursor else "page"
-            raise InvalidArgument(f"{field}.{given}", "is for collections whose embeddings have no names")
+        params, cursor = compiled.params, None
         if params.cursor:
             if len(call.params) < call.n_queries:
                 raise InvalidArgument(f"{field}.cursor", "is of one query: give each query parameters of its own")
-            asked = fingerprint(call.query(place), params, compiled.program, scoring)
+            asked = fingerprint(call.query(place), params, compiled.program, compiled.scoring, compiled.weights)
             cursor = self._seal.open(params.cursor, asked, f"{field}.cursor", now=self._index.clock())
-        by_terms = asks_for_terms(params.filter) or (scoring is not None and scoring.lexical > 0)
-        seen = 0 if cursor is None else cursor.seen
-        check_page(params, self._limits, field, seen=seen, by_terms=by_terms)
+        check_page(params, self._limits, field, seen=0 if cursor is None else cursor.seen)
         return replace(compiled, params=replace(params, page=True), cursor=cursor)
 
     def _next_pages(
@@ -232,7 +227,7 @@ class Searcher:
         for place, cursor in zip(places, cursors, strict=False):
             own = compiled[place if len(compiled) > 1 else 0]
             if cursor is not None and own is not None:
-                asked = fingerprint(call.query(place), own.params, own.program, own.scoring)
+                asked = fingerprint(call.query(place), own.params, own.program, own.scoring, own.weights)
                 told[place] = NextPage(self._seal.close(cursor, asked), Timestamp(cursor.expires_at))
         return told
 

@@ -276,10 +276,52 @@ def test_a_query_that_does_not_fit_is_told_what_is_wrong(
         client.search("things", query, params=SearchParams(embedding_weights=weights))
 
 
-def test_pages_of_named_embeddings_are_refused(client: RetrievalClient) -> None:
-    for asked in (SearchParams(page=True), SearchParams(cursor=b"x")):
-        with pytest.raises(InvalidArgument, match="is for collections whose embeddings have no names"):
-            client.search("things", "red apple", params=asked)
+QUERIES: list[Any] = [
+    "red apple",
+    {"title": "red cherry", "image": np.array([1, 2, 0, 0], np.float32)},
+    {"image": np.array([1, 2, 0, 0], np.float32)},
+    SimilarTo("apple"),
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_pages_of_named_embeddings_are_of_the_first_moment(own_server: Serving, query: Any) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(SCHEMA)
+        client.upsert("things", ITEMS, visibility=SEEN)
+        params = SearchParams(k=2, page=True, legs=True)
+        wanted = client.search("things", query, params=replace(params, k=5)).hits
+        page = client.search("things", query, params=params)
+        hits, n_texts = list(page.hits), len(own_server.encoder.encoded)
+        while page.next_page is not None:
+            client.delete("things", ["apple", "cherry", wanted[-1].id], visibility=SEEN)
+            client.upsert("things", [Item(f"new{len(hits)}", {"title": "red"})], visibility=SEEN)
+            n_texts = len(own_server.encoder.encoded)
+            page = client.search("things", query, params=replace(params, cursor=page.next_page.cursor))
+            assert len(own_server.encoder.encoded) == n_texts
+            hits += page.hits
+        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in wanted]
+        for hit in hits:
+            assert {leg.name.split(".")[0] for leg in hit.legs} == {"similarity"}
+            told = [np.float32(leg.weight) * np.float32(leg.normalised) for leg in hit.legs]
+            assert sum(told, np.float32(0)) == np.float32(hit.score)
+
+
+def test_pages_of_maxima_and_their_cursors_are_of_one_choice(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        embeddings = (EmbeddingSpec("title", ("title",)), EmbeddingSpec("all", ("title", "body")))
+        client.create_collection(replace(SCHEMA, embeddings=embeddings, combine="maximum"))
+        client.upsert("things", [replace(item, named_vectors={}) for item in ITEMS], visibility=SEEN)
+        params = SearchParams(k=2, page=True, embedding_weights={"all": 0})
+        wanted = [hit.id for hit in client.search("things", "red apple", params=replace(params, k=9)).hits]
+        page = client.search("things", "red apple", params=params)
+        assert page.next_page is not None
+        client.delete("things", [wanted[-1]], visibility=SEEN)
+        onward = replace(params, cursor=page.next_page.cursor)
+        rest = client.search("things", "red apple", params=replace(onward, k=9))
+        assert [hit.id for hit in (*page.hits, *rest.hits)] == wanted
+        with pytest.raises(InvalidArgument, match=r"params\.cursor: is of another query"):
+            client.search("things", "red apple", params=replace(onward, embedding_weights={"title": 0}))
 
 
 def test_a_collection_without_named_embeddings_refuses_their_names(client: RetrievalClient) -> None:

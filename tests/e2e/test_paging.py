@@ -7,20 +7,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.client import RetrievalClient, SimilarTo
 from engine.errors import CursorLapsed, InvalidArgument
+from engine.scoring import Scoring
 from engine.selection import Facet, GroupBy
-from engine.types import Item, NextPage, SearchParams, Visibility
+from engine.types import Contains, Filter, Item, NextPage, SearchParams, TextField, Visibility
 from tests.e2e.serving import Serving, a_client, serving, text_schema, vector_schema, wait_for
 
 D = 16
 ITEMS = 1000
 VECTORS = np.random.default_rng(5).normal(size=(ITEMS, D)).astype(np.float32)
 QUERY = VECTORS.mean(axis=0)
+SEEN = Visibility.SEARCHABLE
 
 
 def fill(client: RetrievalClient) -> None:
@@ -123,6 +126,53 @@ def test_texts_and_items_are_paged_as_they_were(own_server: Serving) -> None:
             assert len(own_server.encoder.encoded) == n_texts
             assert [hit.id for hit in [*page.hits, *rest.hits]] == wanted
             client.upsert("things", items, visibility=Visibility.SEARCHABLE)
+
+
+WORDS = ("ash", "bay", "cob", "dun")
+BY_TERMS = [
+    SearchParams(k=9, page=True, mode="lexical"),
+    SearchParams(k=9, page=True, mode="hybrid", terms="cob dun"),
+    SearchParams(k=9, page=True, filter=Filter(must_not=(Contains("title", "bay cob"),))),
+]
+
+
+@pytest.mark.parametrize("params", BY_TERMS)
+def test_pages_by_terms_are_of_the_first_moment_while_texts_are_written_and_postings_merged(
+    own_server: Serving, monkeypatch: pytest.MonkeyPatch, params: SearchParams
+) -> None:
+    monkeypatch.setattr("engine.index.lexical.lexical_index.AT_ONCE", 0)
+    titles = [" ".join(WORDS[(n + i) % 4] for i in range(1 + n % 3)) for n in range(60)]
+    with a_client(own_server) as client:
+        client.create_collection(text_schema(text_fields=(TextField("title", analyser="plain"),)))
+        client.upsert("things", [Item(f"i{n}", {"title": one}) for n, one in enumerate(titles)], visibility=SEEN)
+        lexical = own_server.server.engine.collections["things"].index.lexical
+        assert lexical is not None
+        whole = client.search("things", "ash dun", params=replace(params, k=60))
+        page = client.search("things", "ash dun", params=params)
+        hits = list(page.hits)
+        while page.next_page is not None:
+            client.delete("things", [hit.id for hit in whole.hits[len(hits) :: 3]], visibility=SEEN)
+            for n in range(8):
+                new = [Item(f"n{len(hits)}-{n}-{i}", {"title": "ash dun dun bay"}) for i in range(5)]
+                client.upsert("things", new, visibility=SEEN)
+            wait_for(lambda: len(lexical.segments) <= 4 and not lexical.wants_merge)
+            page = client.search("things", "ash dun", params=replace(params, cursor=page.next_page.cursor))
+            hits += page.hits
+        assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in whole.hits]
+        assert len(hits) > 25
+
+
+def test_a_cursor_of_other_terms_is_refused(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        client.create_collection(text_schema(text_fields=(TextField("title", analyser="plain"),)))
+        client.upsert("things", [Item(f"i{n}", {"title": f"ash {n}"}) for n in range(9)], visibility=SEEN)
+        params = SearchParams(k=2, page=True, mode="hybrid", terms="ash")
+        cursor = cursor_of(client.search("things", "bay", params=params).next_page)
+        for other in ({"terms": "bay"}, {"terms": ""}, {"mode": "lexical"}, {"scoring": Scoring(lexical=7.0)}):
+            changed: Any = {"cursor": cursor, **other}
+            with pytest.raises(InvalidArgument, match=r"params\.cursor: is of another query"):
+                client.search("things", "bay", params=replace(params, **changed))
+        assert len(client.search("things", "bay", params=replace(params, cursor=cursor)).hits) == 2
 
 
 def test_a_cursor_that_is_no_good_says_why(client: RetrievalClient) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from engine.index.growing import GrowingArray
 from engine.index.lexical.analysing import AnalysedTexts, analyse
 from engine.index.lexical.merging import AT_ONCE, Merge, Moment, Segment, Uint16Array, first_to_merge, merged
+from engine.index.lexical.term_weights import NO_TERMS, TermWeights
 from engine.index.lexical.terms import Terms
 from engine.index.rows import rows_of_spans
 from engine.types import Float32Array, Int64Array, Schema, Uint8Array
@@ -85,17 +86,25 @@ class LexicalIndex:
                 self._row_counts.append(0, missing)
             self.n_rows = n_rows
 
-    def scores(self, text: str, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
-        """BM25 of every first row that is in the mask and has any term of ``text``: rows int64 [n], ascending, and
-        scores float32 [n], above 0. Terms that the text repeats count as often as they stand there.
+    def weigh(self, text: str) -> TermWeights:
+        """What the terms of a text weigh by the statistics of now: each as often as the text has it."""
+        numbers, repeats = np.unique(self.terms.of_query(text), return_counts=True)
+        if not len(numbers) or not self.segments:
+            return NO_TERMS
+        counts = _counts([kernels.find_terms(one.postings, numbers) for one in self.segments])
+        weights = self._idf(counts) * (repeats * (self._k1 + 1)).astype(np.float32)
+        return TermWeights(numbers, weights, *self._norm())
+
+    def scores(self, terms: TermWeights, mask: Uint8Array) -> tuple[Int64Array, Float32Array]:
+        """BM25 of every first row that is in the mask and has any of the terms: rows int64 [n], ascending, and scores
+        float32 [n], above 0. By the same weights a row scores the same to the last bit, whatever comes and is merged.
         """
-        terms = self.terms.of_query(text)
-        if not len(terms) or not self.segments:
+        if not len(terms.numbers) or not self.segments:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         postings = [one.postings for one in self.segments]
-        spans = [kernels.find_terms(one, terms) for one in postings]
-        weights = self._idf(_counts(spans)) * np.float32(self._k1 + 1)
-        return kernels.score_rows(postings, spans, weights, norm=self._norm(), mask=mask)
+        spans = [kernels.find_terms(one, terms.numbers) for one in postings]
+        norm = LengthNorm(terms.base, terms.slope, self.lengths)
+        return kernels.score_rows(postings, spans, terms.weights, norm=norm, mask=mask)
 
     def contains(
         self, field: str, terms: Sequence[str], *, first_row: int = 0, end_row: int | None = None
@@ -126,7 +135,7 @@ class LexicalIndex:
 
     def begin_merge(self, living: Uint8Array) -> Merge | None:
         """The last segments, where they are due to be merged: nothing touches them until ``switch`` or
-        ``give_up_merge``. ``living``: a mask of the rows that live, which is not changed any more.
+        ``give_up_merge``. ``living``: a mask of the rows whose postings are kept, which is not changed any more.
         """
         first = _first_of_large([one.size for one in self.segments])
         if self._n_held or first is None:
@@ -176,11 +185,11 @@ class LexicalIndex:
         n_items = sum(len(one.items) for one in self.segments)
         return np.log1p((n_items - counts + 0.5) / (counts + 0.5)).astype(np.float32)
 
-    def _norm(self) -> LengthNorm:
+    def _norm(self) -> tuple[np.float32, np.float32]:
+        """Base and slope, as ``LengthNorm`` has them."""
         n_items = sum(len(one.items) for one in self.segments)
         mean = sum(one.total_length for one in self.segments) / n_items
-        base, slope = self._k1 * (1 - self._b), self._k1 * self._b / mean
-        return LengthNorm(np.float32(base), np.float32(slope), self.lengths)
+        return np.float32(self._k1 * (1 - self._b)), np.float32(self._k1 * self._b / mean)
 
 
 def _counts(spans: Sequence[Int64Array]) -> Int64Array:

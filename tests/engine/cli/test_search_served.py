@@ -52,15 +52,16 @@ def ids(record: dict[str, Any]) -> list[str]:
     return [hit["id"] for hit in record["hits"]]
 
 
-def test_pages_one_after_another_are_the_whole_ranking(told: Any) -> None:
-    query = "sweet small ripe fruit"
-    whole = ids(told(query, "-k", 6))
+@pytest.mark.parametrize("how", [(), ("--mode", "hybrid"), ("--mode", "lexical", "--terms", "sweet garden")])
+def test_pages_one_after_another_are_the_whole_ranking(told: Any, how: tuple[str, ...]) -> None:
+    query = ("sweet small ripe fruit", *how)
+    whole = ids(told(*query, "-k", 6))
     assert len(whole) == 6
 
-    pages, page = [], told(query, "-k", 2, "--page")
+    pages, page = [], told(*query, "-k", 2, "--page")
     while page["next_page"] is not None:
         pages += ids(page)
-        page = told(query, "-k", 2, "--cursor", page["next_page"]["cursor"])
+        page = told(*query, "-k", 2, "--cursor", page["next_page"]["cursor"])
 
     assert pages + ids(page) == whole
 

@@ -16,6 +16,22 @@ def mask_of(rows: Rows) -> list[bool]:
     return np.unpackbits(rows.alive, bitorder="little").astype(bool).tolist()
 
 
+def test_rows_that_died_are_needed_as_long_as_a_moment_at_which_they_were_seen_is_kept() -> None:
+    rows = Rows("uint64")
+    for item in range(4):
+        rows.add(item, 2 * item, 2, born=item)
+
+    def needed() -> list[int]:
+        return np.flatnonzero(np.unpackbits(rows.needed_bits(), bitorder="little")).tolist()
+
+    rows.kill(0, died=5)
+    rows.shown.lease(100, 200)
+    rows.kill(2, died=6)
+    assert needed() == [2, 3, 4, 5, 6, 7]
+    rows.shown.forget_ended(200)
+    assert needed() == [2, 3, 6, 7]
+
+
 @given(steps)
 def test_rows_agree_with_a_plain_model(script: list[tuple[str, int, int]]) -> None:
     rows = Rows("uint64")

@@ -18,8 +18,8 @@ from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob, search_jobs
 from engine.scoring import Decay, Feature, Overlap, Scoring
 from engine.selection import Diversity, Facet, GroupBy
-from engine.selections import asks_for_terms, check_page
-from engine.types import Contains, Examples, Filter, SearchParams, Strategy, Times, Timestamp
+from engine.selections import check_page
+from engine.types import Examples, SearchParams, Strategy, Times, Timestamp
 from tests.engine.pipeline.test_facets import counted
 from tests.engine.pipeline.test_fusion import HOUR, NOW, WORDS, FusedWorld, a_large_world, attributes, worlds
 from tests.engine.pipeline.test_search import FILTERS, D, backend, hits, names, small, with_lists
@@ -229,7 +229,7 @@ CURSOR = Cursor(0, 9, 3, 7, NOW, NOW + HOUR, 10, 4, 0.5, QUERY)
 def printed(query: Any, params: SearchParams = SearchParams()) -> bytes:
     world = FusedWorld()
     own = compiled(world, params)
-    return fingerprint(query, params, own.program, own.scoring)
+    return fingerprint(query, params, own.program, own.scoring, None)
 
 
 def test_a_sealed_cursor_comes_back_for_its_own_query_alone() -> None:
@@ -276,22 +276,13 @@ def test_whatever_changes_the_ranking_makes_another_query_and_what_does_not_the_
 
 
 @pytest.mark.parametrize(
-    ("params", "seen", "by_terms", "error", "told"),
+    ("params", "seen", "error", "told"),
     [
-        (SearchParams(group_by=GroupBy("size")), 0, False, InvalidArgument, "params.page: goes neither with group_by"),
-        (SearchParams(diversity=Diversity(0.5)), 0, False, InvalidArgument, "params.page: goes neither with group_by"),
-        (SearchParams(), 0, True, InvalidArgument, "params.page: goes with no search by terms"),
-        (SearchParams(k=10), 9991, False, LimitExceeded, "params.k: 10001 is beyond the limit of 10000 hits of all"),
+        (SearchParams(group_by=GroupBy("size")), 0, InvalidArgument, "params.page: goes neither with group_by"),
+        (SearchParams(diversity=Diversity(0.5)), 0, InvalidArgument, "params.page: goes neither with group_by"),
+        (SearchParams(k=10), 9991, LimitExceeded, "params.k: 10001 is beyond the limit of 10000 hits of all"),
     ],
 )
-def test_pages_that_cannot_be_are_refused(
-    params: SearchParams, seen: int, by_terms: bool, error: type[EngineError], told: str
-) -> None:
+def test_pages_that_cannot_be_are_refused(params: SearchParams, seen: int, error: type[EngineError], told: str) -> None:
     with pytest.raises(error, match=told):
-        check_page(params, Limits(), "params", seen=seen, by_terms=by_terms)
-
-
-def test_conditions_on_terms_are_found_wherever_they_stand() -> None:
-    terms = Contains("body", "red")
-    assert asks_for_terms(Filter(must_not=(Filter(should=(terms,)),)))
-    assert not asks_for_terms(FILTERS[1][0])
+        check_page(params, Limits(), "params", seen=seen)

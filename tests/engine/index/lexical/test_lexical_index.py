@@ -80,7 +80,7 @@ def mask_of(rows: Sequence[int], n_rows: int) -> Uint8Array:
 
 
 def check_scores(index: LexicalIndex, model: Model, text: str, passing: Sequence[int]) -> None:
-    rows, scores = index.scores(text, mask_of(passing, index.n_rows))
+    rows, scores = index.scores(index.weigh(text), mask_of(passing, index.n_rows))
     expected = model.scores(text, passing)
     assert rows.tolist() == sorted(expected)
     assert scores.dtype == np.float32
@@ -140,24 +140,35 @@ def test_an_update_in_one_batch_and_the_next_is_as_if_only_the_last_text_were_th
     index = LexicalIndex(SCHEMA)
     index.append([0, 1], [1, 1], [{"title": "night nurse"}, {"title": "day nurse"}])
     index.append([2], [1], [{"title": "cook"}])
-    rows, _ = index.scores("night", mask_of([1, 2], 3))
+    rows, _ = index.scores(index.weigh("night"), mask_of([1, 2], 3))
     assert rows.tolist() == []
-    rows, scores = index.scores("nurse cook", mask_of([1, 2], 3))
+    rows, scores = index.scores(index.weigh("nurse cook"), mask_of([1, 2], 3))
     assert rows.tolist() == [1, 2]
     assert scores[1] > scores[0]
+
+
+def test_by_the_weights_of_an_earlier_moment_rows_score_what_they_did_then() -> None:
+    index = LexicalIndex(SCHEMA)
+    index.append([0, 1], [1, 1], [{"title": "night nurse shift", "body": "2024"}, {"title": "day nurse nurse"}])
+    terms, mask = index.weigh("nurse nurse shift 2024"), mask_of([0, 1], 9)
+    rows, scores = (found.copy() for found in index.scores(terms, mask))
+    index.append(range(2, 9), [1] * 7, [{"title": "nurse", "body": "shift"}] * 7)
+    again, same = index.scores(terms, mask)
+    assert (again.tolist(), same.tolist()) == (rows.tolist(), scores.tolist())
+    assert index.scores(index.weigh("nurse nurse shift 2024"), mask)[1].tolist() != scores.tolist()
 
 
 def test_terms_of_one_analyser_are_not_those_of_another() -> None:
     index = LexicalIndex(SCHEMA)
     index.append([0, 1], [1, 1], [{"title": "nurses"}, {"body": "nurs"}])
-    assert index.scores("nurses", mask_of([0, 1], 2))[0].tolist() == [0]
-    assert index.scores("nurs", mask_of([0, 1], 2))[0].tolist() == [1]
+    assert index.scores(index.weigh("nurses"), mask_of([0, 1], 2))[0].tolist() == [0]
+    assert index.scores(index.weigh("nurs"), mask_of([0, 1], 2))[0].tolist() == [1]
 
 
 def test_a_field_without_an_analyser_is_not_searched() -> None:
     index = LexicalIndex(SCHEMA)
     index.append([0], [1], [{"sku": "nurse"}])
-    assert index.scores("nurse", mask_of([0], 1))[0].tolist() == []
+    assert index.scores(index.weigh("nurse"), mask_of([0], 1))[0].tolist() == []
 
 
 def test_segments_stay_few_while_items_come_one_by_one() -> None:
@@ -179,12 +190,12 @@ def test_items_that_come_during_a_merge_stay_behind_what_it_makes() -> None:
         index.append([4], [1], [{"title": "nurse"}])
         assert not index.wants_merge
         index.switch(merge, merge.run())
-    assert index.scores("nurse", mask_of(range(5), 5))[0].tolist() == [0, 1, 3, 4]
+    assert index.scores(index.weigh("nurse"), mask_of(range(5), 5))[0].tolist() == [0, 1, 3, 4]
 
 
 def test_nothing_is_found_in_an_empty_index() -> None:
     index = LexicalIndex(SCHEMA)
-    assert index.scores("nurse", np.zeros(0, np.uint8))[0].tolist() == []
+    assert index.scores(index.weigh("nurse"), np.zeros(0, np.uint8))[0].tolist() == []
     assert index.contains("title", ["nurs"]).tolist() == []
     index.append([0], [1], [{"title": "the"}])
-    assert index.scores("nurse the", mask_of([0], 1))[0].tolist() == []
+    assert index.scores(index.weigh("nurse the"), mask_of([0], 1))[0].tolist() == []

@@ -30,7 +30,7 @@ def written(sequence: int, row: int, title: str, *, item_id: str = "", dead_row:
 
 def rows_with(index: VersionIndex, text: str) -> list[int]:
     assert index.lexical is not None
-    return index.lexical.scores(text, index.rows.alive)[0].tolist()
+    return index.lexical.scores(index.lexical.weigh(text), index.rows.alive)[0].tolist()
 
 
 def test_changes_that_were_applied_already_bring_no_postings_again() -> None:
@@ -41,9 +41,9 @@ def test_changes_that_were_applied_already_bring_no_postings_again() -> None:
     twice.apply(changes, sequence=2, analysed=twice.analyse(changes))
     assert once.lexical is not None
     assert twice.lexical is not None
-    rows, scores = once.lexical.scores("night nurse", once.rows.alive)
+    rows, scores = once.lexical.scores(once.lexical.weigh("night nurse"), once.rows.alive)
     for index in (once, twice):
-        found = index.lexical.scores("night nurse", index.rows.alive)
+        found = index.lexical.scores(index.lexical.weigh("night nurse"), index.rows.alive)
         assert (found[0].tolist(), found[1].tolist()) == (rows.tolist(), scores.tolist())
 
 

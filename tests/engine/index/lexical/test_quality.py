@@ -26,7 +26,7 @@ def ndcg(judged: Judged) -> float:
     everything = np.packbits(np.ones(n, np.bool_), bitorder="little")
     rankings = {}
     for query, text in judged.queries.items():
-        rows, scores = index.scores(text, everything)
+        rows, scores = index.scores(index.weigh(text), everything)
         best = rows[np.argsort(-scores, kind="stable")[:10]]
         rankings[query] = [judged.ids[row] for row in best]
     return mean_ndcg_at(rankings, judged.relevance, 10)
