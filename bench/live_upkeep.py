@@ -22,6 +22,7 @@ _RATIO = 2.0
 _SETTLE_S = 1800.0
 _ASK_EVERY_S = 0.05
 _PORTION = 5000
+_DELETED_AT_ONCE = 10_000
 _TRAINS_AFTER = 1000
 """Rows that are kept back, the last of which has the server train anew."""
 
@@ -59,7 +60,9 @@ class _Upkeep:
         self._settle()
         self._train(most - self.rows)
         self._settle()
-        self.running.client.delete(COLLECTION, list(range(self.rows // 5)))
+        for first in range(0, self.rows // 5, _DELETED_AT_ONCE):
+            ids = range(first, min(first + _DELETED_AT_ONCE, self.rows // 5))
+            self.running.client.delete(COLLECTION, ids)
         self._settle()
         self._operation("compaction", lambda: self.running.client.compact_collection(COLLECTION))
 

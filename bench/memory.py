@@ -14,7 +14,7 @@ from engine.schema_file import read_schema
 from engine.types import Item, Schema
 
 _DEMO = ROOT / "engine" / "demo_data" / "onet"
-_PARTS = ("vectors", "codes", "coarse_codes", "attributes", "rows")
+_PARTS = ("vectors", "codes", "coarse_codes", "attributes", "lexical", "rows")
 _MIB = 1 << 20
 
 

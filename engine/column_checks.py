@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from engine.dtypes import LARGEST
+from engine.dtypes import LARGEST, MOST_LENGTH
 from engine.errors import EngineError, InvalidArgument
 from engine.item_columns import BoolArray, ItemColumns, ValueColumn
 from engine.items import ID_BYTES, TIMESTAMPS, validate_item
@@ -83,13 +84,13 @@ def _doubtful_ids(columns: ItemColumns) -> BoolArray:
 
 
 def _doubtful_vectors(vectors: Float32Array, schema: Schema) -> BoolArray:
-    """Where a value is not finite, or too large to be stored, or all are zero where that has no meaning."""
+    """Where a value is not finite, or too large to be stored or compared, or all are zero where that has no meaning."""
     doubtful: BoolArray
     largest = np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0)).astype(np.float64)
     if schema.metric == "cosine":
         doubtful = ~np.isfinite(largest) | (largest == 0)
     else:
-        doubtful = ~(largest <= LARGEST[schema.dtype])
+        doubtful = ~(largest <= min(LARGEST[schema.dtype], MOST_LENGTH / math.sqrt(vectors.shape[1])))
     return doubtful
 
 

@@ -23,6 +23,11 @@ _NUMPY_DTYPE: dict[VectorDtype, type[np.generic]] = {
 LARGEST: dict[VectorDtype, float] = {"float16": 65504.0, "bfloat16": 3.38e38, "float32": 3.4e38}
 """The largest magnitude each dtype can hold; what lies beyond must be refused before it is stored."""
 
+MOST_LENGTH = 1e14
+"""Of a vector that is compared as it is, an item's or a query's; one for cosine is scaled to length 1. Refused beyond,
+so that every score fits float32: the squared distance of two is 4e28 at most, and with the largest weight, 1e9, 4e37.
+"""
+
 
 def numpy_dtype(dtype: VectorDtype) -> np.dtype[Any]:
     """The little-endian NumPy dtype that holds ``dtype``."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from engine.dtypes import LARGEST
+from engine.dtypes import LARGEST, MOST_LENGTH
 from engine.embeddings import dimension_of, find_embedding
 from engine.errors import InvalidArgument, LimitExceeded
 from engine.limits import Limits
@@ -270,6 +272,20 @@ def _check_numbers(rows: Float32Array, schema: Schema, field: str) -> None:
         raise LimitExceeded(
             field, value=largest, limit=LARGEST[schema.dtype], unit=f"in magnitude, the largest {schema.dtype} holds"
         )
+    if largest * math.sqrt(rows.shape[1]) > MOST_LENGTH and (longest := float(lengths(rows).max())) > MOST_LENGTH:
+        raise too_long(longest, field)
+
+
+def lengths(vectors: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Of each vector [..., d]: float64 [...]."""
+    found: npt.NDArray[np.float64] = np.linalg.norm(vectors.astype(np.float64), axis=-1)
+    return found
+
+
+def too_long(length: float, field: str) -> LimitExceeded:
+    """What is wrong with a vector that is longer than ``MOST_LENGTH``, where it is not scaled to length 1."""
+    unit = "in length, up to which every score is finite"
+    return LimitExceeded(field, value=f"{length:.6g}", limit=f"{MOST_LENGTH:g}", unit=unit)
 
 
 def _value_bytes(value: AttributeValue) -> int:

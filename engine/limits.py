@@ -13,10 +13,11 @@ class Limits:
 
     ``k``: hits a query. ``batch_queries``: queries a call, times objectives. ``filter_depth``: nesting of a filter.
     ``filter_conditions``: conditions of a filter in all. ``exclude_ids``: ids a query leaves out. ``text_bytes``: UTF-8
-    bytes of one text. ``item_bytes``: an item with its texts, attributes and vectors. ``upsert_items``: items a call.
-    ``page_size``: items a page. ``message_bytes``: one request. ``reply_hits``: k x queries of one call. ``dimension``:
-    of a vector. ``attributes``: of a schema. ``chunk``: embeddings an item. ``scoring_terms``: of one query's score.
-    ``overlap_values``: keywords of one term. ``profiles``: of a schema.
+    bytes of one text. ``item_bytes``: an item with its texts, attributes and vectors. ``upsert_items``: items a call
+    that writes them, ids a call that deletes. ``page_size``: items a page. ``message_bytes``: one request.
+    ``reply_hits``: k x queries of one call. ``dimension``: of a vector. ``attributes``: of a schema. ``chunk``:
+    embeddings an item. ``scoring_terms``: of one query's score. ``overlap_values``: keywords of one term.
+    ``profiles``: of a schema.
     ``diversity_candidates``: items among which a query's hits are picked. ``examples``: of one query.
     ``paged_hits``: of all pages of a query. ``facets``: of one query. ``facet_values``: told of one facet.
     """

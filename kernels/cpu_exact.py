@@ -27,17 +27,20 @@ _SCATTERED = 3
 """A listed row takes about three times as long as a scanned one (measured), for it lies anywhere in memory."""
 
 
-def unit_queries(queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+def unit_queries(
+    queries: Float32Array, *, metric: Metric, most_length: float
+) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
     """Queries float32 [B, d] of length 1 for cosine, as they are else; and which are sound, bool [B].
 
-    One with a NaN or an infinity is not sound, nor is one of zeros for cosine: it becomes zeros, which every search
-    bears. The array given comes back where nothing had to be changed.
+    One with a NaN or an infinity is not sound, nor is one of zeros for cosine, nor one longer than ``most_length`` for
+    others: it becomes zeros, which every search bears. The array given comes back where nothing had to be changed.
     """
     given = np.ascontiguousarray(queries, np.float32)
     squares = np.empty(len(given), np.float64)
     square_lengths(given, squares)
     is_sound = np.isfinite(squares)
     if metric != "cosine":
+        is_sound &= squares <= most_length**2
         if is_sound.all():
             return given, is_sound
         return np.where(is_sound[:, None], given, np.float32(0)), is_sound
@@ -145,7 +148,7 @@ def warm_up(dtype: np.dtype[Any]) -> None:
         with spread():
             masked_scan(segments, queries, [mask], metric="dot", k=1, first_row=0, end_row=1)
             rescore(segments, queries, np.zeros((1, 1), np.int64), metric="dot", k=1, end_row=1)
-    unit_queries(queries, metric="cosine")
+    unit_queries(queries, metric="cosine", most_length=1.0)
     merge_topk([(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))], k=1)
     rows_of_mask(mask, end_row=1)
     popcount(frozen, end_row=1)

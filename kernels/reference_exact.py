@@ -35,14 +35,16 @@ def take(segments: Sequence[StoredArray], rows: Int64Array) -> StoredArray:
     return np.stack([segments[row // SEGMENT_ROWS][row % SEGMENT_ROWS] for row in rows.tolist()])
 
 
-def unit_queries(queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+def unit_queries(
+    queries: Float32Array, *, metric: Metric, most_length: float
+) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
     """Queries float32 [B, d] of length 1 for cosine, as they are else; and which are sound, bool [B].
 
-    One with a NaN or an infinity is not sound, nor is one of zeros for cosine: it becomes zeros, which every search
-    bears.
+    One with a NaN or an infinity is not sound, nor is one of zeros for cosine, nor one longer than ``most_length`` for
+    others: it becomes zeros, which every search bears.
     """
     squares = np.sum(queries.astype(np.float64) ** 2, axis=1)
-    is_sound = np.isfinite(squares) & ((squares > 0) | (metric != "cosine"))
+    is_sound = np.isfinite(squares) & (squares > 0 if metric == "cosine" else squares <= most_length**2)
     lengths = np.sqrt(np.where(is_sound & (squares > 0), squares, 1))[:, None] if metric == "cosine" else 1.0
     units = np.where(is_sound[:, None], np.where(is_sound[:, None], queries, 0) / lengths, 0)
     return units.astype(np.float32), is_sound

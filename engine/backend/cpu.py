@@ -14,7 +14,7 @@ import numpy.typing as npt
 from engine.backend.cpu_codes import CpuCodes
 from engine.backend.cpu_ivfpq import CpuIvfPq
 from engine.backend.protocol import TopK, Vectors
-from engine.dtypes import numpy_dtype
+from engine.dtypes import MOST_LENGTH, numpy_dtype
 from engine.errors import ConfigError
 from engine.types import Float32Array, Int64Array, Metric, Uint8Array
 from kernels import cpu as kernels
@@ -52,7 +52,7 @@ class CpuBackend:
 
     def unit_queries(self, queries: Float32Array, *, metric: Metric) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
         """Queries float32 [B, d] as the metric wants them, and which are sound; the others become zeros."""
-        return kernels.unit_queries(queries, metric=metric)
+        return kernels.unit_queries(queries, metric=metric, most_length=MOST_LENGTH)
 
     def masked_scan(
         self,

@@ -25,7 +25,7 @@ from engine.cli.load_state import LoadState
 from engine.cli.loaders import make_loader
 from engine.cli.search import run_search
 from engine.cli.server_child import ServerChild
-from engine.errors import ConfigError
+from engine.errors import ConfigError, InvalidArgument
 from engine.ingest.coerce import map_fields
 from engine.ingest.readers import open_records
 from engine.schema_file import read_schema
@@ -75,7 +75,7 @@ def _run(data_dir: Path, port: int, *, once: bool) -> None:
         child.wait_until_serving(client, timeout_s=_START_SECONDS)
         _tell_start(client, time.perf_counter() - began)
         with resources.as_file(resources.files("engine") / "demo_data" / "onet") as corpus, child.watched():
-            info = _load(client, corpus)
+            info = _load(client, corpus, data_dir)
             child.wait_until_serving(client, info.schema.name, timeout_s=_START_SECONDS)
             _search(client, info.schema, corpus)
         if once:
@@ -93,9 +93,17 @@ def _tell_start(client: RetrievalClient, seconds: float) -> None:
     session.out.print(Text(f"serving after {seconds:.2f} s ({told}) on {server.device}"))
 
 
-def _load(client: RetrievalClient, corpus: Path) -> CollectionInfo:
-    """The collection with the corpus in it; what is there already is not sent again."""
-    info = open_collection(client, read_schema(corpus / "schema.toml"))
+def _load(client: RetrievalClient, corpus: Path, data_dir: Path) -> CollectionInfo:
+    """The collection with the corpus in it; what is there already is not sent again.
+
+    Raises:
+        ConfigError: what is there is of another schema, as an earlier release's demo has it.
+    """
+    try:
+        info = open_collection(client, read_schema(corpus / "schema.toml"))
+    except InvalidArgument as error:
+        told = f"{data_dir} has another demo: {error.message}; remove the folder, or give another with --data-dir"
+        raise ConfigError(told) from error
     path = corpus / "corpus.jsonl.gz"
     with gzip.open(path) as lines:
         n_items = sum(1 for _ in lines)
@@ -149,6 +157,7 @@ def _tell_how_to_go_on(name: str, target: str) -> None:
     for command in (
         f'{ebr} search "drives a bus" -c {name}{option}',
         f'{ebr} search "cares for animals" -c {name} -f "{_FILTER}" --explain{option}',
+        f'{ebr} search "registered nurse" -c {name} -f "title contains nurse" --mode hybrid --legs{option}',
         f"{ebr} collection get {name}{option}",
         f"grpcurl -plaintext -d '{request}' {target} engine.v1.RetrievalService/Search",
     ):

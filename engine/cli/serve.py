@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +70,8 @@ def serve(
     settings = load_settings(config, {name: value for name, value in flags.items() if value is not None})
     schemas = [read_schema(path) for path in collection or ()]
     configure_logging(settings)
+    # What goes wrong there is told by our own errors; a line of its own beside them says less.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if schemas:
         threading.Thread(target=_create_absent, args=(settings.listen, schemas), daemon=True).start()
     run_server(settings)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 from engine.errors import (
@@ -25,6 +26,7 @@ from engine.types import Filter, ItemId, Schema
 if TYPE_CHECKING:
     from engine.client import RetrievalClient
 
+_NO_TERMINAL_WIDTH = 200
 DEFAULT_TARGET = "127.0.0.1:50051"
 
 TargetOption = Annotated[
@@ -39,7 +41,17 @@ FilterOption = Annotated[
     ),
 ]
 
-out = Console()
+
+class _Output(Console):
+    """Where it is no terminal as wide as most tables, so that a file or another command gets their texts whole."""
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def size(self) -> ConsoleDimensions:
+        own = super().size
+        return own if self.is_terminal or "COLUMNS" in os.environ else ConsoleDimensions(_NO_TERMINAL_WIDTH, own.height)
+
+
+out = _Output()
 err = Console(stderr=True, highlight=False)
 
 _HINTS: Sequence[tuple[type[EngineError], str]] = (

@@ -100,6 +100,7 @@ class IngestCalls(Connection):
         request_id: str = "",
         timeout_s: float | None = None,
     ) -> DeleteResult:
+        """Delete items by id, ``upsert_items`` of the server's limits at most; ids that do not exist are no error."""
         request = ingest_pb2.DeleteRequest(
             collection=collection,
             ids=convert.item_ids_to(ids),

@@ -12,7 +12,7 @@ from engine.errors import EngineError, InvalidArgument, ItemNotFound, SequenceMi
 from engine.ingest.columns import PreparedColumns
 from engine.ingest.replies import Refusal, Written, decode_reply, encode_reply
 from engine.ingest.texts import Reading, normalised, readings_of, text_hash
-from engine.items import validate_update
+from engine.items import validate_id, validate_update
 from engine.lanes.encode import EncodedText, EncodeLane
 from engine.lanes.lane import Lane
 from engine.lanes.turns import IDS_A_TURN, ITEMS_A_TURN, in_turns
@@ -176,12 +176,20 @@ class Writer:
     async def delete(
         self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
     ) -> Written:
-        """Delete items; ids that do not exist are no error."""
-        ops = await in_turns(ids, lambda _, one: DeleteOp(one), a_turn=IDS_A_TURN)
+        """Delete items; ids that do not exist are no error. Ids are read in turns as ``prepare`` reads items.
+
+        Raises:
+            InvalidArgument: an id that the collection cannot have; nothing is deleted.
+        """
+        ops = await in_turns(ids, self._deletion, a_turn=IDS_A_TURN, are_busy=self._are_busy)
         outcome = await self._commit(WriteRequest(ops, visibility >= Visibility.DURABLE, request_id), deadline)
         if outcome.reply:
             raise _other_kind("an upsert")
         return Written(sequence=outcome.sequence, deleted=outcome.deleted)
+
+    def _deletion(self, place: int, item_id: ItemId) -> DeleteOp:
+        validate_id(item_id, self.store.schema, f"ids[{place}]")
+        return DeleteOp(item_id)
 
     async def delete_expired(self, by: int, *, limit: int) -> int:
         """Delete some of the items that have expired by then, microseconds since 1970; how many were found."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import EngineError, InvalidArgument, LimitExceeded
+from engine.items import lengths, too_long
 from engine.limits import Limits
 from engine.pipeline.rank_columns import ItemInputs
 from engine.ranking import RankFallback
@@ -206,9 +207,10 @@ def field_of(name: str, place: int, n_queries: int) -> str:
 
 
 def unsound_vector(vector: Float32Array, metric: Metric, field: str) -> EngineError:
-    """Why no search can answer this query: NaN, infinite, or zero where the metric is cosine."""
+    """Why no search can answer this query: NaN, infinite, zero where the metric is cosine, or else too long."""
     is_finite = np.isfinite(vector)
-    if is_finite.all():
-        assert metric == "cosine"
+    if not is_finite.all():
+        return InvalidArgument(field, f"value {int(np.argmin(is_finite))} is NaN or infinite")
+    if metric == "cosine":
         return InvalidArgument(field, "is zero, which has no cosine")
-    return InvalidArgument(field, f"value {int(np.argmin(is_finite))} is NaN or infinite")
+    return too_long(float(lengths(vector).max()), field)

@@ -23,9 +23,9 @@ from engine.ingest.columns import PreparedColumns, prepare_columns
 from engine.ingest.replies import Refusal, Written
 from engine.ingest.writer import CommitLane, PreparedItems, Writer
 from engine.item_columns import ColumnsChange, ItemColumns
-from engine.items import validate_id, validate_item, validate_request_id
+from engine.items import validate_item, validate_request_id
 from engine.lanes.encode import EncodedText, EncodeLane
-from engine.lanes.turns import IDS_A_TURN, ITEMS_A_TURN, in_turns
+from engine.lanes.turns import ITEMS_A_TURN
 from engine.limits import Limits
 from engine.models.protocol import Encoder
 from engine.pipeline.calls import SearchAnswer, SearchCall
@@ -293,8 +293,8 @@ class Collection:
     async def delete(
         self, ids: Sequence[ItemId], *, visibility: Visibility, request_id: str = "", deadline: float | None = None
     ) -> Written:
+        """See ``Writer.delete``; of any number, for a filter may find as many."""
         validate_request_id(request_id)
-        await in_turns(ids, lambda place, one: validate_id(one, self.schema, f"ids[{place}]"), a_turn=IDS_A_TURN)
         with self._while_served():
             written = await self._writer.delete(ids, visibility=visibility, request_id=request_id, deadline=deadline)
         if visibility is Visibility.SEARCHABLE:

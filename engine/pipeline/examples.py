@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend
+from engine.dtypes import MOST_LENGTH
 from engine.embeddings import Weights, marked
 from engine.errors import InvalidArgument, ItemNotFound, LimitExceeded
 from engine.index.version_index import VersionIndex
-from engine.items import validate_id
+from engine.items import lengths, too_long, validate_id
 from engine.limits import Limits
 from engine.pipeline.calls import check_dimension
 from engine.types import Examples, Float32Array, ItemId, Schema, VersionInfo
@@ -45,13 +46,15 @@ def vector_of_examples(
 
     Raises:
         ItemNotFound: one of the items does not live.
-        InvalidArgument: the vector is zero, which has no cosine.
+        InvalidArgument: the vector is zero, which has no cosine, or too long.
     """
     vector = _mean(backend, index, examples.like, examples.like_vectors, weights)
     if examples.unlike or (examples.unlike_vectors is not None and len(examples.unlike_vectors)):
         vector += vector - _mean(backend, index, examples.unlike, examples.unlike_vectors, weights)
     unit, is_sound = backend.unit_queries(vector[None].astype(np.float32), metric=index.version.metric)
     if not is_sound[0]:
+        if index.version.metric != "cosine":
+            raise too_long(float(lengths(vector)), field)
         raise InvalidArgument(field, "make a vector of zero, which has no cosine")
     found: Float32Array = unit[0]
     return found
@@ -110,5 +113,9 @@ def _check_vectors(vectors: Float32Array, version: VersionInfo, field: str) -> N
     is_finite = np.isfinite(vectors).all(axis=1)
     if not is_finite.all():
         raise InvalidArgument(f"{field}[{int(np.argmin(is_finite))}]", "has a value that is NaN or infinite")
-    if version.metric == "cosine" and not vectors.any(axis=1).all():
-        raise InvalidArgument(f"{field}[{int(np.argmin(vectors.any(axis=1)))}]", "is zero, which has no cosine")
+    if version.metric == "cosine":
+        if not vectors.any(axis=1).all():
+            raise InvalidArgument(f"{field}[{int(np.argmin(vectors.any(axis=1)))}]", "is zero, which has no cosine")
+    elif (found := lengths(vectors)).max(initial=0) > MOST_LENGTH:
+        longest = int(np.argmax(found))
+        raise too_long(found[longest], f"{field}[{longest}]")

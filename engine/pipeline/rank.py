@@ -26,7 +26,7 @@ from engine.limits import Limits
 from engine.pipeline.calls import SearchAnswer, SearchCall
 from engine.pipeline.query_vectors import offered_embeddings
 from engine.pipeline.rank_columns import Candidates, ItemInputs
-from engine.pipeline.rank_lane import Ranked, RankJob, RankLane
+from engine.pipeline.rank_lane import ModelOrder, RankJob, RankLane
 from engine.pipeline.scoring import compile_scoring
 from engine.ranking import LegInput, Pipeline, RankFallback
 from engine.rankings import query_columns
@@ -138,7 +138,7 @@ class Ranking:
 
     async def _ranked(
         self, call: SearchCall, wanted: _Wanted, answer: SearchAnswer, schema: Schema, limits: Limits
-    ) -> tuple[Int64Array, Ranked] | None:
+    ) -> tuple[Int64Array, ModelOrder] | None:
         """Positions of the candidates among the hits, and what became of them; None where there are none, or they were
         not ranked, which the fallbacks then say.
         """
@@ -149,7 +149,7 @@ class Ranking:
             return None
         outcome = await self._outcome(self.ranker, candidates, call)
         places = [place for place, fallback in enumerate(wanted.fallbacks) if fallback is None]
-        if isinstance(outcome, Ranked):
+        if isinstance(outcome, ModelOrder):
             for place in np.array(places)[outcome.failed].tolist():
                 wanted.fallbacks[place] = "failed"
             return positions, outcome
@@ -157,7 +157,7 @@ class Ranking:
             wanted.fallbacks[place] = outcome
         return None
 
-    async def _outcome(self, ranker: Ranker, candidates: Candidates, call: SearchCall) -> Ranked | RankFallback:
+    async def _outcome(self, ranker: Ranker, candidates: Candidates, call: SearchCall) -> ModelOrder | RankFallback:
         now, seconds = time.monotonic(), ranker.profile.seconds(len(candidates.fused))
         foreseen = self._lane.waiting_cost + seconds
         left = max(_LEAST_PATIENCE_S, _PATIENCE * foreseen)
@@ -212,7 +212,7 @@ class Ranking:
         call: SearchCall,
         wanted: _Wanted,
         answer: SearchAnswer,
-        ranked: tuple[Int64Array, Ranked] | None,
+        ranked: tuple[Int64Array, ModelOrder] | None,
         seconds: float,
     ) -> SearchAnswer:
         counts = answer.counts.astype(np.int64)
@@ -306,7 +306,7 @@ def _leg_names(
 def _reordered(
     fused: Float32Array,
     positions: Int64Array,
-    ranked: Ranked,
+    ranked: ModelOrder,
     *,
     counts: Int64Array,
     fallbacks: Sequence[RankFallback | None],

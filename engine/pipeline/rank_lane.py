@@ -43,7 +43,7 @@ class RankJob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ranked:
+class ModelOrder:
     """Of the candidates of a job: scores float32 [n], and ``order`` int64 [n], each query's own, best first and equal
     ones as they stood. ``failed`` bool [B]: queries that the model gave NaN or infinite scores; theirs mean nothing.
     """
@@ -53,7 +53,7 @@ class Ranked:
     failed: npt.NDArray[np.bool_]
 
 
-RankLane: TypeAlias = Lane[RankJob, Ranked]
+RankLane: TypeAlias = Lane[RankJob, ModelOrder]
 
 
 def open_rank_lane(*, batch_seconds: float, queue_seconds: float) -> RankLane:
@@ -67,7 +67,7 @@ def open_rank_lane(*, batch_seconds: float, queue_seconds: float) -> RankLane:
     )
 
 
-def rank_jobs(jobs: Sequence[RankJob]) -> list[Ranked | EngineError]:
+def rank_jobs(jobs: Sequence[RankJob]) -> list[ModelOrder | EngineError]:
     """In the rank lane's thread: one run of the model for all, which is ended once nobody waits for it."""
     ranker = jobs[0].ranker
     columns = [job.candidates.columns(ranker.inputs) for job in jobs]
@@ -113,8 +113,8 @@ def _tell_of_ended(ranker: Ranker, n: int, seconds: float) -> None:
         )
 
 
-def _ordered(counts: Int64Array, scores: Float32Array) -> Ranked:
+def _ordered(counts: Int64Array, scores: Float32Array) -> ModelOrder:
     of_query = np.repeat(np.arange(len(counts)), counts)
     failed = np.zeros(len(counts), np.bool_)
     failed[of_query[~np.isfinite(scores)]] = True
-    return Ranked(scores, np.lexsort((-scores, of_query)), failed)
+    return ModelOrder(scores, np.lexsort((-scores, of_query)), failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,8 @@ from engine.store.snapshots import Manifest, Moment, remove_old_snapshots, resto
 
 if TYPE_CHECKING:
     from engine.pipeline.collection import Collection
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -70,15 +73,21 @@ async def in_thread(work: Callable[[Report], T], report: Report) -> T:
 
     running = asyncio.ensure_future(asyncio.to_thread(work, told))
     try:
-        return await asyncio.shield(running)
+        await asyncio.wait([running])
     except asyncio.CancelledError:
         is_ending.set()
         await _ended(running)
         raise
+    return running.result()
 
 
 async def _ended(running: asyncio.Future[Any]) -> None:
-    """Wait until it has, however often the wait is cancelled: a thread goes on whoever has stopped waiting for it."""
+    """Wait until it has, however often the wait is cancelled: a thread goes on whoever has stopped waiting for it.
+    What it raises then is for nobody but the log.
+    """
     while not running.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([running])
+    error = None if running.cancelled() else running.exception()
+    if error is not None and not isinstance(error, Cancelled):
+        logger.warning("what was cancelled failed before it had ended: %r", error)

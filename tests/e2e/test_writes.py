@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from engine.client import RetrievalClient
 from engine.errors import CollectionNotFound, InvalidArgument, LimitExceeded, VersionMismatch
 from engine.index.lexical import AnalysedTexts
-from engine.lanes.turns import ITEMS_A_TURN
+from engine.lanes.lane import Lane
+from engine.lanes.turns import IDS_A_TURN, ITEMS_A_TURN
 from engine.pipeline.collection import Collection
 from engine.store import Change, WriteOutcome, WriteRequest
 from engine.types import (
@@ -100,6 +102,33 @@ def test_a_deleted_item_is_never_returned(own_server: Serving) -> None:
         assert "apple" not in best(client, "red apple")
         assert client.get("things", ["apple"]) == []
         assert client.count("things", Filter(must=(HasId(("apple",)),))) == 0
+
+
+def test_more_ids_than_a_call_may_have_are_refused_and_a_filter_deletes_any_number(own_server: Serving) -> None:
+    with a_client(own_server) as client:
+        fill(client)
+        engine = own_server.server.engine
+        engine.limits = replace(engine.limits, upsert_items=3)
+        for name, ids in (("points", range(4)), ("things", ["apple", "cherry", "engine", "sky"])):
+            with pytest.raises(LimitExceeded, match=r"ids: 4 .* 3 ids a call"):
+                client.delete(name, ids)
+        assert client.delete("points", range(3)).deleted == 3
+        assert client.delete_by_filter("points", Filter(must=(Range("rank", gte=3),)), visibility=SEEN).deleted == 17
+
+
+def test_many_ids_to_delete_make_way_for_searches(own_server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    with a_client(own_server) as client:
+        fill(client)
+        monkeypatch.setattr("engine.lanes.turns.asyncio", SimpleNamespace(sleep=sleep))
+        monkeypatch.setattr("engine.lanes.turns._REST_SECONDS", 0.125)
+        monkeypatch.setattr(Lane, "is_busy", property(lambda lane: lane.name == "search"))
+        assert client.delete("points", range(3 * IDS_A_TURN)).deleted == 20
+    assert rests == [0.125, 0.125]
 
 
 def test_deleting_by_filter_deletes_what_passes_and_nothing_else(own_server: Serving) -> None:

@@ -70,7 +70,18 @@ def test_a_value_is_refused_as_that_of_a_single_item_is(name: str, values: list[
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_vector_is_refused_as_that_of_a_single_item_is(metric: str, dtype: str) -> None:
     given = vectors(
-        [[1, 2, 3], [0, 0, 0], [1, np.nan, 1], [-np.inf, 0, 0], [-7e4, 0, 0], [0, 3.39e38, 0], [0, -0.0, 0]]
+        [
+            [1, 2, 3],
+            [0, 0, 0],
+            [1, np.nan, 1],
+            [-np.inf, 0, 0],
+            [-7e4, 0, 0],
+            [0, 3.39e38, 0],
+            [0, -0.0, 0],
+            [1e14] * 3,
+            [6e13, 0, 0],
+            [9e13] * 3,
+        ]
     )
     schema = replace(SCHEMA, metric=metric, dtype=dtype)
     columns = ItemColumns([f"i{row}" for row in range(len(given))], given)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.dtypes import MOST_LENGTH
 from engine.errors import InvalidArgument, LimitExceeded
 from engine.items import validate_id, validate_item
 from engine.limits import Limits
@@ -149,6 +150,19 @@ def test_a_vector_beyond_the_stored_dtype_is_refused_where_it_is_not_normalised(
     _validate(large)
     _validate(large, replace(SCHEMA, metric=metric, dtype="bfloat16"))
     _validate(Item("a", vector=ONES * 0), replace(SCHEMA, metric=metric))
+
+
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_vector_so_long_that_scores_might_not_be_finite_is_refused(metric: Any, dtype: Any) -> None:
+    schema = replace(SCHEMA, metric=metric, dtype=dtype)
+    longest = ONES * np.float32(0.999 * MOST_LENGTH / 2)
+
+    with pytest.raises(LimitExceeded, match=r"vector: 1.00899e\+14 is beyond the limit of 1e\+14 in length"):
+        _validate(Item("a", vector=longest * np.float32(1.01)), schema)
+
+    _validate(Item("a", vector=longest), schema)
+    _validate(Item("a", vector=longest * np.float32(1e5)), replace(SCHEMA, dtype=dtype))
 
 
 def test_an_item_beyond_its_limit_is_refused_whole() -> None:

@@ -58,7 +58,9 @@ def test_a_file_says_what_the_schema_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["examples/jobs.toml", "engine/demo_data/onet/schema.toml"])
 def test_the_schemas_that_are_shipped_are_sound(path: str) -> None:
-    assert read_schema(ROOT / path).encoder == "minilm"
+    schema = read_schema(ROOT / path)
+    assert schema.encoder == "minilm"
+    assert schema.analysed_fields == schema.text_fields
 
 
 @pytest.mark.parametrize(

@@ -212,8 +212,8 @@ def test_counting_and_listing_the_rows_of_a_mask_equal_the_reference(bits: list[
 @modest
 def test_queries_are_made_ready_as_by_the_reference(values: list[list[float]], metric: Metric) -> None:
     queries = np.array(values, np.float32).reshape(-1, 3)
-    units, is_sound = cpu.unit_queries(queries, metric=metric)
-    expected, sound_in_reference = reference.unit_queries(queries, metric=metric)
+    units, is_sound = cpu.unit_queries(queries, metric=metric, most_length=1e20)
+    expected, sound_in_reference = reference.unit_queries(queries, metric=metric, most_length=1e20)
     np.testing.assert_array_equal(is_sound, sound_in_reference)
     np.testing.assert_allclose(units, expected, rtol=1e-6)
     assert units.dtype == np.float32

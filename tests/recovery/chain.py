@@ -20,8 +20,9 @@ from typing import IO
 import numpy as np
 
 from engine.index.costs import Costs
+from engine.index.row_image import arrays_path, image_sequences
 from tests.conftest import ROOT
-from tests.recovery.activities import ACTIVITIES, TASKS, Value, Write, first_writes, write_of
+from tests.recovery.activities import ACTIVITIES, SCHEMA, TASKS, Value, Write, first_writes, write_of
 from tests.recovery.killed_server import Order
 
 _START_SHARE = 0.15
@@ -46,17 +47,20 @@ def nursery() -> Iterator[subprocess.Popen[bytes]]:
 class Chain:
     """A data directory with what is known of it.
 
-    ``kills`` by activity; ``writes`` that were acknowledged; ``with_lists``: servers that found lists when they began.
+    ``kills`` by activity; ``writes`` that were acknowledged; ``with_lists``: servers that found lists when they began;
+    ``with_all_changes``: those that found an image of rows and did again every change that the log had still.
     """
 
     folder: Path
     nursery: subprocess.Popen[bytes]
     seed: int
+    changes_kept: int
     known: dict[int, Value] = field(default_factory=dict)
     in_flight: dict[int, Write] = field(default_factory=dict)
     kills: Counter[str] = field(default_factory=Counter)
     writes: int = 0
     with_lists: int = 0
+    with_all_changes: int = 0
     _next: int = 0
     _unread: bytes = b""
 
@@ -88,13 +92,23 @@ class Chain:
         self._kill(pid, "upserts")
 
     def _start(self, activity: str) -> int:
+        if self.changes_kept == 0 and self.kills.total() % 2:
+            self._damage_newest_image()
         order_file = self.folder / "order"
         data_dir = self.folder / "data"
-        order = Order(data_dir, self._costs, activity, self.seed, self._next, self.known, [*self.in_flight.values()])
+        in_flight = [*self.in_flight.values()]
+        order = Order(data_dir, self._costs, activity, self.seed, self._next, self.known, in_flight, self.changes_kept)
         order_file.write_bytes(pickle.dumps(order))
         self._stdin.write(f"{order_file}\n".encode())
         self._stdin.flush()
         return int(self._wait_for("started")[1])
+
+    def _damage_newest_image(self) -> None:
+        """Where there is one before it, behind which the change log begins where it keeps no more than images need."""
+        for folder in (self.folder / "data" / "collections" / SCHEMA.name / "versions").iterdir():
+            sequences = image_sequences(folder)
+            if len(sequences) > 1:
+                arrays_path(folder, sequences[0]).write_bytes(b"damaged")
 
     def _kill(self, pid: int, activity: str) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -113,8 +127,13 @@ class Chain:
 
     def _wait_for(self, word: str) -> list[str]:
         while (words := self._read(_PATIENCE_SECONDS))[0] != word:
-            assert words[0] == "lists", " ".join(words)
-            self.with_lists += words == ["lists", "True"]
+            match words:
+                case ["lists", are_there]:
+                    self.with_lists += are_there == "True"
+                case ["log", first, image]:
+                    self.with_all_changes += int(first) == int(image) + 1 > 1
+                case _:
+                    raise AssertionError(" ".join(words))
         return words
 
     def _hear(self, words: list[str], activity: str) -> None:

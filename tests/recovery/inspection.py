@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from engine.errors import ChangesGone
 from engine.pipeline.calls import SearchCall
 from engine.pipeline.collection import Collection
-from engine.store import ChangeKind
+from engine.store import ChangeKind, CollectionStore, LoggedChange
 from engine.types import Filter, Float32Array, Match, SearchParams, StoredItem, Strategy
 from tests.recovery.activities import COLOURS, D, Value, Write, queries
 
 K = 10
+_EVERY_CHANGE = 10_000_000
 TOLERANCE = 0.1
 """Recall of a hundred queries may fall short of its target by this: the tuning is provisional, by few rows."""
 
@@ -49,8 +51,12 @@ def _contradictions(collection: Collection, expected: dict[int, Value], live: di
         yield "get and scroll contradict each other"
     if store.item_count != len(live) or index.sequence != store.sequence or index.rows.n_items != len(live):
         yield f"{store.item_count} items are counted at {store.sequence}, {len(live)} are there at {index.sequence}"
-    last = {change.id: change.kind for change in store.changes_after(0, limit=10_000_000)}
-    if {one for one, kind in last.items() if kind is ChangeKind.UPSERT} != set(live):
+    first, changes = logged(store)
+    if [one.sequence for one in changes] != [*range(first, store.sequence + 1)]:
+        yield f"the change log begins with {first} and has other sequence numbers than those up to {store.sequence}"
+    last = {change.id: change.kind for change in changes}
+    told = set(live) if first == 1 else live.keys() & last.keys()
+    if {one for one, kind in last.items() if kind is ChangeKind.UPSERT} != told:
         yield "the change log tells of other items"
     rows = [(row.id, row.first_row, row.n_rows) for row in store.live_rows(index.version.id)]
     if rows != [(one, *index.rows.rows_of_item(one)) for one, _, _ in rows] or len(rows) != len(live):
@@ -58,6 +64,15 @@ def _contradictions(collection: Collection, expected: dict[int, Value], live: di
     alive = np.unpackbits(index.rows.alive, bitorder="little")
     if np.flatnonzero(alive).tolist() != [first for _, first, _ in rows]:
         yield "other rows are alive than the store names"
+
+
+def logged(store: CollectionStore) -> tuple[int, list[LoggedChange]]:
+    """The first sequence number that the change log has or will have, and all its entries."""
+    try:
+        return 1, store.changes_after(0, limit=_EVERY_CHANGE)
+    except ChangesGone as gone:
+        first = int(gone.metadata["first"])
+        return first, store.changes_after(first - 1, limit=_EVERY_CHANGE)
 
 
 def _wrong_lists(collection: Collection) -> Iterator[str]:

@@ -20,9 +20,9 @@ from engine.pipeline import needs
 from engine.pipeline.collection import Collection
 from engine.pipeline.engine import Engine
 from engine.pipeline.operations import Operation
-from engine.store import list_snapshots, verify_snapshot
+from engine.store import change_log, list_snapshots, verify_snapshot
 from tests.recovery.activities import ACTIVITIES, SCHEMA, TASKS, Activity, Value, Write, first_writes, write_of
-from tests.recovery.inspection import what_is_wrong
+from tests.recovery.inspection import logged, what_is_wrong
 
 RECALL = 0.95
 _COPY = "copy"
@@ -30,7 +30,10 @@ _COPY = "copy"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do; ``known`` is acknowledged, each of ``in_flight`` may have been written or not."""
+    """What to do; ``known`` is acknowledged, each of ``in_flight`` may have been written or not.
+
+    ``changes_kept``: as the setting; with 0 whatever no image needs is forgotten at once.
+    """
 
     data_dir: Path
     costs_file: Path
@@ -39,6 +42,7 @@ class Order:
     first_number: int
     known: dict[int, Value]
     in_flight: list[Write]
+    changes_kept: int
 
 
 async def serve(order: Order) -> None:
@@ -47,6 +51,8 @@ async def serve(order: Order) -> None:
         needs._GROWTH_TO_RETRAIN = 0.0
     if activity.images:
         needs._CHANGED_SHARE = 0.0
+    if order.changes_kept == 0:
+        change_log._FORGOTTEN_AT_ONCE = 1
     settings = Settings(
         data_dir=order.data_dir,
         costs_file=order.costs_file,
@@ -56,11 +62,13 @@ async def serve(order: Order) -> None:
         recall_check_share=0.0,
         compact_dead_share=1.0,
         row_image_changes=300 if activity.images else 10**9,
+        change_log_kept=order.changes_kept,
     )
     engine = Engine(settings, Limits(), health=lambda name, serves: None)
     await engine.load()
     collection = engine.collections.get(SCHEMA.name) or await _begin(engine)
     _say("lists", str(collection.index.lists is not None))
+    _say("log", str(logged(collection.store)[0]), str(collection.index.image_sequence))
     if activity.folds:
         # Folds are in memory alone: what is checked is that the rows found again can be folded again.
         while await collection.lanes.search.call(collection.index.fold):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.recovery.chain import Chain, nursery
 _KILLS_IN_A_CHAIN = 50
 _SHORT = 20
 """Training is killed twice then, for lists take seconds to train."""
+_AROUND_IMAGES = ("images", "updates", "images", "deletes", "images", "compaction")
+_SHORT_LOGGED = 12
+_ALL_CHANGES = 1_000_000
 
 
 def order_of_activities() -> list[str]:
@@ -30,6 +34,15 @@ def test_what_is_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
     assert chain.with_lists > 0
 
 
+@pytest.mark.timeout(600)
+def test_what_is_acknowledged_is_there_after_kill_9_though_the_change_log_keeps_only_what_images_need(
+    tmp_path: Path,
+) -> None:
+    chain = kill_servers(tmp_path, kills=_SHORT_LOGGED, seed=1, activities=_AROUND_IMAGES, changes_kept=0)
+    assert chain.writes > 100
+    assert chain.with_all_changes > 0
+
+
 @pytest.mark.crash
 @pytest.mark.timeout(3600)
 def test_what_is_acknowledged_is_there_after_hundreds_of_kills(tmp_path: Path, pytestconfig: pytest.Config) -> None:
@@ -38,17 +51,25 @@ def test_what_is_acknowledged_is_there_after_hundreds_of_kills(tmp_path: Path, p
     while done < kills:
         folder = tmp_path / str(seed)
         folder.mkdir()
-        chain = kill_servers(folder, kills=min(_KILLS_IN_A_CHAIN, kills - done), seed=seed)
+        kept = 0 if seed % 2 else _ALL_CHANGES
+        chain = kill_servers(folder, kills=min(_KILLS_IN_A_CHAIN, kills - done), seed=seed, changes_kept=kept)
         total = {name: count + chain.kills[name] for name, count in total.items()}
         done, seed, with_lists = done + chain.kills.total(), seed + 1, with_lists + chain.with_lists
     sys.stdout.write(f"\nkills: {total}; {with_lists} servers found lists\n")
     assert with_lists > kills // 10
 
 
-def kill_servers(folder: Path, *, kills: int, seed: int) -> Chain:
+def kill_servers(
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    activities: Sequence[str] = (),
+    changes_kept: int = _ALL_CHANGES,
+) -> Chain:
     with nursery() as process:
-        chain = Chain(folder, process, seed)
-        for activity in islice(cycle(order_of_activities()), kills):
+        chain = Chain(folder, process, seed, changes_kept)
+        for activity in islice(cycle(activities or order_of_activities()), kills):
             chain.kill_one(activity)
             sys.stdout.write(f"\rseed {seed}: {chain.kills.total()} of {kills} killed, {chain.writes} acknowledged ")
             sys.stdout.flush()

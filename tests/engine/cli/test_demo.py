@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,23 @@ def test_a_second_start_sends_nothing_again(run: Run, server: FakeServer, tmp_pa
     assert server.batches == []
 
 
+def test_a_demo_of_another_schema_is_told_with_its_folder(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    run("demo", "--once", "--data-dir", tmp_path)
+    server.schemas["occupations"] = replace(server.schemas["occupations"], text_fields=())
+
+    result = run("demo", "--once", "--data-dir", tmp_path)
+
+    assert result.exit_code == 1
+    assert f"{tmp_path} has another demo: schema: collection 'occupations' exists and differs" in result.stderr
+    assert "remove the folder" in result.stderr
+
+
 def test_the_demo_serves_until_it_is_interrupted(run: Run, tmp_path: Path) -> None:
     result = run("demo", "--data-dir", tmp_path)
 
     assert result.exit_code == 0
     assert "grpcurl" in result.stdout
+    assert '-f "title contains nurse" --mode hybrid' in result.stdout
     assert "serving until Ctrl-C" in result.stdout
     assert "stopped" in result.stderr
 

@@ -37,6 +37,20 @@ def test_hits_are_shown_as_a_table_with_strategy_and_times_below(run: Run) -> No
     assert any("queue 1.00 ms · encode 2.00 ms" in line and "search 500 ms" in line for line in lines)
 
 
+def test_texts_are_cut_by_the_width_of_a_terminal_alone(
+    run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.items["jobs"]["i0"] = Item("i0", {"title": "Baker of bread, rolls and cakes, " * 4}, {"company": "c0"})
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = run("search", "bread", "-c", "jobs").stdout
+    monkeypatch.delenv("COLUMNS")
+    piped = run("search", "bread", "-c", "jobs").stdout
+
+    assert "…" in narrow
+    assert "Baker of bread, rolls and cakes, " * 3 in piped
+    assert "…" not in piped
+
+
 def test_scores_and_what_is_chosen_by_them_are_up_to_options(run: Run, server: FakeServer) -> None:
     options = ["--mode", "hybrid", "--terms", "flour", "--profile", "fresh", "--min-score", 0.5]
     run("search", "bread", "-c", "jobs", *options, "--group-by", "company", "--per-group", 2, "--legs")

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from engine.cli import serve as serve_command
 from engine.cli.logs import configure_logging
 from engine.config import Settings, load_settings
+from tests.conftest import ROOT
 from tests.engine.cli.conftest import JOBS, Run
 from tests.engine.cli.fake import FakeClient, FakeServer
 
@@ -41,6 +45,19 @@ def test_flags_and_file_make_the_settings(run: Run, served: list[Settings], tmp_
 
     assert result.exit_code == 0, result.stderr
     assert (served[0].listen, served[0].drain_seconds, served[0].encode_batch_ms) == ("127.0.0.1:2", 3.0, 7.5)
+
+
+def test_a_port_that_is_taken_is_told_in_one_line_of_our_own(tmp_path: Path) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        listen = f"127.0.0.1:{one.getsockname()[1]}"
+        command = [sys.executable, "-m", "engine.cli", "serve", "--data-dir", str(tmp_path), "--listen", listen]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+
+    assert ended.returncode == 1
+    told = f"cannot listen on {listen}: Address already in use; another address: --listen"
+    assert [line for line in ended.stderr.splitlines() if " info " not in line] == [told]
 
 
 def test_a_schema_that_cannot_be_read_stops_before_the_server_starts(run: Run, served: list[Settings]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.dtypes import MOST_LENGTH
 from engine.errors import EngineError, InvalidArgument, ItemNotFound, LimitExceeded
 from engine.index.filters import compile_filter
 from engine.limits import Limits
@@ -97,3 +98,15 @@ def test_examples_that_cannot_be_are_refused_by_name(examples: Examples, error: 
     world = World("cosine")
     with pytest.raises(error, match=told):
         check_examples(examples, world.schema, world.index.version, Limits(), "query.examples")
+
+
+def test_examples_are_no_longer_than_what_scores_bear_nor_is_what_they_make() -> None:
+    world = World("dot", dtype="float32")
+    longest = np.full((1, D), 0.9 * MOST_LENGTH / np.sqrt(D), np.float32)
+    world.put("a", longest, {})
+    longer = Examples(like_vectors=np.concatenate([longest, 2 * longest]))
+    with pytest.raises(LimitExceeded, match=r"like_vectors\[1\]: 1.8e\+14 is beyond the limit of 1e\+14 in length"):
+        check_examples(longer, world.schema, world.index.version, Limits(), "query.examples")
+    result = ask(world, [Examples(like_vectors=longest, unlike_vectors=-longest), Examples(like_vectors=longest)])
+    assert result.counts.tolist() == [0, 1]
+    assert "query[0].examples: 2.7e+14 is beyond the limit" in str(result.errors[0])

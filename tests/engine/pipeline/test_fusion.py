@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.dtypes import MOST_LENGTH
 from engine.errors import EngineError, InvalidArgument, LimitExceeded, UnknownAttribute
 from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
 from engine.limits import Limits
 from engine.pipeline.scoring import SIMILARITY_ALONE, compile_scoring
 from engine.pipeline.search import CompiledParams, JobResult, SearchJob, search_jobs
-from engine.scoring import Decay, Feature, Overlap, Scoring, ScoringProfile, Term
+from engine.scoring import MOST_WEIGHT, Decay, Feature, Overlap, Scoring, ScoringProfile, Term
 from engine.types import (
     AttributeSpec,
     AttributeType,
@@ -299,6 +300,19 @@ def test_ages_go_on_as_time_does() -> None:
         found.append(hits(ask(world, [np.ones(D)], [SearchParams(k=1, scoring=scoring)]))[0][0][1])
         now[0] += HOUR
     assert found == [1 / 8, 1 / 16, 1 / 32]
+
+
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_scores_of_the_longest_vectors_are_finite_and_a_longer_query_fails_alone(metric: Any) -> None:
+    world = FusedWorld(metric, dtype="float32")
+    longest = np.full(D, 0.999 * MOST_LENGTH / np.sqrt(D), np.float32)
+    world.put("far", -longest[None], {})
+    scoring = Scoring(similarity=MOST_WEIGHT)
+    result = ask(world, [longest, longest * np.float32(1.01)], [SearchParams(k=1, scoring=scoring)])
+    assert result.counts.tolist() == [1, 0]
+    assert result.scores[0] < -9e36
+    assert np.isfinite(result.scores).all()
+    assert "query[1].vector: 1.00899e+14 is beyond the limit of 1e+14 in length" in str(result.errors[1])
 
 
 def test_hits_below_a_least_score_are_left_out() -> None:
