@@ -34,6 +34,7 @@ class Coarse:
     def __init__(self) -> None:
         self.codes: CoarseCodes | None = None
         self.depths = DepthLadder()
+        self.tail_depths = DepthLadder()
         self.asked = 0
         self.unproven = 0
         self._slice_rows = _FIRST_SLICE_ROWS
@@ -51,7 +52,7 @@ class Coarse:
     @property
     def state(self) -> CoarseState | None:
         """For the planner; None where there are no codes."""
-        return CoarseState(self.n_rows, self.depths.rungs) if self.n_rows else None
+        return CoarseState(self.n_rows, self.depths.rungs, self.tail_depths.rungs) if self.n_rows else None
 
     def wants_rows(self, n_rows: int, n_alive: int, dimension: int, costs: Costs) -> bool:
         """Whether codes, or more of them, are predicted to pay for a query alone that has no filter."""
@@ -87,14 +88,23 @@ class Coarse:
 
     def learn(self, depth_per_k: float, proven: npt.NDArray[np.bool_]) -> None:
         """Of queries of which not all rows that pass were rescored, which were proven: bool [B]."""
-        n_proven = int(proven.sum())
-        self.depths.learn(depth_per_k, proven=n_proven, unproven=len(proven) - n_proven)
+        _learn(self.depths, depth_per_k, proven)
+
+    def learn_of_tail(self, depth_per_k: float, proven: npt.NDArray[np.bool_]) -> None:
+        """The same of searches of rows in no list, of which there are fewer: less depth proves them."""
+        _learn(self.tail_depths, depth_per_k, proven)
 
     def follow(self, earlier: Coarse) -> None:
         """Take the place of codes of the same items: what searches by those have shown holds for these."""
         self.depths, self._learnt_at_rows = earlier.depths, self.n_rows
+        self.tail_depths = earlier.tail_depths
         self.asked, self.unproven = earlier.asked, earlier.unproven
 
     def count(self, proven: npt.NDArray[np.bool_]) -> None:
         self.asked += len(proven)
         self.unproven += len(proven) - int(proven.sum())
+
+
+def _learn(depths: DepthLadder, depth_per_k: float, proven: npt.NDArray[np.bool_]) -> None:
+    n_proven = int(proven.sum())
+    depths.learn(depth_per_k, proven=n_proven, unproven=len(proven) - n_proven)

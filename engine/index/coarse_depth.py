@@ -28,10 +28,14 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class CoarseState:
-    """Rows [0, n_rows) have codes; ``rungs`` ascend by depth."""
+    """Rows [0, n_rows) have codes; ``rungs`` ascend by depth.
+
+    ``tail_rungs``: of searches of the rows in no list alone.
+    """
 
     n_rows: int
     rungs: tuple[Rung, ...]
+    tail_rungs: tuple[Rung, ...] = ()
 
 
 class DepthLadder:

@@ -195,7 +195,9 @@ def _tail(
     depths = [cohort.plan.tail_depth for cohort in group]
     if fusion is None and min(depths) > 0:
         depth = max(*depths, k)
-        top, _ = coarse_scan_from(first, batch.backend, index, vectors, masks, k=k, depth=depth)
+        top, proven = coarse_scan_from(first, batch.backend, index, vectors, masks, k=k, depth=depth)
+        passing = np.concatenate([cohort.survivors for cohort in group]) * (index.tail_rows / index.rows.n_rows)
+        index.coarse.learn_of_tail(depth / k, proven[passing >= depth])
         return top, min(depth, index.tail_rows)
     top = batch.backend.masked_scan(index.vectors, vectors, masks, k=k, first_row=first, fusion=fusion)
     return top, index.tail_rows

@@ -6,11 +6,12 @@ Knows nothing of vectors or devices: it compares counts of rows with costs that 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from engine.errors import FailedPrecondition
-from engine.index.coarse_depth import CoarseState
+from engine.index.coarse_depth import CoarseState, Rung
 from engine.index.tuning import Costs, Setting, Tuning, aim, deepest
 from engine.types import Strategy
 
@@ -198,7 +199,7 @@ def _coarse_way(request: PlanRequest, state: IndexState, coarse: CoarseState, re
     """With the cheapest depth: rows without codes are scanned as well, and what is not proven is answered by a scan."""
     share = request.survivors / state.n_rows
     span = _Span(coarse.n_rows, state.n_rows - coarse.n_rows, share, scan_seconds)
-    seconds, depth = _two_passes(request.k, span, state.dimension, coarse, state.costs)
+    seconds, depth = _two_passes(request.k, span, state.dimension, coarse.rungs, state.costs)
     return Plan(Strategy.COARSE_SCAN, 0, depth, 1.0, reason, seconds)
 
 
@@ -212,13 +213,13 @@ class _Span:
     scan_seconds: float
 
 
-def _two_passes(k: int, span: _Span, dimension: int, coarse: CoarseState, costs: Costs) -> tuple[float, int]:
+def _two_passes(k: int, span: _Span, dimension: int, rungs: Sequence[Rung], costs: Costs) -> tuple[float, int]:
     """Seconds and depth of the cheapest."""
     coded = round(span.coded * span.share)
     rest = costs.scan_seconds(span.uncoded, round(span.uncoded * span.share), dimension) if span.uncoded else 0.0
     survivors = round((span.coded + span.uncoded) * span.share)
     found: list[tuple[float, int]] = []
-    for rung in coarse.rungs:
+    for rung in rungs:
         # One more than there are shows that none was left out.
         depth = max(k, min(k * rung.depth_per_k, survivors + 1))
         if found and depth > _DEEPEST:
@@ -237,9 +238,10 @@ def tail_way(
     if not tail_rows:
         return 0.0, 0
     scan = costs.scan_seconds(tail_rows, round(tail_rows * share), dimension)
-    if coarse is None or coded <= 0:
+    if coarse is None or not coarse.tail_rungs or coded <= 0:
         return scan, 0
-    return min((scan, 0), _two_passes(k, _Span(coded, tail_rows - coded, share, scan), dimension, coarse, costs))
+    span = _Span(coded, tail_rows - coded, share, scan)
+    return min((scan, 0), _two_passes(k, span, dimension, coarse.tail_rungs, costs))
 
 
 def _with_settings(request: PlanRequest, state: IndexState, tuning: Tuning, reason: str) -> Plan:

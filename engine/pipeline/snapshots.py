@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,8 +33,23 @@ async def create(collection: Collection, root: Path, *, kept: int, to: str, repo
     """
     if to:
         await asyncio.to_thread(check_address, to)
-    moment = await collection.lanes.commit.call(collection.store.hold_moment)
+    moment = await _held(collection.lanes.commit.call(collection.store.hold_moment))
     return await in_thread(lambda told: _written(moment, root, kept, to, told), report)
+
+
+async def _held(holding: Coroutine[Any, Any, Moment]) -> Moment:
+    """The moment; where this is cancelled, it is released as soon as it is held."""
+    task = asyncio.ensure_future(holding)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_release)
+        raise
+
+
+def _release(task: asyncio.Future[Moment]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().release()
 
 
 def _written(moment: Moment, root: Path, kept: int, to: str, report: Report) -> Manifest:

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -255,11 +256,10 @@ def _back_up(source: sqlite3.Connection, path: Path, report: Report) -> None:
     def told(_: int, remaining: int, total: int) -> None:
         report("database", 1 - remaining / max(total, 1))
 
-    with sqlite3.connect(path) as target:
+    with closing(sqlite3.connect(path)) as target:
         source.backup(target, pages=_BACKUP_PAGES, progress=told, sleep=_BACKUP_PAUSE_SECONDS)
         # One file: a log beside it would not be of the manifest.
         target.execute("PRAGMA journal_mode = DELETE")
-    target.close()
 
 
 def _place_vectors(moment: Moment, folder: Path) -> None:

@@ -194,3 +194,16 @@ def test_of_rows_in_no_list_what_codes_do_not_prove_is_scanned() -> None:
     params = SearchParams(k=5, nprobe=8, rescore_depth=ROWS, strategy=Strategy.IVFPQ)
     (found,) = ask(world, np.ones((3, D), np.float32), [params])
     assert hits(found) == [[(f"n{n}", float(D)) for n in range(5)]] * 3
+    coarse = world.index.coarse
+    assert coarse.state is not None
+    assert coarse.state.tail_rungs[0].unproven > coarse.state.rungs[0].unproven  # they had what was expected
+
+
+def test_how_deep_rows_in_no_list_are_searched_is_learned_from_what_was_proven_of_them() -> None:
+    world = a_world("dot", "float16", clustered(8))
+    with_lists(world, 300, costs=CODES_ARE_FREE)
+    queries = clustered(8)[:40] + 0.02 * clustered(9)[:40]
+    params = SearchParams(k=10, nprobe=8, rescore_depth=10, strategy=Strategy.IVFPQ)
+    first, *_, last = (ask(world, list(queries), [params])[0] for _ in range(4))
+    assert first.explanations[0].rescored < last.explanations[0].rescored < world.index.tail_rows
+    np.testing.assert_allclose(first.scores, last.scores, rtol=1e-6)  # rescored rows are summed in another order

@@ -254,7 +254,8 @@ def test_a_long_tail_makes_probing_dear() -> None:
 
 
 def test_a_long_tail_is_searched_by_codes_where_it_has_some_and_that_is_quicker() -> None:
-    coarse = CoarseState(1_000_000, (Rung(2, 0.9), Rung(8, 0.0)))
+    rungs = (Rung(2, 0.9), Rung(8, 0.0))
+    coarse = CoarseState(1_000_000, rungs, rungs)
     behind = replace(LISTS, indexed_rows=900_000)
     coded = replace(behind, coarse=coarse)
     by_name = asked(strategy=Strategy.IVFPQ)
@@ -269,7 +270,7 @@ def test_a_long_tail_is_searched_by_codes_where_it_has_some_and_that_is_quicker(
 
 
 def test_what_of_a_tail_has_no_codes_is_scanned_beside_those_that_have() -> None:
-    coarse = CoarseState(950_000, (Rung(8, 0.0),))
+    coarse = CoarseState(950_000, (Rung(2, 0.0),), (Rung(8, 0.0),))
     seconds, depth = tail_way(10, 100_000, 50_000, 1.0, dimension=128, coarse=coarse, costs=COSTS)
     both = COSTS.coarse_seconds(50_000, 50_000, 128, 80) + COSTS.scan_seconds(50_000, 50_000, 128)
     assert (seconds, depth) == (pytest.approx(both), 80)

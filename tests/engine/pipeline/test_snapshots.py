@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import Cancelled, ReadOnly
 from engine.pipeline.operations import Operations, Report
-from engine.pipeline.snapshots import in_thread
+from engine.pipeline.snapshots import _held, in_thread
 
 
 def cancelled(work: Callable[[Report], None]) -> list[dict[str, Any]]:
@@ -56,3 +56,32 @@ def test_a_failure_of_what_was_cancelled_is_told_by_the_log(caplog: pytest.LogCa
 
     assert cancelled(fails) == []
     assert "the disk is full" in caplog.text
+
+
+def test_a_moment_that_comes_when_nobody_wants_it_any_more_is_released() -> None:
+    class Released:
+        times = 0
+
+        def release(self) -> None:
+            self.times += 1
+
+    moment = Released()
+
+    async def scene() -> None:
+        is_held = asyncio.Event()
+
+        async def hold() -> Any:
+            await is_held.wait()
+            return moment
+
+        waiting = asyncio.create_task(_held(hold()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert (waiting.cancelled(), moment.times) == (True, 0)
+        is_held.set()
+        while not moment.times:
+            await asyncio.sleep(0)
+
+    asyncio.run(scene())
+    assert moment.times == 1
