@@ -30,7 +30,10 @@ _STEP_SECONDS = 0.002
 """So much has to be owed to steps that are due a share of a busy lane before one of them is run."""
 _MOST_CREDIT_SECONDS = 0.1
 """Of what such steps have had in idle moments, so much counts as had already."""
-_MOST_SHARE = 0.5
+_MOST_SHARE = 0.25
+"""Of a busy lane: with half of it, searches at half of what the lane can take would wait ever longer (docs/log.md,
+2026-11-27).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,7 @@ class Lane(Generic[P, R]):
         """Run ``step`` when nothing waits, again and again until it answers False; each call should be short.
 
         ``share``: asked after each batch, in the lane's thread, what share of the time of a lane that is never idle the
-        step is due, half of it at most: work that batches wait for the longer, the longer it is left undone.
+        step is due, a quarter of it at most: work that batches wait for the longer, the longer it is left undone.
         """
         self._post_step(_Step(step, share))
 

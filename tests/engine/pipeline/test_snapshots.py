@@ -64,8 +64,9 @@ def test_a_moment_that_comes_when_nobody_wants_it_any_more_is_released() -> None
 
         def release(self) -> None:
             self.times += 1
+            is_released.set()
 
-    moment = Released()
+    moment, is_released = Released(), asyncio.Event()
 
     async def scene() -> None:
         is_held = asyncio.Event()
@@ -80,8 +81,7 @@ def test_a_moment_that_comes_when_nobody_wants_it_any_more_is_released() -> None
         await asyncio.wait([waiting])
         assert (waiting.cancelled(), moment.times) == (True, 0)
         is_held.set()
-        while not moment.times:
-            await asyncio.sleep(0)
+        await is_released.wait()
 
     asyncio.run(scene())
     assert moment.times == 1
