@@ -22,8 +22,10 @@ from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs_on
 from engine.index.drift import Drift
 from engine.index.ivfpq import IvfPqImage, code_sizes, index_path, read_image, sample_rows, write_image
-from engine.index.measuring import Subject, stand_ins, take, tune
+from engine.index.measuring import Subject, tune
+from engine.index.queries import Queries, logged_queries, stand_ins
 from engine.index.query_log import ENOUGH
+from engine.index.taking import take
 from engine.index.tuning import Tuning, aim
 from engine.types import Float32Array, Int64Array
 
@@ -234,15 +236,15 @@ def _add_all(vectors: Vectors, index: IvfPqIndex, report: Report, drift: Drift |
 def _tune(work: Work, index: IvfPqIndex) -> Tuning:
     work.report("tuning", 0.0)
     logged = _logged_queries(work.job)
-    own, asked = (work.query_rows, _stand_ins(work)) if logged is None else (np.full(len(logged), -1), logged)
-    subject = Subject(work.backend, work.vectors, index, work.alive, own, asked)
+    asked = _stand_ins(work) if logged is None else logged_queries(logged)
+    subject = Subject(work.backend, work.vectors, index, work.alive, asked)
     bands = tune(subject, work.costs, seed=work.job.seed, report=partial(work.report, "tuning"))
     work.report("tuning", 1.0)
     n_logged = 0 if logged is None else len(logged)
     return Tuning(bands, work.costs, logged_queries=n_logged, live_rows=len(work.live_rows))
 
 
-def _stand_ins(work: Work) -> Float32Array:
+def _stand_ins(work: Work) -> Queries:
     rng = np.random.default_rng(work.job.seed)
     return stand_ins(work.vectors, work.query_rows, among=work.live_rows, rng=rng)
 

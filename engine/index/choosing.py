@@ -16,8 +16,10 @@ from engine.backend.protocol import SEGMENT_ROWS, Backend, IvfPqIndex, Vectors
 from engine.dtypes import to_stored
 from engine.index.costs import Costs
 from engine.index.ivfpq import climb, list_counts
-from engine.index.measuring import Subject, fastest, stand_ins, take
-from engine.types import Float32Array, Int64Array
+from engine.index.measuring import Subject, fastest
+from engine.index.queries import Queries, stand_ins
+from engine.index.taking import take
+from engine.types import Int64Array
 
 PILOT_BYTES = 256 << 20
 PILOT_ROWS = 8 * SEGMENT_ROWS
@@ -49,15 +51,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pilot:
-    """Some live rows as a small collection of their own; ``rows`` are theirs in the large one, ascending.
-
-    ``asked``: queries made of the rows ``query_rows``, see ``stand_ins``.
-    """
+    """Some live rows as a small collection of their own; ``rows`` are theirs in the large one, ascending."""
 
     vectors: Vectors
     rows: Int64Array
-    query_rows: Int64Array
-    asked: Float32Array
+    asked: Queries
 
 
 def draw_pilot(vectors: Vectors, live_rows: Int64Array, query_rows: Int64Array, rng: np.random.Generator) -> Pilot:
@@ -69,8 +67,8 @@ def draw_pilot(vectors: Vectors, live_rows: Int64Array, query_rows: Int64Array, 
     stored = to_stored(take(vectors, rows), vectors.dtype)
     segments = [stored[first : first + SEGMENT_ROWS] for first in range(0, len(rows), SEGMENT_ROWS)]
     pilot = Vectors(segments, len(rows), vectors.dimension, vectors.dtype, vectors.metric)
-    own = np.searchsorted(rows, query_rows)
-    return Pilot(pilot, rows, own, stand_ins(pilot, own, among=np.arange(len(rows)), rng=rng))
+    asked = stand_ins(pilot, np.searchsorted(rows, query_rows), among=np.arange(len(rows)), rng=rng)
+    return Pilot(pilot, rows, asked)
 
 
 class Race:
@@ -110,7 +108,7 @@ class Race:
         index = self._make(shape.nlist, shape.code_bytes)
         index.add(take(vectors, np.arange(vectors.n_rows)))
         alive: npt.NDArray[np.bool_] = np.ones(vectors.n_rows, np.bool_)
-        subject = Subject(self._backend, vectors, index, alive, self._pilot.query_rows, self._pilot.asked)
+        subject = Subject(self._backend, vectors, index, alive, self._pilot.asked)
         every, some = (
             fastest(subject, self._costs, recall_target=self._recall_target, selectivity=selectivity)
             for selectivity in (1.0, _FILTERED)

@@ -18,16 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend, IvfPqIndex, Rescored, Vectors
-from engine.dtypes import to_float32
 from engine.index.costs import Costs, measured_seconds, pack
+from engine.index.queries import Queries
 from engine.index.tuning import REACH_SLOPE, TARGETS, Band, Setting, deepest, monotone
+from engine.item_columns import BoolArray
 from engine.types import Float32Array, Int64Array, Uint8Array
 from kernels.packed_lists import ProbeLimits, fixed_limits
 
 KS = (10, 100, 1000)
 SELECTIVITIES = (1.0, 0.3, 0.1, 0.03, 0.01)
 
-_QUERIES = {10: 256, 100: 64, 1000: 32}
+_QUERIES = {10: 256, 100: 96, 1000: 48}
 """For each half: recall averages over queries x k, and a query costs more where k is large."""
 
 _SLACKS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
@@ -44,8 +45,8 @@ _ROWS_PER_K = 4
 _BATCH = 64
 _ALONE = 32
 _SAME_REACH = 0.01
-_DRAWN = 256
-"""Rows of which the nearest stands for a query's other side: few enough that it is no copy."""
+_MISSED_OF_MIDDLES = 2.0
+"""How many times as much of a middle may be missed as of a row (docs/adr/0017-queries-that-stand-in.md)."""
 _ROUNDS = 3
 _RUNGS_BEYOND = 1
 """A longer reach than the highest target needs may allow less slack; further up it cannot pay."""
@@ -59,37 +60,25 @@ _HOPELESS = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """What is measured: an index over ``vectors``, its live rows, and what is asked.
-
-    ``alive`` bool [n_rows]; ``asked`` float32 [q, d], in random order; ``query_rows`` int64 [q]: the own row of each,
-    -1 where it has none.
-    """
+    """What is measured: an index over ``vectors``, its live rows, ``alive`` bool [n_rows], and what is asked."""
 
     backend: Backend
     vectors: Vectors
     ivfpq: IvfPqIndex
     alive: npt.NDArray[np.bool_]
-    query_rows: Int64Array
-    asked: Float32Array
-
-    @property
-    def n_queries(self) -> int:
-        return len(self.asked)
-
-    def queries(self, first: int, n: int) -> tuple[Int64Array, Float32Array]:
-        """The own row of each query, and the queries float32 [n, d]."""
-        return self.query_rows[first : first + n], self.asked[first : first + n]
+    asked: Queries
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
     """The right answers of some queries: ``keys``, sorted, hold every right (query, row); each wants ``wanted`` [q].
 
-    ``rows``: the own row of each query, -1 where it has none or the mask hides it.
+    ``rows``: the own row of each query, -1 where it has none or the mask hides it; ``is_middle`` as ``Queries`` has it.
     """
 
     rows: Int64Array
     queries: Float32Array
+    is_middle: BoolArray
     keys: Int64Array
     wanted: Int64Array
 
@@ -115,32 +104,6 @@ class Cell:
     told: Truth
     exact_seconds: float
     seconds_at: dict[Pair, float] = field(default_factory=dict)
-
-
-def take(vectors: Vectors, rows: Int64Array) -> Float32Array:
-    """Copies of rows int64 [m], in their order, as float32 [m, d]."""
-    taken = np.empty((len(rows), vectors.dimension), np.float32)
-    stride = len(vectors.segments[0])
-    segments = rows // stride
-    for segment in np.unique(segments):
-        chosen = np.flatnonzero(segments == segment)
-        taken[chosen] = to_float32(vectors.segments[segment][rows[chosen] % stride], vectors.dtype)
-    return taken
-
-
-def stand_ins(vectors: Vectors, rows: Int64Array, *, among: Int64Array, rng: np.random.Generator) -> Float32Array:
-    """Queries made of rows [q] where none were logged, float32 [q, d]: a row in turn with the middle between a row and
-    the nearest of some others, drawn from ``among``.
-
-    Where rows have near copies a row alone is found in the first list, as no query is that is not a copy; where they
-    have none, the row is the harder of the two (docs/adr/0017-queries-that-stand-in.md).
-    """
-    asked = take(vectors, rows)
-    for place in range(1, len(rows), 2):
-        drawn = rng.choice(among, _DRAWN)
-        apart = take(vectors, drawn[drawn != rows[place]]) - asked[place]
-        asked[place] += apart[np.einsum("nd,nd->n", apart, apart).argmin()] / 2
-    return asked
 
 
 def tune(
@@ -187,7 +150,7 @@ def tune_band(cell: Cell, selectivity: float, *, targets: Sequence[float] = TARG
 
 def _cell(subject: Subject, k: int, flags: npt.NDArray[np.bool_], costs: Costs) -> Cell:
     mask = None if flags.all() else pack(flags)
-    half = subject.n_queries // 2
+    half = len(subject.asked) // 2
     n = min(_QUERIES[k], half)
     n_rows, survivors, d = len(flags), int(flags.sum()), subject.vectors.dimension
     exact = min(costs.scan_seconds(n_rows, survivors, d), costs.gather_seconds(n_rows, survivors, d))
@@ -196,23 +159,24 @@ def _cell(subject: Subject, k: int, flags: npt.NDArray[np.bool_], costs: Costs) 
         k,
         mask,
         survivors / n_rows,
-        _truth(subject, *subject.queries(0, n), mask, k),
-        _truth(subject, *subject.queries(half, n), mask, k),
+        _truth(subject, subject.asked.part(0, n), mask, k),
+        _truth(subject, subject.asked.part(half, n), mask, k),
         exact,
     )
 
 
-def _truth(subject: Subject, rows: Int64Array, queries: Float32Array, mask: Uint8Array | None, k: int) -> Truth:
+def _truth(subject: Subject, asked: Queries, mask: Uint8Array | None, k: int) -> Truth:
     """Exact answers with the query's own row left out and ties at the k-th place let in."""
-    vectors = subject.vectors
+    vectors, rows = subject.vectors, asked.rows
     bits = pack(np.ones(vectors.n_rows, np.bool_)) if mask is None else mask
-    top = subject.backend.masked_scan(vectors, queries, [bits] * len(rows), k=k + 1 + _TIES)
+    top = subject.backend.masked_scan(vectors, asked.vectors, [bits] * len(rows), k=k + 1 + _TIES)
     found, scores = _without_own(top.rows, rows, top.scores)
     worst = scores[:, k - 1 : k]
     is_right = (scores >= worst - np.abs(worst) * _ROUNDING) & (found >= 0)
     keys = np.sort(_keys(found, vectors.n_rows)[is_right])
     is_seen = (rows >= 0) & ((bits[rows >> 3] >> (rows & 7)) & 1 == 1)
-    return Truth(np.where(is_seen, rows, -1), queries, keys, np.minimum((found >= 0).sum(axis=1), k))
+    wanted = np.minimum((found >= 0).sum(axis=1), k)
+    return Truth(np.where(is_seen, rows, -1), asked.vectors, asked.is_middle, keys, wanted)
 
 
 def _recalls(cell: Cell, truth: Truth, reach: float, slacks: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -249,13 +213,27 @@ def _climb(cell: Cell, top_target: float) -> Iterator[tuple[float, npt.NDArray[n
     """(reach, the recall [slacks] it is sure to have), by rising reach until more of it cannot pay."""
     beyond = 0
     for reach in _REACHES:
-        of_queries = _recalls(cell, cell.tuned, reach, _SLACKS)
-        error = of_queries.std(axis=0) / np.sqrt(len(of_queries))
-        recall = of_queries.mean(axis=0) - _SURE * error
+        recall = _recall_of_both(_recalls(cell, cell.tuned, reach, _SLACKS), cell.tuned.is_middle)
         yield reach, recall
         beyond += recall[-1] >= top_target
         if beyond > _RUNGS_BEYOND or _first_look(cell, reach, 1.0) > _HOPELESS * cell.exact_seconds:
             return
+
+
+def _recall_of_both(of_queries: npt.NDArray[np.float64], is_middle: BoolArray) -> npt.NDArray[np.float64]:
+    """The recall [slacks] that rows are sure to have, or less where middles have less still: of these more may be
+    missed; [q, slacks] of queries.
+    """
+    recall = _sure(of_queries[~is_middle])
+    if is_middle.any():
+        recall = np.minimum(recall, 1 - (1 - _sure(of_queries[is_middle])) / _MISSED_OF_MIDDLES)
+    return recall
+
+
+def _sure(of_queries: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    error = of_queries.std(axis=0) / np.sqrt(len(of_queries))
+    recall: npt.NDArray[np.float64] = of_queries.mean(axis=0) - _SURE * error
+    return recall
 
 
 def _least_reaches(recalls: npt.NDArray[np.float64], reaches: Sequence[float], target: float) -> list[Pair]:

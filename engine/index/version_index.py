@@ -29,6 +29,7 @@ from engine.index.masks import MaskCache
 from engine.index.predicates import Ids
 from engine.index.query_log import QueryLog
 from engine.index.rows import Rows
+from engine.index.taking import take
 from engine.index.tuning import Tuning
 from engine.item_columns import ColumnsChange
 from engine.types import AttributeSpec, AttributeValue, Float32Array, Int64Array, ItemId, Schema, VersionInfo
@@ -344,13 +345,7 @@ class VersionIndex:
 
     def vectors_at(self, rows: Int64Array) -> Float32Array:
         """float32 [n, d] of rows [n], in whatever order."""
-        vectors = self.vectors
-        found = np.empty((len(rows), vectors.dimension), np.float32)
-        segments, offsets = np.divmod(rows, len(vectors.segments[0]))
-        for segment in np.unique(segments).tolist():
-            here = segments == segment
-            found[here] = to_float32(vectors.segments[segment][offsets[here]], vectors.dtype)
-        return found
+        return take(self.vectors, rows)
 
     @property
     def tail_rows(self) -> int:

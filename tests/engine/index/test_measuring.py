@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,9 @@ from engine.backend.protocol import Backend, Candidates, Rescored, Vectors
 from engine.index import measuring
 from engine.index.choosing import Race, Shape, choose, draw_pilot, scaled
 from engine.index.costs import Costs, measure_costs, measure_costs_on, pack
-from engine.index.measuring import Subject, fastest, stand_ins, take, tune
+from engine.index.measuring import Subject, fastest, tune
+from engine.index.queries import Queries, logged_queries, stand_ins
+from engine.index.taking import take
 from engine.index.tuning import Band, aim
 from engine.types import Float32Array, Int64Array, Uint8Array
 from kernels.packed_lists import ProbeLimits
@@ -26,6 +29,11 @@ def clustered(n: int = N, seed: int = 2) -> Float32Array:
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((40, D))
     return (centres[rng.integers(0, 40, n)] + 0.5 * rng.standard_normal((n, D))).astype(np.float32)
+
+
+def of_rows(rows: Float32Array, own: Int64Array) -> Queries:
+    """Rows alone."""
+    return replace(logged_queries(rows[own]), rows=own)
 
 
 def as_vectors(rows: Float32Array) -> Vectors:
@@ -46,7 +54,7 @@ def subject(backend: Backend) -> Subject:
     index.add(rows)
     alive = np.random.default_rng(4).random(N) < 0.9
     queries = np.random.default_rng(5).permutation(np.flatnonzero(alive))[:100]
-    return Subject(backend, as_vectors(rows), index, alive, queries, rows[queries])
+    return Subject(backend, as_vectors(rows), index, alive, of_rows(rows, queries))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +98,7 @@ def test_recall_is_what_brute_force_says_with_the_query_left_out(subject: Subjec
     cell = measuring._cell(subject, k, flags, SLOW_EXACT)
     recalls = measuring._recalls(cell, cell.tuned, 0.5, (slack,))[:, 0]
     assert 0 < recalls.mean() < 1
-    for place, query_row in enumerate(subject.queries(0, len(cell.tuned.rows))[0].tolist()):
+    for place, query_row in enumerate(subject.asked.rows[: len(cell.tuned.rows)].tolist()):
         limits = measuring._limits(cell, cell.tuned.ks[place : place + 1], 0.5, slack)
         found = subject.ivfpq.search(rows[query_row][None], limits=limits, masks=[pack(flags)]).rows[0]
         right = brute_force(rows, query_row, flags, k)
@@ -102,9 +110,9 @@ def test_any_of_several_equal_rows_is_a_right_answer(backend: Backend) -> None:
     rows[100:104] = rows[0] + 0.001
     others = np.array([[0, 100, 101], [0, 102, 103]])
     own = np.zeros(4, np.int64)
-    subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), own, rows[own])
+    subject = Subject(backend, as_vectors(rows), Listed(others), np.ones(200, np.bool_), of_rows(rows, own))
     cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
-    truth = measuring._truth(subject, *subject.queries(0, 2), None, 2)
+    truth = measuring._truth(subject, subject.asked.part(0, 2), None, 2)
     assert measuring._recalls(cell, truth, 1.0, (0.0, -1.0)).tolist() == [[1.0, 0.5], [1.0, 0.5]]
 
 
@@ -113,14 +121,14 @@ def test_padding_is_never_taken_for_a_row_not_even_for_the_last_one(backend: Bac
     rows[199] = rows[0] + 0.001
     padding = Listed(np.full((2, 400), -1))
     own = np.array([0, 50, 0, 50])
-    subject = Subject(backend, as_vectors(rows), padding, np.ones(200, np.bool_), own, rows[own])
+    subject = Subject(backend, as_vectors(rows), padding, np.ones(200, np.bool_), of_rows(rows, own))
     cell = measuring._cell(subject, 10, subject.alive, SLOW_EXACT)
     assert not measuring._recalls(cell, cell.tuned, 1.0, (0.0, 100.0)).any()
 
 
 def test_fewer_survivors_than_k_are_all_that_is_wanted(subject: Subject) -> None:
     flags = np.zeros(N, np.bool_)
-    flags[np.setdiff1d(np.arange(N), subject.query_rows)[:6]] = True
+    flags[np.setdiff1d(np.arange(N), subject.asked.rows)[:6]] = True
     cell = measuring._cell(subject, 10, flags, SLOW_EXACT)
     assert set(cell.tuned.wanted.tolist()) == {6}
     assert measuring._recalls(cell, cell.tuned, 1.0, (6.0,)).min() == 1.0
@@ -129,7 +137,7 @@ def test_fewer_survivors_than_k_are_all_that_is_wanted(subject: Subject) -> None
 def test_a_query_whose_own_row_is_hidden_ends_by_its_hits_and_one_that_sees_it_by_one_more(subject: Subject) -> None:
     flags = subject.alive & (np.random.default_rng(6).random(N) < 0.5)
     cell = measuring._cell(subject, 10, flags, SLOW_EXACT)
-    asked = subject.queries(0, len(cell.tuned.rows))[0]
+    asked = subject.asked.rows[: len(cell.tuned.rows)]
     np.testing.assert_array_equal(cell.tuned.rows, np.where(flags[asked], asked, -1))
     np.testing.assert_array_equal(cell.tuned.ks, np.where(flags[asked], 11, 10))
 
@@ -139,7 +147,7 @@ def test_tuned_settings_keep_their_promise_on_other_queries_and_other_masks(
 ) -> None:
     cells = {(band.k, band.selectivity): dict(band.settings) for band in bands}
     assert {(10, 1.0), (10, 0.3), (10, 0.1), (100, 1.0)} <= set(cells)
-    rows, others = subject.vectors.segments[0], np.setdiff1d(np.flatnonzero(subject.alive), subject.query_rows)[:120]
+    rows, others = subject.vectors.segments[0], np.setdiff1d(np.flatnonzero(subject.alive), subject.asked.rows)[:120]
     for selectivity in (1.0, 0.3):
         flags = subject.alive & (np.random.default_rng(77).random(N) < selectivity)
         setting = cells[10, selectivity][0.9]
@@ -193,9 +201,11 @@ def test_the_fastest_setting_reaches_its_target(subject: Subject) -> None:
 def test_every_other_stand_in_lies_between_its_row_and_the_nearest_of_some_drawn_from_those_named() -> None:
     rows = clustered(400)
     own, among = np.array([5, 6, 7, 8]), np.arange(8, 60)
-    asked = stand_ins(as_vectors(rows), own, among=among, rng=np.random.default_rng(1))
-    np.testing.assert_array_equal(asked[::2], rows[own[::2]])
-    for query, row in ((asked[1], 6), (asked[3], 8)):
+    made = stand_ins(as_vectors(rows), own, among=among, rng=np.random.default_rng(1))
+    assert made.is_middle.tolist() == [False, True, False, True]
+    np.testing.assert_array_equal(made.rows, own)
+    np.testing.assert_array_equal(made.vectors[::2], rows[own[::2]])
+    for query, row in ((made.vectors[1], 6), (made.vectors[3], 8)):
         others = among[among != row]
         nearest = others[((rows[others] - rows[row]) ** 2).sum(axis=1).argmin()]
         np.testing.assert_allclose(query, (rows[row] + rows[nearest]) / 2, rtol=1e-5, atol=1e-6)
@@ -210,16 +220,16 @@ def test_where_rows_have_near_copies_settings_keep_their_promise_to_queries_that
     own, everywhere = rng.permutation(len(rows))[:256], np.ones(len(rows), np.bool_)
     others = clustered(1300, seed=9)[1000:1128]  # about the same centres, and copies of nothing
 
-    def missed(asked: Float32Array) -> float:
-        subject = Subject(backend, as_vectors(rows), index, everywhere, own, asked)
+    def missed(asked: Queries) -> float:
+        subject = Subject(backend, as_vectors(rows), index, everywhere, asked)
         setting = fastest(subject, SLOW_EXACT, recall_target=aim(0.95, is_provisional=True))
         assert setting is not None
-        real = Subject(backend, as_vectors(rows), index, everywhere, np.full(len(others), -1), others)
+        real = Subject(backend, as_vectors(rows), index, everywhere, logged_queries(others))
         cell = measuring._cell(real, 10, everywhere, SLOW_EXACT)
         return 1 - float(measuring._recalls(cell, cell.told, setting.reach, (setting.slack,)).mean())
 
     between = stand_ins(as_vectors(rows), own, among=np.arange(len(rows)), rng=rng)
-    assert missed(rows[own]) > 0.05 > missed(between)
+    assert missed(of_rows(rows, own)) > 0.05 > missed(between)
 
 
 def test_rows_are_taken_in_the_order_asked_from_any_segment() -> None:
@@ -235,7 +245,7 @@ def test_a_pilot_is_live_rows_with_the_queries_among_them() -> None:
     queries = rng.permutation(live)[:20]
     pilot = draw_pilot(as_vectors(rows), live, queries, rng)
     assert np.array_equal(pilot.rows, live)
-    assert np.array_equal(take(pilot.vectors, pilot.query_rows), rows[queries])
+    assert np.array_equal(take(pilot.vectors, pilot.asked.rows), rows[queries])
 
 
 def test_a_race_ends_with_the_fastest_shape_and_measures_few(backend: Backend) -> None:
@@ -319,3 +329,11 @@ def test_packed_flags_are_whole_words_with_nothing_beyond_the_rows(n: int) -> No
     assert len(mask) % 8 == 0
     assert np.array_equal(bits[:n], flags)
     assert not bits[n:].any()
+
+
+def test_of_middles_twice_as_much_may_be_missed_as_of_rows() -> None:
+    """Eight queries of each kind by three slacks: of rows a tenth is missed, and of middles a tenth, a fifth, half."""
+    rows, middles = np.full((8, 3), 0.9), np.repeat([[0.9, 0.8, 0.5]], 8, axis=0)
+    both, is_middle = np.concatenate([rows, middles]), np.arange(16) >= 8
+    assert measuring._recall_of_both(both, is_middle) == pytest.approx([0.9, 0.9, 0.75])
+    assert measuring._recall_of_both(rows, is_middle[:8]) == pytest.approx([0.9, 0.9, 0.9])
