@@ -178,15 +178,18 @@ class Tuning:
         return max(enough, default=0.0)
 
     def _interpolate_over_k(self, selectivity: float, k: int, recall_target: float) -> Setting | None:
-        """The setting for k at a selectivity that was measured."""
-        bands = self._by_selectivity[selectivity]
-        reaching = {band.k: setting for band in bands if (setting := band.reaching(recall_target))}
-        below, above = _around(tuple(reaching), k)
+        """The setting for k at a selectivity that was measured; None where a band beside k has none, for what another
+        has for more hits reaches less far for these.
+        """
+        bands = {band.k: band for band in self._by_selectivity[selectivity]}
+        below, above = _around(tuple(bands), k)
         if above is None:
             return None
-        if below is None or below == above:
-            return reaching[above]
-        return _between(reaching[below], reaching[above], _share(below, above, k))
+        more = bands[above].reaching(recall_target)
+        if more is None or below is None or below == above:
+            return more
+        fewer = bands[below].reaching(recall_target)
+        return None if fewer is None else _between(fewer, more, _share(below, above, k))
 
     def to_json(self) -> dict[str, Any]:
         return {

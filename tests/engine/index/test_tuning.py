@@ -182,3 +182,11 @@ def test_a_short_call_is_measured_until_its_time_is_up_and_a_long_one_for_its_ro
     assert next(ticks, None) is None
     ticks = iter([0.0, 5.0, 6.0, 8.0])
     assert measured_seconds(lambda: None, rounds=2, least_seconds=1.0, clock=lambda: next(ticks)) == 2.0
+
+
+def test_settings_of_more_hits_are_not_lent_to_fewer_whose_own_were_measured_and_none_did() -> None:
+    """A reach counts from the k-th best score: from the hundredth it goes further than from the tenth."""
+    one = ((0.9, setting(8, 20)),)
+    tuning = Tuning([Band(10, 1.0, ()), Band(100, 1.0, one), Band(1000, 1.0, one)], COSTS)
+    assert [tuning.lookup(k, 1.0, 0.9) for k in (1, 10, 50)] == [None, None, None]
+    assert tuning.lookup(100, 1.0, 0.9) == tuning.lookup(500, 1.0, 0.9) == setting(8, 20)
