@@ -99,6 +99,7 @@ def compact(
     """Write a collection's rows anew without the dead ones, which gives back their memory and disk.
 
     Searches and writes go on meanwhile. A server also does this by itself (setting compact_dead_share).
+    Before the new rows are switched in it waits for cursors of pages to lapse, cursor_lease_seconds at most.
     """
     with session.connect(target) as client:
         operation.follow(client, client.compact_collection(name), wait=wait, as_json=as_json)

@@ -110,8 +110,6 @@ def probe_libraries() -> Iterator[Finding]:
         remedy = f"pip install '{package}'"
         if library.is_required:
             yield Finding("library", name, "not installed", "missing", remedy)
-        elif _WITHOUT[name] is _NO_CUDA:
-            yield Finding("library", name, f"not installed: {_NO_CUDA}", "note")
         else:
             yield Finding("library", name, f"not installed: {_WITHOUT[name]}", "note", remedy)
     if _version("numba"):

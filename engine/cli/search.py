@@ -97,10 +97,12 @@ def search(
     With --page the reply ends with a cursor; the same command with --cursor
     and it shows the hits that follow, of the same moment.
     """
-    if sum(map(bool, (text.strip(), like, vector_file))) != 1:
-        raise typer.BadParameter("give exactly one of TEXT, --like and --vector-file")
     if unlike and not like:
         raise typer.BadParameter(f"--unlike {unlike[0]}: give items that are like what is wanted too, by --like")
+    if sum(map(bool, (text.strip(), like, vector_file))) != 1:
+        raise typer.BadParameter("give exactly one of TEXT, --like and --vector-file")
+    if per_group != 1 and not group_by:
+        raise typer.BadParameter(f"--per-group {per_group}: say of which attribute, by --group-by")
     with session.connect(target) as client:
         schema = client.get_collection(collection).schema
         params = SearchParams(

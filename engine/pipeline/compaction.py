@@ -77,7 +77,7 @@ async def compact(collection: Collection, backend: Backend, *, threads: int, rep
     try:
         compaction = await commit.call(store.begin_compaction)
         new = await _prepared(collection, compaction, backend, threads, report)
-        report("waiting", 0.0)
+        report("waiting for cursors of pages to lapse", 0.0)
         await _leases_ended(collection)
         await _caught_up(collection, compaction, new)
         report("switching", 0.0)

@@ -93,7 +93,9 @@ class Seal:
             )
         cursor = _cursor_of(body[_DIGEST_BYTES:])
         if now >= cursor.expires_at:
-            raise CursorLapsed(f"{field}: its lease ended {(now - cursor.expires_at) / 1e6:.1f} s ago")
+            raise CursorLapsed(
+                f"{field}: its lease ended {(now - cursor.expires_at) / 1e6:.1f} s ago; ask for the first page again"
+            )
         return cursor
 
     def _digest(self, body: bytes) -> bytes:

@@ -31,9 +31,11 @@ def _view(batch: Batch, cursor: Cursor) -> RowView:
     """
     index = batch.index
     if cursor.generation != index.version.generation:
-        raise CursorLapsed("params.cursor: rows were written anew since, without those that had died")
+        raise CursorLapsed(
+            "params.cursor: rows were written anew since, without those that had died; ask for the first page again"
+        )
     if not index.rows.shown.holds(cursor.position) or index.clock() >= cursor.expires_at:
-        raise CursorLapsed("params.cursor: its lease has ended")
+        raise CursorLapsed("params.cursor: its lease has ended; ask for the first page again")
     key = (cursor.position, cursor.n_rows)
     if key not in batch.views:
         batch.views[key] = view_of(index.rows, cursor.position, cursor.n_rows)

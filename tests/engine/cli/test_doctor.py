@@ -67,7 +67,7 @@ def test_an_optional_library_that_is_missing_is_no_fault(
 
     assert status == 0
     assert found["cupy-cuda13x"]["state"] == "note"
-    assert found["cupy-cuda13x"]["remedy"] == ""
+    assert found["cupy-cuda13x"]["remedy"] == "pip install 'ebr-engine[gpu]'"
 
 
 @pytest.mark.parametrize("told", [{"layer": "workqueue"}, {"error": "does not work: no LLVM"}])

@@ -181,3 +181,9 @@ def test_an_option_that_cannot_be_read_is_told_with_its_value(
     assert option in result.stderr
     assert values[-1] in result.stderr
     assert server.searches == []
+
+
+def test_how_many_of_a_group_asks_for_the_attribute_that_groups(run: Run) -> None:
+    result = run("search", "bread", "--per-group", 2, "-c", "jobs")
+    assert result.exit_code == 2
+    assert "--group-by" in result.stderr
