@@ -51,6 +51,7 @@ def validate_item(item: Item, schema: Schema, dimension: int, limits: Limits) ->
         size += vector.nbytes
     named = {name: _named_vector(name, one, schema, field) for name, one in item.named_vectors.items()}
     size += sum(one.nbytes for one in named.values())
+    _check_sum(named, schema, f"{field}.named_vectors")
     if size > limits.item_bytes:
         raise LimitExceeded(field, value=size, limit=limits.item_bytes, unit="bytes an item")
     if item.if_sequence is not None:
@@ -255,6 +256,15 @@ def _named_vector(name: str, vector: Float32Array, schema: Schema, field: str) -
     rows = np.ascontiguousarray(np.atleast_2d(vector), np.float32)
     _check_numbers(rows, schema, path)
     return rows.reshape(wanted)
+
+
+def _check_sum(named: Mapping[str, Float32Array], schema: Schema, field: str) -> None:
+    """Of those that are one row the length is that of all."""
+    if schema.metric == "cosine" or schema.takes_maximum:
+        return
+    length = math.sqrt(sum(float(lengths(one)) ** 2 for one in named.values()))
+    if length > MOST_LENGTH:
+        raise too_long(length, field)
 
 
 def _check_numbers(rows: Float32Array, schema: Schema, field: str) -> None:

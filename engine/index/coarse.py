@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend.protocol import Backend, CoarseCodes, Vectors
-from engine.index.coarse_depth import DEPTHS_PER_K, CoarseState, DepthLadder
+from engine.index.coarse_depth import DEPTHS_PER_K, CoarseState, DepthLadder, Rung
 from engine.index.costs import Costs
 
 SLICE_SECONDS = 0.002
@@ -51,8 +51,8 @@ class Coarse:
 
     @property
     def state(self) -> CoarseState | None:
-        """For the planner; None where there are no codes."""
-        return CoarseState(self.n_rows, self.depths.rungs, self.tail_depths.rungs) if self.n_rows else None
+        """For the planner, to a hundredth, so that its plans can be kept; None where there are no codes."""
+        return CoarseState(self.n_rows, _rounded(self.depths), _rounded(self.tail_depths)) if self.n_rows else None
 
     def wants_rows(self, n_rows: int, n_alive: int, dimension: int, costs: Costs) -> bool:
         """Whether codes, or more of them, are predicted to pay for a query alone that has no filter."""
@@ -108,3 +108,8 @@ class Coarse:
 def _learn(depths: DepthLadder, depth_per_k: float, proven: npt.NDArray[np.bool_]) -> None:
     n_proven = int(proven.sum())
     depths.learn(depth_per_k, proven=n_proven, unproven=len(proven) - n_proven)
+
+
+def _rounded(depths: DepthLadder) -> tuple[Rung, ...]:
+    """None of them sure to prove all or nothing."""
+    return tuple(Rung(one.depth_per_k, min(max(round(one.unproven, 2), 0.01), 0.99)) for one in depths.rungs)

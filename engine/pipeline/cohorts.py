@@ -16,6 +16,7 @@ from engine.errors import EngineError, InvalidArgument, NoAnalyser
 from engine.index.features import FeatureTable, SumFeature, Weighted
 from engine.index.lexical import TermWeights
 from engine.index.version_index import VersionIndex
+from engine.items import lengths, too_long
 from engine.pipeline.batch import Batch, CompiledParams, Mask, SearchJob, recall_target_of
 from engine.pipeline.calls import unsound_vector
 from engine.pipeline.combining import combine, combine_rows
@@ -146,10 +147,15 @@ def _cohorts_by_id(batch: Batch, number: int) -> list[Cohort]:
     if batch.index.schema.embeddings:
         combined = combine_rows(batch.backend, vectors, job.weights, batch.index.schema)
         vectors, batch.factors[number] = combined.vectors, combined.factors
+        _, is_sound = batch.backend.unit_queries(vectors, metric=batch.index.version.metric)
         for place, compiled, _ in asked:
-            if compiled.cursor is None and not combined.factors[place].any():
-                path = f"{job.field(place)}.{'item_id' if job.item_ids else 'examples'}"
-                batch.errors[number, place] = InvalidArgument(path, "there is none of the embeddings that count")
+            if compiled.cursor is not None:
+                continue
+            if not combined.factors[place].any():
+                lacking = InvalidArgument(_by_id(job, place), "there is none of the embeddings that count")
+                batch.errors[number, place] = lacking
+            elif not is_sound[place] or place in combined.unsound:
+                batch.errors[number, place] = too_long(float(lengths(vectors[place])), _by_id(job, place))
         asked = [one for one in asked if (number, one[0]) not in batch.errors]
     return _gathered(batch, number, _as_on_first_pages(vectors, asked), asked)
 
@@ -276,11 +282,15 @@ def _found_weighted(index: VersionIndex, total: SumFeature, now: int | None) -> 
 
 def _vector_of(batch: Batch, job: SearchJob, place: int) -> Float32Array:
     """That of a query made of items."""
-    weights = job.compiled_of(place).weights
+    weights, path = job.compiled_of(place).weights, _by_id(job, place)
     if job.item_ids:
-        return vector_of_item(batch.backend, batch.index, job.item_ids[place], weights)
-    path = f"{job.field(place)}.examples"
+        return vector_of_item(batch.backend, batch.index, job.item_ids[place], path, weights)
     return vector_of_examples(batch.backend, batch.index, job.examples[place], path, weights)
+
+
+def _by_id(job: SearchJob, place: int) -> str:
+    """What messages call the items that a query is made of."""
+    return f"{job.field(place)}.{'item_id' if job.item_ids else 'examples'}"
 
 
 def _plan_of(batch: Batch, compiled: CompiledParams, mask: Mask, extra: Extra | None) -> Plan:

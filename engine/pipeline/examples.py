@@ -13,7 +13,7 @@ from engine.index.version_index import VersionIndex
 from engine.items import lengths, too_long, validate_id
 from engine.limits import Limits
 from engine.pipeline.calls import check_dimension
-from engine.types import Examples, Float32Array, ItemId, Schema, VersionInfo
+from engine.types import Examples, Float32Array, ItemId, Metric, Schema, VersionInfo
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -48,12 +48,21 @@ def vector_of_examples(
         ItemNotFound: one of the items does not live.
         InvalidArgument: the vector is zero, which has no cosine, or too long.
     """
-    vector = _mean(backend, index, examples.like, examples.like_vectors, weights)
+    vector = _mean(backend, index, examples.like, examples.like_vectors, field, weights)
     if examples.unlike or (examples.unlike_vectors is not None and len(examples.unlike_vectors)):
-        vector += vector - _mean(backend, index, examples.unlike, examples.unlike_vectors, weights)
-    unit, is_sound = backend.unit_queries(vector[None].astype(np.float32), metric=index.version.metric)
+        vector += vector - _mean(backend, index, examples.unlike, examples.unlike_vectors, field, weights)
+    return _unit(backend, vector.astype(np.float32), index.version.metric, field)
+
+
+def _unit(backend: Backend, vector: Float32Array, metric: Metric, field: str) -> Float32Array:
+    """A vector [d] as a query.
+
+    Raises:
+        InvalidArgument: it is zero, which has no cosine, or too long.
+    """
+    unit, is_sound = backend.unit_queries(vector[None], metric=metric)
     if not is_sound[0]:
-        if index.version.metric != "cosine":
+        if metric != "cosine":
             raise too_long(float(lengths(vector)), field)
         raise InvalidArgument(field, "make a vector of zero, which has no cosine")
     found: Float32Array = unit[0]
@@ -61,24 +70,26 @@ def vector_of_examples(
 
 
 def vector_of_item(
-    backend: Backend, index: VersionIndex, item_id: ItemId, weights: Weights | None = None
+    backend: Backend, index: VersionIndex, item_id: ItemId, field: str, weights: Weights | None = None
 ) -> Float32Array:
     """float32 [d], of length 1 with cosine; of named embeddings like a stored row.
 
     Raises:
         ItemNotFound: the item does not live.
+        InvalidArgument: its vector is zero, which has no cosine, or too long, as an earlier release may have taken it.
     """
     if index.schema.takes_maximum:
-        return _vector_of_chosen(backend, index, item_id, weights)
+        return _vector_of_chosen(backend, index, item_id, field, weights)
     vector = index.vector_of(item_id)
     if vector is None:
         raise ItemNotFound(item_id)
     # The mean of several unit vectors is shorter than one, and a score by it would be no cosine.
-    unit: Float32Array = backend.unit_queries(vector[None, :], metric=index.version.metric)[0][0]
-    return unit
+    return _unit(backend, vector, index.version.metric, field)
 
 
-def _vector_of_chosen(backend: Backend, index: VersionIndex, item_id: ItemId, weights: Weights | None) -> Float32Array:
+def _vector_of_chosen(
+    backend: Backend, index: VersionIndex, item_id: ItemId, field: str, weights: Weights | None
+) -> Float32Array:
     """The mean of the item's embeddings that count, without a mark; zeros where it has none of them."""
     span = index.rows.rows_of_item(item_id)
     if span is None:
@@ -86,11 +97,10 @@ def _vector_of_chosen(backend: Backend, index: VersionIndex, item_id: ItemId, we
     rows = index.read(span[0], span[0] + span[1])
     if weights is not None:
         rows = rows[weights[marked(rows[:, -1])] > 0]
-    vector = np.zeros((1, index.version.dimension), np.float32)
+    vector = np.zeros(index.version.dimension, np.float32)
     if len(rows):
-        vector[:, :-1] = backend.unit_queries(rows[:, :-1].mean(axis=0)[None], metric=index.schema.metric)[0]
-    found: Float32Array = vector[0]
-    return found
+        vector[:-1] = _unit(backend, rows[:, :-1].mean(axis=0), index.schema.metric, field)
+    return vector
 
 
 def _mean(
@@ -98,10 +108,11 @@ def _mean(
     index: VersionIndex,
     ids: tuple[ItemId, ...],
     vectors: Float32Array | None,
+    field: str,
     weights: Weights | None,
 ) -> Float64Array:
     """Of items and vectors, at least one: float64 [d]."""
-    of_items = [vector_of_item(backend, index, one, weights) for one in ids]
+    of_items = [vector_of_item(backend, index, one, field, weights) for one in ids]
     if vectors is not None:
         of_items.extend(backend.unit_queries(vectors, metric=index.version.metric)[0])
     mean: Float64Array = np.mean(np.array(of_items, np.float64), axis=0)

@@ -109,7 +109,7 @@ def _tail_needs_codes(index: VersionIndex, settings: Settings) -> bool:
     if lists is None or setting is None or not index.coarse.n_rows:
         return False
     rows = index.rows.n_rows - max(lists.ivfpq.n_rows, index.coarse.n_rows)
-    return _scan_seconds(index, max(0, rows)) >= setting.seconds_b1
+    return rows > 0 and _scan_seconds(index, rows) >= setting.seconds_b1
 
 
 def needs_merge(index: VersionIndex) -> bool:

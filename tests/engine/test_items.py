@@ -10,7 +10,7 @@ from engine.dtypes import MOST_LENGTH
 from engine.errors import InvalidArgument, LimitExceeded
 from engine.items import validate_id, validate_item
 from engine.limits import Limits
-from engine.types import AttributeSpec, AttributeType, GeoPoint, Item, Schema, TextField, Timestamp
+from engine.types import AttributeSpec, AttributeType, EmbeddingSpec, GeoPoint, Item, Schema, TextField, Timestamp
 
 D = 4
 SCHEMA = Schema(
@@ -163,6 +163,16 @@ def test_a_vector_so_long_that_scores_might_not_be_finite_is_refused(metric: Any
 
     _validate(Item("a", vector=longest), schema)
     _validate(Item("a", vector=longest * np.float32(1e5)), replace(SCHEMA, dtype=dtype))
+
+
+def test_named_embeddings_that_are_one_row_are_held_to_a_length_together() -> None:
+    embeddings = (EmbeddingSpec("a", (), 1.0, D), EmbeddingSpec("b", (), 1.0, D))
+    schema = Schema("named", id_type="string", metric="dot", dtype="float32", embeddings=embeddings)
+    one = ONES * np.float32(0.9 * MOST_LENGTH / 2)
+    with pytest.raises(LimitExceeded, match=r"named_vectors: 1.27279e\+14 is beyond the limit of 1e\+14 in length"):
+        _validate(Item("a", named_vectors={"a": one, "b": one}), schema)
+    _validate(Item("a", named_vectors={"a": one}), schema)
+    _validate(Item("a", named_vectors={"a": one, "b": one}), replace(schema, combine="maximum"))
 
 
 def test_an_item_beyond_its_limit_is_refused_whole() -> None:

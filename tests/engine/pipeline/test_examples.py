@@ -110,3 +110,15 @@ def test_examples_are_no_longer_than_what_scores_bear_nor_is_what_they_make() ->
     result = ask(world, [Examples(like_vectors=longest, unlike_vectors=-longest), Examples(like_vectors=longest)])
     assert result.counts.tolist() == [0, 1]
     assert "query[0].examples: 2.7e+14 is beyond the limit" in str(result.errors[0])
+
+
+def test_an_item_that_an_earlier_release_took_though_it_is_too_long_makes_no_query() -> None:
+    world = World("dot", dtype="float32")
+    world.put("long", np.full((1, D), MOST_LENGTH, np.float32), {})
+    world.put("short", np.ones((1, D), np.float32), {})
+    compiled = CompiledParams(SearchParams(k=1), compile_filter(Filter(), world.schema))
+    (alone,) = search_jobs(backend(), [SearchJob(world.index, [compiled], item_ids=["long"])])
+    assert isinstance(alone, JobResult)
+    for result in (alone, ask(world, [Examples(("long", "short"))]), ask(world, [Examples(("short",), ("long",))])):
+        assert isinstance(result.errors[0], LimitExceeded)
+        assert "in length" in str(result.errors[0])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.embeddings import joined, parts, query_weights
-from engine.errors import EngineError, InvalidArgument
+from engine.errors import EngineError, InvalidArgument, LimitExceeded
 from engine.index.filters import compile_filter
 from engine.index.version_index import VersionIndex
 from engine.ingest.texts import normalised
@@ -235,6 +235,15 @@ def test_weights_too_large_for_a_dot_product_are_refused_and_those_of_cosines_ar
     cosines.put_named("x", {"a": np.ones(3)}, {})
     ((_, score),) = hits(ask(cosines, [query], [SearchParams(embedding_weights=most)]))[0]
     assert score == pytest.approx(1 / 3)
+
+
+def test_an_item_whose_weighted_parts_are_too_long_together_makes_no_query() -> None:
+    world = NamedWorld("dot", dtype="float32")
+    world.put_named("x", {one.name: np.ones(one.dimension or 0) for one in EMBEDDINGS}, {})
+    params = SearchParams(embedding_weights={"a": 1e15, "b": 1.0, "c": 1.0})
+    result = run(SearchJob(world.index, compiled_of(world, [params]), item_ids=["x"]))
+    assert isinstance(result.errors[0], LimitExceeded)
+    assert "query.item_id: " in str(result.errors[0])
 
 
 EQUAL = tuple(EmbeddingSpec(name, (), 1.0, D - 1) for name in "abc")

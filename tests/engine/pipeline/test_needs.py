@@ -55,6 +55,8 @@ def test_rows_in_no_list_want_codes_once_they_make_searches_twice_as_long(world:
     assert needs_codes(world.index, SETTINGS)
     coded(world)
     assert not needs_codes(world.index, SETTINGS)
+    world.index.costs = replace(world.index.costs, scan_call=1.0)
+    assert not needs_codes(world.index, SETTINGS)  # whatever it costs to scan nothing
 
 
 def test_they_want_none_where_the_settings_have_none_or_nothing_has_any(world: World) -> None:
