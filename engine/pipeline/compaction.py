@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _SLICE_SECONDS = 0.002
 _APPLIED_CHANGES = 128
 _FIRST_SLICE_ITEMS = 32
+_CATCH_UP_SECONDS = 0.5
 
 
 class _Moment:
@@ -78,7 +79,7 @@ async def compact(collection: Collection, backend: Backend, *, threads: int, rep
         compaction = await commit.call(store.begin_compaction)
         new = await _prepared(collection, compaction, backend, threads, report)
         report("waiting for cursors of pages to lapse", 0.0)
-        await _leases_ended(collection)
+        await _leases_ended(collection, compaction, new)
         await _caught_up(collection, compaction, new)
         report("switching", 0.0)
         if store.schema is not schema:
@@ -130,11 +131,17 @@ async def _prepared(
     return new
 
 
-async def _leases_ended(collection: Collection) -> None:
-    """Wait until no cursor is in use; leases given meanwhile end at that moment at the latest."""
+async def _leases_ended(collection: Collection, compaction: Compaction, new: VersionIndex) -> None:
+    """Wait until no cursor is in use; leases given meanwhile end at that moment at the latest.
+
+    What is committed meanwhile is done again at once: cursors given from that moment to the switch have lapsed when
+    they are given, and what were left to be done would be a minute's writes.
+    """
     index = collection.index
     ends_at = await collection.lanes.search.call(lambda: index.rows.shown.close(index.clock()))
-    await asyncio.sleep(max(0.0, (ends_at - index.clock()) / 1e6))
+    while (left_s := (ends_at - index.clock()) / 1e6) > 0:
+        await asyncio.sleep(min(left_s, _CATCH_UP_SECONDS))
+        await _caught_up(collection, compaction, new)
 
 
 class _Filling:
