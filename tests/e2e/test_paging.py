@@ -207,7 +207,7 @@ def test_a_compaction_waits_for_cursors_and_those_given_meanwhile_end_with_them(
         before = client.search("points", QUERY, params=params).next_page
         assert before is not None
         operation = client.compact_collection("points")
-        wait_for(lambda: client.operation(operation.name).stage == "waiting")
+        wait_for(lambda: client.operation(operation.name).stage == "waiting for cursors of pages to lapse")
         pages = [client.search("points", QUERY, params=replace(params, cursor=before.cursor)) for _ in range(2)]
         assert [hit.id for hit in pages[0].hits] == [hit.id for hit in pages[1].hits]
         last = pages[1].next_page
