@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.config import Settings
+from engine.index.tuning import Setting
 from engine.index.version_index import LEAST_FOLDED, Lists, VersionIndex
 from engine.pipeline.planner import tail_way
 
@@ -61,7 +62,7 @@ def needs_folding(index: VersionIndex, settings: Settings) -> bool:
     """Whether rows in no list cost enough to be folded at once."""
     if index.lists is None:
         return False
-    setting = index.lists.tuning.lookup(_K, 1.0, settings.recall_target)
+    setting = _usual_setting(index.lists, settings)
     return index.tail_rows >= LEAST_FOLDED and (
         setting is None or _scan_seconds(index, index.tail_rows) >= _TAIL_SHARE * setting.seconds_b1
     )
@@ -70,8 +71,7 @@ def needs_folding(index: VersionIndex, settings: Settings) -> bool:
 def tail_share(index: VersionIndex, settings: Settings) -> float:
     """Of the time of a search, the share that goes with the number of rows in no list; 0 where lists are of no use."""
     lists = index.lists  # once: the search lane may switch it meanwhile
-    setting = None if lists is None else lists.tuning.lookup(_K, 1.0, settings.recall_target)
-    if lists is None or setting is None:
+    if lists is None or (setting := _usual_setting(lists, settings)) is None:
         return 0.0
     listed, n_rows = lists.ivfpq.n_rows, index.rows.n_rows
     seconds, _ = tail_way(
@@ -85,6 +85,11 @@ def tail_share(index: VersionIndex, settings: Settings) -> float:
     )
     seconds = max(0.0, seconds - _scan_seconds(index, 0))
     return seconds / (seconds + setting.seconds_b1)
+
+
+def _usual_setting(lists: Lists, settings: Settings) -> Setting | None:
+    """Of searches without a filter; None where lists are of no use to them."""
+    return lists.tuning.lookup(_K, 1.0, settings.recall_target)
 
 
 def _scan_seconds(index: VersionIndex, n_rows: int) -> float:
@@ -105,8 +110,7 @@ def _tail_needs_codes(index: VersionIndex, settings: Settings) -> bool:
     folding them takes.
     """
     lists = index.lists
-    setting = None if lists is None else lists.tuning.lookup(_K, 1.0, settings.recall_target)
-    if lists is None or setting is None or not index.coarse.n_rows:
+    if lists is None or not index.coarse.n_rows or (setting := _usual_setting(lists, settings)) is None:
         return False
     rows = index.rows.n_rows - max(lists.ivfpq.n_rows, index.coarse.n_rows)
     return rows > 0 and _scan_seconds(index, rows) >= setting.seconds_b1
